@@ -1,0 +1,53 @@
+"""The one decorator through which every numba kernel is compiled.
+
+numba's own `cache=True` looks only at the file a kernel stands in: a helper edited in another file is served
+stale from the cache. So the cache folder is named by a hash of all files that hold kernels, and of the numba version.
+Kernels are single-threaded and release the GIL.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numba
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+_ROOT = Path(__file__).parent.parent
+_FOLDERS = ("curation", "mixing")
+
+
+def _kernel_files_hash() -> str:
+    """Hash of every file below `curation` and `mixing` that mentions `@kernel`, with numba's version."""
+    digest = hashlib.blake2b(numba.__version__.encode(), digest_size=8)
+    for folder in _FOLDERS:
+        for path in sorted((_ROOT / folder).rglob("*.py")):
+            source = path.read_bytes()
+            if b"@kernel" in source:
+                digest.update(path.relative_to(_ROOT).as_posix().encode())
+                digest.update(source)
+    return digest.hexdigest()
+
+
+def cache_folder() -> Path:
+    """Folder of gristmill's compiled kernels and fetched packages: `$XDG_CACHE_HOME/gristmill` or `~/.cache/gristmill`."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gristmill"
+
+
+numba.config.CACHE_DIR = str(cache_folder() / f"kernels-{_kernel_files_hash()}")
+
+
+def kernel(function: Function) -> Function:
+    """Compile a function with numba, without the GIL, cached on disk. Use it as `@kernel`."""
+    compiled: Function = numba.njit(nogil=True, cache=True)(function)
+    return compiled
+
+
+def inline_kernel(function: Function) -> Function:
+    """Compile a small function that other kernels call in their inner loops; mark the file with `@kernel` too."""
+    compiled: Function = numba.njit(nogil=True, cache=True, inline="always")(function)
+    return compiled

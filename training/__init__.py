@@ -1,0 +1,1 @@
+"""Models: the model zoo, the trainer, proxies, evaluation and export. Imports `mixing` and `curation`."""
