@@ -1,0 +1,359 @@
+"""What a stage does to one shard: the functions that write the rows, text, signals and decisions layers.
+
+Each takes (inputs, options, output), reads its shard in row batches and writes one layer; memory grows with a row batch.
+Inputs and options are plain frozen values, so that a stage pickles; models open inside the functions.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from curation.layers import (
+    drop_reasons,
+    kept_rows,
+    layer_columns,
+    mask_columns,
+    only_where,
+    read_layer,
+    read_layers,
+    side_by_side,
+    with_reasons,
+    write_layer,
+    zip_batches,
+)
+from curation.source import ReadCounts, Reader, read_shard
+from curation.stage import Counts, Output
+
+RAW_TEXT = ""  # the name of the text as the source brings it; later texts are named by the step that edited them
+
+
+@dataclass(frozen=True)
+class ShardInputs:
+    """One shard and the layers made of it so far.
+
+    Attributes:
+        source: name of the source.
+        shard: path below `execution.raw`, as it stands in the ledger.
+        path: where to read it.
+        language: declared language of the source.
+        reader: how to read it.
+        text: text layer that replaces the shard's own text, if a step has edited it.
+        layers: row-aligned layers so far, in order of work, the rows layer first.
+        artifacts: paths of what earlier global stages made, by name.
+    """
+
+    source: str
+    shard: str
+    path: str
+    language: str
+    reader: Reader
+    text: str | None = None
+    layers: tuple[str, ...] = ()
+    artifacts: tuple[tuple[str, str], ...] = ()
+
+    def artifact(self, name: str) -> Path:
+        """Path of what an earlier global stage made."""
+        return Path(dict(self.artifacts)[name])
+
+
+def text_batches(inputs: ShardInputs) -> Iterator[pa.RecordBatch]:
+    """Row batches `row, text` of a shard: its own text, or the text layer that replaces it."""
+    if inputs.text is not None:
+        yield from read_layer(inputs.text, ["row", "text"])
+        return
+    for batch in read_shard(inputs.path, inputs.reader):
+        yield batch.select(["row", "text"])
+
+
+def kept_text(inputs: ShardInputs, columns: Sequence[str] = ()) -> Iterator[pa.RecordBatch]:
+    """Row batches `row, text, <columns>, kept` of a shard; text is null where the row is not kept."""
+    wanted = {*columns, *mask_columns(inputs.layers)}
+    layers = read_layers(inputs.layers, sorted(wanted))
+    for texts, rows in zip_batches([text_batches(inputs), layers]):
+        kept = kept_rows(rows)
+        names = [name for name in rows.schema.names if name in columns]
+        arrays = [texts.column("row"), only_where(texts.column("text"), kept), *(rows.column(n) for n in names)]
+        yield pa.RecordBatch.from_arrays([*arrays, pa.array(kept)], names=["row", "text", *names, "kept"])
+
+
+# ---------------------------------------------------------------- rows
+
+
+def make_rows(inputs: ShardInputs, options: None, output: Output) -> Counts:
+    """Write the rows layer: who each record is, and why it cannot be read if it cannot."""
+    read = ReadCounts()
+    counts: Counter[str] = Counter()
+
+    def rows() -> Iterator[pa.RecordBatch]:
+        for batch in read_shard(inputs.path, inputs.reader, counts=read):
+            reasons = batch.column("read_reason")
+            counts["rows"] += batch.num_rows
+            counts["bytes"] += pc.sum(batch.column("size_bytes")).as_py() or 0
+            counts["characters"] += pc.sum(batch.column("num_characters")).as_py() or 0
+            counts["repaired"] += int(pc.sum(pc.greater(batch.column("repaired"), 0)).as_py() or 0)
+            for reason in pc.drop_null(reasons).to_pylist():
+                counts[f"drop.read.{reason}"] += 1
+            yield batch.drop_columns(["text"])
+
+    stream = rows()
+    first = next(stream, None)
+    schema = first.schema if first is not None else _rows_schema(inputs)
+    write_layer(output.path(".parquet"), _chain(first, stream), schema)
+    return {"rows": 0, "bytes": 0, "characters": 0, **counts, "unread": read.unread}
+
+
+def _rows_schema(inputs: ShardInputs) -> pa.Schema:
+    from curation.source import rows_schema
+
+    schema = rows_schema(inputs.reader)
+    return schema.remove(schema.get_field_index("text"))
+
+
+def _chain(first: Any, rest: Iterator[Any]) -> Iterator[Any]:
+    if first is not None:
+        yield first
+    yield from rest
+
+
+# ---------------------------------------------------------------- signals
+
+
+@dataclass(frozen=True)
+class PerplexityMeasure:
+    """A perplexity to measure: the column it fills, the model and how a document is scored.
+
+    `artifact` names a model that this run trains; `model` is the path of somebody's, with `pieces` beside it.
+    """
+
+    column: str
+    scoring: str
+    artifact: str | None = None
+    model: str | None = field(default=None, metadata={"content": True})
+    pieces: str | None = field(default=None, metadata={"content": True})
+
+
+@dataclass(frozen=True)
+class SignalOptions:
+    """What one signals stage measures.
+
+    Attributes:
+        names: signals of the registry, sorted.
+        suffix: "" on the source's own text, `@step` on a text that a step edited.
+        versions: version of each signal's implementation, so that a changed one is measured again.
+        language_model: fastText model for `language` and `language_score`.
+        excerpt: (pieces, characters) of long documents for language ID, or None for the whole text.
+        perplexities: perplexities to measure.
+        survivors: measure kept rows only; null elsewhere.
+    """
+
+    names: tuple[str, ...] = ()
+    suffix: str = RAW_TEXT
+    versions: tuple[int, ...] = ()
+    language_model: str | None = field(default=None, metadata={"content": True})
+    excerpt: tuple[int, int] | None = None
+    perplexities: tuple[PerplexityMeasure, ...] = ()
+    survivors: bool = False
+
+
+def make_signals(inputs: ShardInputs, options: SignalOptions, output: Output) -> Counts:
+    """Write a signals layer: one column a signal, null where there is no text."""
+    measures = _open_measures(inputs, options)
+    num_rows = 0
+
+    def rows() -> Iterator[pa.RecordBatch]:
+        nonlocal num_rows
+        texts = kept_text(inputs) if options.survivors else text_batches(inputs)
+        for batch in texts:
+            columns: dict[str, pa.Array] = {}
+            for measure in measures:
+                columns.update(measure(batch.column("text")))
+            num_rows += batch.num_rows
+            arrays = [batch.column("row"), *columns.values()]
+            yield pa.RecordBatch.from_arrays(arrays, names=["row", *(f"{n}{options.suffix}" for n in columns)])
+
+    stream = rows()
+    first = next(stream, None)
+    if first is None:
+        empty = pa.array([], pa.large_string())
+        columns = {name: array for measure in measures for name, array in measure(empty).items()}
+        first = pa.RecordBatch.from_arrays(
+            [pa.array([], pa.int64()), *columns.values()], names=["row", *(f"{n}{options.suffix}" for n in columns)]
+        )
+    write_layer(output.path(".parquet"), _chain(first, stream), first.schema)
+    return {"rows": num_rows}
+
+
+def _open_measures(inputs: ShardInputs, options: SignalOptions) -> list[Any]:
+    """The functions text -> {column: array} that this stage calls, with their models opened."""
+    measures: list[Any] = []
+    if options.names:
+        from curation.signals import measure
+
+        measures.append(lambda text: measure(text, options.names, inputs.language))
+    if options.language_model is not None:
+        from curation.language import Excerpt, LanguageModel
+
+        model = LanguageModel(options.language_model)
+        excerpt = None if options.excerpt is None else Excerpt(*options.excerpt)
+
+        def identify(text: pa.Array) -> dict[str, pa.Array]:
+            codes, scores = model.identify(text, excerpt)
+            return {"language": codes, "language_score": scores}
+
+        measures.append(identify)
+    for perplexity in options.perplexities:
+        measures.append(_perplexity_measure(inputs, perplexity))
+    return measures
+
+
+def _perplexity_measure(inputs: ShardInputs, perplexity: PerplexityMeasure) -> Any:
+    from curation.perplexity.score import load_scorer
+
+    model = str(inputs.artifact(perplexity.artifact)) if perplexity.artifact else perplexity.model
+    assert model is not None
+    scorer = load_scorer(model, perplexity.pieces, perplexity.scoring)
+    return lambda text: {perplexity.column: scorer.score(text)}
+
+
+# ---------------------------------------------------------------- decisions
+
+
+@dataclass(frozen=True)
+class RuleStep:
+    """One step's rules: (reason, SQL), and which layer column each name in the SQL means."""
+
+    step: str
+    rules: tuple[tuple[str, str], ...]
+    columns: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class BucketStep:
+    """Buckets by perplexity: which column is cut, where, and the column that gets the level.
+
+    `cutoffs` are the values themselves, or `artifact` names the file of this run's percentiles, read under `group`.
+    """
+
+    step: str
+    perplexity: str
+    column: str
+    cutoffs: tuple[float, ...] | None = None
+    artifact: str | None = None
+    group: str = ""
+
+
+@dataclass(frozen=True)
+class DecisionOptions:
+    """What one decisions stage decides, in order of work. `version` is raised when the meaning of a decision changes."""
+
+    steps: tuple[RuleStep | BucketStep, ...]
+
+
+def make_decisions(inputs: ShardInputs, options: DecisionOptions, output: Output) -> Counts:
+    """Write a decisions layer from the layers before it: drop and undecided bits of each rule step, and buckets."""
+    deciders = [_decider(inputs, step) for step in options.steps]
+    wanted = {name for step in options.steps for name in _columns_of(step)} | {"row", "size_bytes", "num_characters"}
+    columns = sorted(wanted | set(mask_columns(inputs.layers)))
+    counts: Counter[str] = Counter()
+    reasons = {step.step: sorted(reason for reason, _ in step.rules) for step in options.steps if hasattr(step, "rules")}
+
+    def rows() -> Iterator[pa.RecordBatch]:
+        for batch in read_layers(inputs.layers, columns):
+            made: dict[str, pa.Array] = {"row": batch.column("row")}
+            kept = kept_rows(batch)
+            for decider in deciders:
+                made.update(decider(side_by_side([batch, _batch(made)])))
+            kept = _count_drops(made, kept, reasons, counts)
+            _count_kept(batch, kept, counts)
+            yield _batch(made)
+
+    stream = rows()
+    first = next(stream, None)
+    schema = first.schema if first is not None else pa.schema([("row", pa.int64())])
+    write_layer(output.path(".parquet"), _chain(first, stream), with_reasons(schema, reasons))
+    return {"rows": 0, "kept": 0, **counts}
+
+
+def _batch(columns: Mapping[str, pa.Array]) -> pa.RecordBatch:
+    return pa.RecordBatch.from_arrays(list(columns.values()), names=list(columns))
+
+
+def _columns_of(step: RuleStep | BucketStep) -> list[str]:
+    return [step.perplexity] if isinstance(step, BucketStep) else [column for _, column in step.columns]
+
+
+def _decider(inputs: ShardInputs, step: RuleStep | BucketStep) -> Any:
+    if isinstance(step, BucketStep):
+        return _bucket_decider(inputs, step)
+    from curation.rules import Rule, decide
+
+    rules = [Rule(reason, sql) for reason, sql in step.rules]
+
+    def decided(rows: pa.RecordBatch) -> dict[str, pa.Array]:
+        frame = pl.DataFrame({name: pl.from_arrow(rows.column(column)) for name, column in step.columns})
+        if not step.columns:
+            frame = pl.DataFrame({"row": pl.from_arrow(rows.column("row"))})
+        drop, undecided = decide(frame, rules)
+        return {
+            f"drop@{step.step}": pa.array(drop, pa.uint64()),
+            f"undecided@{step.step}": pa.array(undecided, pa.uint64()),
+        }
+
+    return decided
+
+
+def _bucket_decider(inputs: ShardInputs, step: BucketStep) -> Any:
+    from curation.perplexity.buckets import assign, read_cutoffs
+
+    cutoffs = step.cutoffs or read_cutoffs(inputs.artifact(step.artifact or ""), step.group)
+    return lambda rows: {step.column: assign(rows.column(step.perplexity), cutoffs)}
+
+
+def _count_drops(
+    made: Mapping[str, pa.Array], kept: np.ndarray, reasons: Mapping[str, list[str]], counts: Counter[str]
+) -> np.ndarray:
+    """Count each step's drops among the rows that were still kept, by the row's first reason; return what stays kept."""
+    for step, names in reasons.items():
+        drop = made[f"drop@{step}"].to_numpy(zero_copy_only=False)
+        undecided = made[f"undecided@{step}"].to_numpy(zero_copy_only=False)
+        counts[f"reached.{step}"] += int(kept.sum())
+        counts[f"undecided.{step}"] += int(((undecided != 0) & kept).sum())
+        left = np.where(kept, drop, 0)
+        for bit, name in enumerate(names):
+            hit = (left >> np.uint64(bit)) & np.uint64(1) != 0
+            if count := int(hit.sum()):
+                counts[f"drop.{step}.{name}"] += count
+            left = np.where(hit, 0, left)
+        kept = kept & (drop == 0)
+    return kept
+
+
+def _count_kept(batch: pa.RecordBatch, kept: np.ndarray, counts: Counter[str]) -> None:
+    counts["rows"] += batch.num_rows
+    counts["kept"] += int(kept.sum())
+    for name, column in (("kept_bytes", "size_bytes"), ("kept_characters", "num_characters")):
+        if column in batch.schema.names:
+            counts[name] += int(pc.fill_null(batch.column(column), 0).to_numpy(zero_copy_only=False)[kept].sum())
+
+
+def dropped_by_step(layer: str | Path) -> dict[str, list[str]]:
+    """Steps that drop in a layer, with their reasons."""
+    if not any(name.startswith("drop@") for name in layer_columns(layer)):
+        return {}
+    return drop_reasons(layer)
+
+
+def all_batches(shards: Iterable[ShardInputs], columns: Sequence[str] = ()) -> Iterator[tuple[ShardInputs, pa.RecordBatch]]:
+    """Kept text of many shards one after the other, in their order."""
+    for shard in shards:
+        for batch in kept_text(shard, columns):
+            yield shard, batch
