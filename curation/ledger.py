@@ -1,0 +1,147 @@
+"""The ledger: the layers of every shard side by side, one row for every row that was read.
+
+It is a view over Parquet files, queried with polars; nothing of it is stored twice. Columns: `source, shard, row`, who the
+document is (`content_id, origin_id, url, date, licence, size_bytes, num_characters, read_reason, repaired`), every signal
+and decision by its layer's name, and two that are derived: `kept` and `reason` (`step.reason`, of the earliest step that
+dropped the row, then the first reason by name). docs/ledger.md lists them; `VERSION` is raised when their meaning changes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+
+from curation.layers import drop_reasons, layer_columns
+from curation.passes import ShardInputs, text_batches
+from curation.source import Reader
+
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Source:
+    """One source of the ledger: its shards with all their layers, the steps in order, and shards that were set aside."""
+
+    name: str
+    language: str
+    shards: tuple[ShardInputs, ...]
+    broken: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """The sources of one run."""
+
+    sources: tuple[Source, ...]
+
+    def source(self, name: str) -> Source:
+        """One source by name."""
+        return next(source for source in self.sources if source.name == name)
+
+    def scan(self, names: Sequence[str] | None = None) -> pl.LazyFrame:
+        """All rows of some sources, in canonical order (source, shard, row). Columns a shard lacks are null."""
+        frames = [
+            scan_shard(shard) for source in self.sources if names is None or source.name in names for shard in source.shards
+        ]
+        if not frames:
+            return pl.LazyFrame()
+        return pl.concat(frames, how="diagonal_relaxed")
+
+    def to_json(self) -> str:
+        """The ledger's list of layers, as it is kept beside a run."""
+        return json.dumps({"version": VERSION, "sources": [asdict(s) for s in self.sources]}, indent=1, sort_keys=True)
+
+    @staticmethod
+    def from_json(text: str) -> Ledger:
+        """Read what `to_json` wrote."""
+        return Ledger(tuple(_source(source) for source in json.loads(text)["sources"]))
+
+
+def _source(stored: Mapping[str, Any]) -> Source:
+    shards = tuple(_shard(shard) for shard in stored["shards"])
+    broken = tuple((name, reason) for name, reason in stored["broken"])
+    return Source(stored["name"], stored["language"], shards, broken)
+
+
+def _shard(stored: Mapping[str, Any]) -> ShardInputs:
+    reader = dict(stored["reader"])
+    reader["fields"] = tuple((kind, column) for kind, column in reader["fields"])
+    reader["brought"] = tuple(reader["brought"])
+    return ShardInputs(
+        **{
+            **stored,
+            "reader": Reader(**reader),
+            "layers": tuple(stored["layers"]),
+            "artifacts": tuple((name, path) for name, path in stored["artifacts"]),
+        }
+    )
+
+
+def scan_shard(shard: ShardInputs) -> pl.LazyFrame:
+    """All rows of one shard with the columns of all its layers, and `source, shard, kept, reason`."""
+    frames, seen = [], set[str]()
+    for path in shard.layers:
+        columns = [name for name in layer_columns(path) if name not in seen]
+        seen.update(columns)
+        if columns:
+            frames.append(pl.scan_parquet(path).select(columns))
+    rows = pl.concat(frames, how="horizontal")
+    return rows.with_columns(
+        source=pl.lit(shard.source), shard=pl.lit(shard.shard), reason=reason_of(shard)
+    ).with_columns(kept=pl.col("reason").is_null())
+
+
+def reason_of(shard: ShardInputs) -> pl.Expr:
+    """Why a row was dropped: `step.reason` of the earliest step, then the first reason by name; null where it is kept."""
+    first = pl.when(pl.col("read_reason").is_not_null()).then(pl.format("read.{}", pl.col("read_reason")))
+    branches = [
+        (pl.col(f"drop@{step}").cast(pl.UInt64) & pl.lit(1 << bit, pl.UInt64) != 0, f"{step}.{reason}")
+        for path in shard.layers
+        for step, reasons in drop_reasons(path).items()
+        for bit, reason in enumerate(reasons)
+    ]
+    # Layers come in order of work, and steps inside a layer in the order its metadata keeps.
+    chain = reduce(lambda so_far, branch: so_far.when(branch[0]).then(pl.lit(branch[1])), branches, first)
+    return chain.otherwise(None)
+
+
+def texts_of(shard: ShardInputs, rows: Sequence[int], raw: bool = False) -> dict[int, str]:
+    """Text of some rows of a shard, as the source brings it (`raw`) or as the steps left it. Reads the shard once."""
+    from dataclasses import replace
+
+    wanted = set(rows)
+    found: dict[int, str] = {}
+    for batch in text_batches(replace(shard, text=None) if raw else shard):
+        numbers = batch.column("row").to_pylist()
+        hits = [index for index, row in enumerate(numbers) if row in wanted]
+        if hits:
+            for index, text in zip(hits, batch.column("text").take(pa.array(hits)).to_pylist()):
+                found[numbers[index]] = text
+        if len(found) == len(wanted):
+            break
+    return found
+
+
+def reasons_in_order(ledger: Ledger) -> dict[str, list[str]]:
+    """Every step that drops, in order of work, with its reasons."""
+    steps: dict[str, list[str]] = {}
+    for source in ledger.sources:
+        for path in source.shards[0].layers if source.shards else ():
+            for step, reasons in drop_reasons(path).items():
+                steps.setdefault(step, reasons)
+    return steps
+
+
+def shards_with(ledger: Ledger, names: Sequence[str] | None = None) -> Iterator[tuple[Source, ShardInputs]]:
+    """All shards of some sources, in canonical order."""
+    for source in ledger.sources:
+        if names is None or source.name in names:
+            for shard in source.shards:
+                yield source, shard

@@ -1,0 +1,190 @@
+"""Planned stages and how one is made: what is missing is computed, what is there is reused.
+
+A stage's key and the names of its tasks are known before anything runs, so a whole run can be shown without running it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import platform
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from recipes.artifacts import StageFolder, Store, checksum, key_of, to_json, write_atomically
+from recipes.engine import WorkerPool, pool_executor
+from recipes.errors import RunError
+from recipes.progress import Narrator, amount_of
+
+
+@dataclass(frozen=True)
+class PlannedTask:
+    """A task of a planned stage: its name and its plain inputs."""
+
+    name: str
+    inputs: Any
+
+
+@dataclass(frozen=True)
+class PlannedStage:
+    """A stage that is to be there: what it does, to what, and where its artifacts lie.
+
+    Attributes:
+        title: what a person reads, such as `web_de signals`.
+        verb: the part of the run it belongs to (`curate`, `tokenize`, …); `--until` stops after one.
+        folder: where it lies, by its key.
+        work: module-level function (inputs, options, output) -> counts.
+        options: the work's options.
+        tasks: its tasks.
+        check: looks at the counts when the stage is whole and may refuse to go on.
+    """
+
+    title: str
+    verb: str
+    folder: StageFolder
+    work: Callable[..., Any]
+    options: Any
+    tasks: tuple[PlannedTask, ...]
+    check: Callable[[Mapping[str, Any]], None] | None = field(default=None, compare=False)
+
+    @property
+    def task_names(self) -> list[str]:
+        """Names of the tasks, in order."""
+        return [task.name for task in self.tasks]
+
+    def missing(self) -> list[str]:
+        """Names of the tasks that are not whole."""
+        return self.folder.missing(self.task_names)
+
+    def file(self, task: str, suffix: str) -> str:
+        """Path of a task's file."""
+        return str(self.folder.file(task, suffix))
+
+    def counts(self) -> dict[str, Any]:
+        """Counts of all tasks, numbers added up."""
+        return add_counts([(self.folder.record(task) or {"counts": {}})["counts"] for task in self.task_names])
+
+
+def add_counts(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Counts of several tasks as one: numbers are added, anything else is the last task's."""
+    total: Counter[str] = Counter()
+    others: dict[str, Any] = {}
+    for part in parts:
+        for name, value in part.items():
+            if isinstance(value, int | float) and not isinstance(value, bool):
+                total[name] += value  # type: ignore[assignment]
+            else:
+                others[name] = value
+    return {**others, **dict(sorted(total.items()))}
+
+
+def options_that_count(options: Any) -> Any:
+    """The options as plain values for a key: a field equal to its default is left out, a path becomes its content.
+
+    So an option that is added later changes no key while it has its default, and a model file counts by what is in it.
+    """
+    if dataclasses.is_dataclass(options) and not isinstance(options, type):
+        counted = {"": type(options).__name__}
+        for part in dataclasses.fields(options):
+            value = getattr(options, part.name)
+            if part.default is not dataclasses.MISSING and value == part.default:
+                continue
+            counted[part.name] = content_key(value) if part.metadata.get("content") else options_that_count(value)
+        return counted
+    if isinstance(options, Mapping):
+        return {str(name): options_that_count(value) for name, value in options.items()}
+    if isinstance(options, list | tuple):
+        return [options_that_count(value) for value in options]
+    return options
+
+
+def content_key(path: str | None) -> str | None:
+    """What a model file or folder holds, for a key."""
+    if path is None:
+        return None
+    place = Path(path)
+    if place.is_dir():
+        return key_of([(p.relative_to(place).as_posix(), checksum(p)) for p in sorted(place.rglob("*")) if p.is_file()])
+    return checksum(place)
+
+
+def plan_stage(store: Store, kind: str, key_parts: Sequence[object], **parts: Any) -> PlannedStage:
+    """A planned stage in its folder. `key_parts` are plain values and options that made it."""
+    key = key_of(kind, *[options_that_count(part) for part in key_parts])
+    names = [task.name for task in parts["tasks"]]
+    return PlannedStage(folder=store.stage(kind, key, names), **parts)
+
+
+class TaskSetAside(RunError):  # noqa: N818
+    """A stage could not make some of its tasks."""
+
+
+def make_stage(stage: PlannedStage, pool: WorkerPool, narrator: Narrator, logs: Path) -> dict[str, Any]:
+    """Make what is missing of a stage and return its counts. A whole stage is only read."""
+    if not stage.missing():
+        counts = _finish(stage)
+        narrator.reused(stage.title, amount_of(counts))
+        return counts
+    if stage.folder.read_only:
+        raise RunError(f"{stage.folder.path}: a read-only store lost a stage while it was in use")
+    started = time.monotonic()
+
+    def waiting(owner: str) -> None:
+        narrator.say(f"  {stage.title}: process {owner} is making this stage in the same work directory; waiting for it")
+
+    with stage.folder.locked(waiting):
+        missing = set(stage.missing())
+        if missing:
+            _run_missing(stage, [t for t in stage.tasks if t.name in missing], pool, narrator, logs)
+        counts = _finish(stage)
+    narrator.made(stage.title, amount_of(counts), time.monotonic() - started)
+    return counts
+
+
+def _run_missing(
+    stage: PlannedStage, todo: list[PlannedTask], pool: WorkerPool, narrator: Narrator, logs: Path
+) -> None:
+    from curation.stage import StageStep, Task
+
+    tasks = [Task(task.name, task.inputs, stage.folder.output(task.name)) for task in todo]
+    step = StageStep(stage.title, stage.work, stage.options, tasks)
+    started = time.time()
+    with narrator.bar(stage.title, len(tasks)) as advance:
+        executor = pool_executor(pool, [step], len(tasks), logs / stage.folder.name, lambda _: advance(1))
+        outcome = executor.run()
+    # Times, host and versions go beside the artifacts, never into them.
+    told = {
+        "started": started,
+        "seconds": time.time() - started,
+        "host": platform.node(),
+        "process": os.getpid(),
+        "tasks": [task.name for task in todo],
+    }
+    write_atomically(stage.folder.path / "run.json", to_json(told))
+    if outcome.set_aside:
+        lines = [f"  {todo[rank].name}: {reason}" for rank, reason in sorted(outcome.set_aside.items())]
+        raise TaskSetAside(
+            f"{stage.title}: {len(lines)} of {len(stage.tasks)} tasks could not be made; the others are kept:\n"
+            + "\n".join(lines)
+            + "\nThe same command tries them again; fewer `execution.workers` need less memory."
+        )
+
+
+def _finish(stage: PlannedStage) -> dict[str, Any]:
+    """Write the stage's manifest and look at what it counts."""
+    if not stage.folder.read_only:
+        stage.folder.finish(stage.task_names)
+    counts = stage.counts()
+    if stage.check is not None:
+        stage.check(counts)
+    return counts
+
+
+def read_json(path: Path) -> Any:
+    """Parsed JSON of a file."""
+    return json.loads(path.read_text(encoding="utf-8"))

@@ -1,0 +1,102 @@
+"""What a person sees while a run works: one line a stage, a bar while it lasts; plain lines where there is no terminal."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+Advance = Callable[..., None]
+_QUIET_LINE_EVERY_S = 10.0
+
+
+class Narrator:
+    """Tells what is made, what is reused and what it came to. With `silent` it keeps to itself (`--json`)."""
+
+    def __init__(self, silent: bool = False) -> None:
+        self.console = Console(stderr=True, quiet=silent, highlight=False)
+        self.started = time.monotonic()
+
+    def say(self, message: str) -> None:
+        """One line."""
+        self.console.print(message, markup=False, soft_wrap=True)
+
+    def heading(self, title: str) -> None:
+        """The name of a part of the run."""
+        self.console.print(f"\n[bold]{title}[/bold]")
+
+    def reused(self, title: str, amount: str) -> None:
+        """A stage that was there already."""
+        self.console.print(f"  [dim]{title:<44} {amount:<26} reused[/dim]")
+
+    def made(self, title: str, amount: str, elapsed_s: float) -> None:
+        """A stage that has just been made."""
+        self.console.print(f"  {title:<44} {amount:<26} {elapsed_s:6.1f} s")
+
+    @contextlib.contextmanager
+    def bar(self, title: str, total: float) -> Iterator[Advance]:
+        """A bar for one stage. `advance(1)` moves it on; `advance(completed=…, note=…)` sets it."""
+        if self.console.is_terminal and not self.console.quiet:
+            with self._live_bar(title, total) as advance:
+                yield advance
+            return
+        with self._plain_lines(title, total) as advance:
+            yield advance
+
+    @contextlib.contextmanager
+    def _live_bar(self, title: str, total: float) -> Iterator[Advance]:
+        columns = [
+            TextColumn("  {task.description:<44}"),
+            BarColumn(bar_width=24),
+            TaskProgressColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+        ]
+        with Progress(*columns, console=self.console, transient=True) as progress:
+            bar = progress.add_task(title, total=total, note="")
+
+            def advance(step: float = 0, *, completed: float | None = None, note: str | None = None) -> None:
+                fields: dict[str, Any] = {} if note is None else {"note": note}
+                if completed is None:
+                    progress.update(bar, advance=step, **fields)
+                else:
+                    progress.update(bar, completed=completed, **fields)
+
+            yield advance
+
+    @contextlib.contextmanager
+    def _plain_lines(self, title: str, total: float) -> Iterator[Advance]:
+        done, last = 0.0, time.monotonic()
+
+        def advance(step: float = 0, *, completed: float | None = None, note: str | None = None) -> None:
+            nonlocal done, last
+            done = done + step if completed is None else completed
+            if time.monotonic() - last > _QUIET_LINE_EVERY_S:
+                last = time.monotonic()
+                self.say(f"  {title:<44} {done:g} of {total:g} {note or ''}".rstrip())
+                sys.stderr.flush()
+
+        yield advance
+
+
+def amount_of(counts: dict[str, Any]) -> str:
+    """A stage's counts in a few words: the most telling ones first."""
+    shown = []
+    for name, word in (("kept", "kept"), ("rows", "rows"), ("documents", "documents"), ("tokens", "tokens")):
+        if name in counts and len(shown) < 2:
+            shown.append(f"{compact(float(counts[name]))} {word}")
+    return " of ".join(shown) if "kept" in counts else ", ".join(shown)
+
+
+def compact(number: float) -> str:
+    """A number in at most five characters: 950, 12.3k, 4.56M, 3T."""
+    for size, letter in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if abs(number) >= size:
+            return f"{number / size:.3g}{letter}"
+    return f"{number:.4g}"
