@@ -59,7 +59,7 @@ def drop_reasons(path: str | Path) -> dict[str, list[str]]:
 
 def with_reasons(schema: pa.Schema, reasons: Mapping[str, Sequence[str]]) -> pa.Schema:
     """The schema with the names of its drop bits in its metadata."""
-    return schema.with_metadata({REASONS_KEY: json.dumps(reasons, sort_keys=True, ensure_ascii=False).encode()})
+    return schema.with_metadata({REASONS_KEY: json.dumps(reasons, ensure_ascii=False).encode()})
 
 
 def zip_batches(streams: Sequence[Iterator[pa.RecordBatch]]) -> Iterator[tuple[pa.RecordBatch, ...]]:

@@ -1,0 +1,75 @@
+"""The flags that all verbs share, and opening a recipe by them."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from recipes.recipe import Recipe
+    from recipes.run import Run
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class Flags:
+    """What a verb was called with, besides flags of its own."""
+
+    recipe: Path
+    overrides: tuple[str, ...] = ()
+    sample: float | None = None
+    until: str | None = None
+    dry_run: bool = False
+    as_json: bool = False
+    verify_inputs: bool = False
+
+    def load(self) -> Recipe:
+        """The recipe with its overrides; every mistake of it is shown at once."""
+        from recipes.recipe import load_recipe
+
+        sampled = () if self.sample is None else (f"*.sample={self.sample}",)
+        return load_recipe(self.recipe, (*self.overrides, *sampled))
+
+    def open_run(self) -> Run:
+        """The run of the recipe: its work directory, and what is there already."""
+        from recipes.run import Run
+
+        return Run.open(self.load(), silent=self.as_json, verify_inputs=self.verify_inputs)
+
+
+def shared_flags(function: Function) -> Function:
+    """Give a verb the recipe argument and the shared flags, gathered as one `flags` value."""
+
+    @click.argument("recipe", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+    @click.option("--set", "overrides", multiple=True, metavar="PATH=VALUE", help="Change a value of the recipe.")
+    @click.option("--sample", type=click.FloatRange(0, 1, min_open=True), help="Read this share of every source's rows.")
+    @click.option("--until", metavar="VERB|STEP", help="Stop after this verb or step.")
+    @click.option("--dry-run", is_flag=True, help="Say what would be made and what would be reused; make nothing.")
+    @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on standard output.")
+    @click.option("--verify-inputs", is_flag=True, help="Read every raw shard again instead of trusting its time.")
+    @functools.wraps(function)
+    def verb(
+        recipe: Path,
+        overrides: tuple[str, ...],
+        sample: float | None,
+        until: str | None,
+        dry_run: bool,
+        as_json: bool,
+        verify_inputs: bool,
+        **own: Any,
+    ) -> Any:
+        return function(Flags(recipe, overrides, sample, until, dry_run, as_json, verify_inputs), **own)
+
+    return verb  # type: ignore[return-value]
+
+
+def print_json(value: object) -> None:
+    """A result for other programs: one JSON value on standard output."""
+    click.echo(json.dumps(value, indent=1, ensure_ascii=False, default=str))

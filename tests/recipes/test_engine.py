@@ -1,0 +1,110 @@
+"""The process pool: tasks whose worker is killed, errors, children that end with their parent."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from recipes.engine import SINGLE_THREAD, TaskFailed, WorkerPool, run_tasks
+
+
+def square(number):
+    return number * number
+
+
+def die_once(place):
+    path = Path(place)
+    if not path.exists():
+        path.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return path.name
+
+
+def die_if_odd(number):
+    if number % 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+
+def refuse(number):
+    if number == 3:
+        raise ValueError("three is refused")
+    return number
+
+
+def thread_limits(_):
+    return {name: os.environ.get(name) for name in SINGLE_THREAD}
+
+
+def results_of(function, arguments, workers=2, **options):
+    results = {}
+    with WorkerPool(workers) as pool:
+        outcome = run_tasks(pool, function, arguments, results.__setitem__, **options)
+    return outcome, results
+
+
+def test_all_tasks_are_done_and_told_once():
+    outcome, results = results_of(square, range(20))
+    assert sorted(outcome.done) == list(range(20))
+    assert results == {n: n * n for n in range(20)}
+
+
+def test_task_whose_worker_was_killed_is_tried_again(tmp_path):
+    outcome, results = results_of(die_once, [str(tmp_path / "a"), str(tmp_path / "b")])
+    assert sorted(outcome.done) == [0, 1]
+    assert results == {0: "a", 1: "b"}
+
+
+def test_task_that_always_kills_its_worker_is_set_aside_and_the_others_are_done():
+    outcome, _ = results_of(die_if_odd, [0, 2, 5, 4, 6])
+    assert sorted(outcome.done) == [0, 1, 3, 4]
+    assert list(outcome.set_aside) == [2]
+    assert "died three times" in outcome.set_aside[2]
+
+
+def test_error_in_a_task_stops_with_its_message():
+    with pytest.raises(TaskFailed, match="three is refused"):
+        results_of(refuse, range(5), workers=1)
+
+
+def test_error_that_may_be_set_aside_does_not_stop():
+    outcome, _ = results_of(refuse, range(5), may_set_aside=lambda error: str(error))
+    assert outcome.set_aside == {3: "three is refused"}
+    assert sorted(outcome.done) == [0, 1, 2, 4]
+
+
+def test_workers_have_one_thread_in_every_library():
+    _, results = results_of(thread_limits, [0])
+    assert results[0] == SINGLE_THREAD
+
+
+SLEEPER = """
+import sys, time
+from pathlib import Path
+from recipes.engine import WorkerPool, run_tasks
+def write_for_ever(path):
+    for n in range(600):
+        Path(path).write_text(str(n)); time.sleep(0.05)
+if __name__ == "__main__":
+    with WorkerPool(1) as pool:
+        run_tasks(pool, write_for_ever, [sys.argv[1]], lambda *_: None)
+"""
+
+
+def test_worker_ends_when_its_parent_is_killed(tmp_path):
+    script, written = tmp_path / "sleeper.py", tmp_path / "written"
+    script.write_text(SLEEPER)
+    parent = subprocess.Popen([sys.executable, str(script), str(written)])
+    deadline = time.monotonic() + 20
+    while not written.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    parent.kill()
+    parent.wait()
+    time.sleep(0.5)
+    last = written.read_text()
+    time.sleep(0.5)
+    assert written.read_text() == last
