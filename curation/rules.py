@@ -1,0 +1,177 @@
+"""Rules: SQL conditions over signals that drop rows, decided for all rows at once.
+
+A rule is never evaluated as Python: `polars.sql_expr` parses it, and only what looks at one row (columns, numbers,
+comparisons, logic, plain functions) is allowed. A condition that is null keeps the row and is counted as undecided.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from curation.rule_presets import Option, filled_conditions, preset_options, resolve_options
+
+__all__ = ["Rule", "RuleError", "decide", "preset_options", "preset_rules", "reasons", "signal_names"]
+
+MAX_RULES = 64  # bits of a decision
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Drop a row for `reason` where `sql` is true."""
+
+    reason: str
+    sql: str
+
+
+class RuleError(ValueError):
+    """A condition that cannot be used: its reason, the SQL, what is wrong and what to write instead."""
+
+
+def preset_rules(preset: str, language: str, options: Mapping[str, object]) -> tuple[list[Rule], dict[str, Option]]:
+    """The rules of a preset in a language, and its options as resolved.
+
+    Args:
+        preset: name of a file in `curation/presets`.
+        language: code; chooses the preset's values for it.
+        options: the recipe's own thresholds; null switches the rules that use it off.
+
+    Raises:
+        ValueError: for an unknown preset or option.
+    """
+    resolved = resolve_options(preset, language, options)
+    return [Rule(reason, sql) for reason, sql in filled_conditions(preset, resolved).items()], resolved
+
+
+def reasons(rules: Sequence[Rule]) -> list[str]:
+    """The reasons in the order of their bits: by name.
+
+    Raises:
+        RuleError: for two rules of one reason, or more than 64 rules.
+    """
+    names = sorted(rule.reason for rule in rules)
+    twice = [a for a, b in zip(names, names[1:]) if a == b]
+    if twice:
+        raise RuleError(f"two rules drop for the reason '{twice[0]}': give each its own name")
+    if len(names) > MAX_RULES:
+        raise RuleError(f"{len(names)} rules in one step, at most {MAX_RULES}: split the step")
+    return names
+
+
+def signal_names(rules: Sequence[Rule]) -> list[str]:
+    """The columns that the rules use, by name."""
+    return sorted({name for rule in rules for name in parse(rule).meta.root_names()})
+
+
+_ALLOWED = {"Column", "Literal", "BinaryExpr", "Cast", "Ternary", "Function", "KeepName"}
+_SUBQUERY = re.compile(r"\bselect\b", re.IGNORECASE)
+_STRINGS = re.compile(r"'[^']*'|\"[^\"]*\"")
+
+
+@lru_cache(maxsize=1024)
+def parse(rule: Rule) -> pl.Expr:
+    """The polars expression of a rule's condition.
+
+    Raises:
+        RuleError: for SQL that does not parse, reads files or tables, or looks at more than its own row.
+    """
+    if _SUBQUERY.search(_STRINGS.sub("", rule.sql)):
+        raise _error(rule, "a condition looks at one row's signals; subqueries are refused")
+    try:
+        expression = pl.sql_expr(rule.sql)
+    except pl.exceptions.PolarsError as error:
+        raise _error(rule, f"{error}; a condition compares signals, such as `word_count < 50`") from None
+    dotted = re.search(r"\b([A-Za-z_]\w*)\.([A-Za-z_]\w*)", _STRINGS.sub("", rule.sql))
+    if dotted:
+        name = f"{dotted[1]}_{dotted[2]}"
+        raise _error(rule, f"'{dotted[0]}' is read as a column of a table; signal names use underscores: '{name}'")
+    for kind in _node_kinds(json.loads(expression.meta.serialize(format="json"))):
+        if kind not in _ALLOWED:
+            raise _error(rule, f"'{kind}' looks beyond one row; write a comparison of the row's own signals")
+    return expression
+
+
+def _node_kinds(node: Any) -> Iterator[str]:
+    """Kinds of the nodes of a serialised polars expression: the single capitalised key of each mapping."""
+    if isinstance(node, dict):
+        for key, value in node.items():
+            if key[:1].isupper() and len(node) == 1:
+                yield key
+            if key != "Literal" and key != "function":
+                yield from _node_kinds(value)
+    elif isinstance(node, list):
+        for part in node:
+            yield from _node_kinds(part)
+    elif node == "Len":  # count(*)
+        yield node
+
+
+def _error(rule: Rule, what: str) -> RuleError:
+    return RuleError(f"drop rule '{rule.reason}': `{rule.sql}`: {what}")
+
+
+def check_columns(rules: Sequence[Rule], columns: Sequence[str]) -> None:
+    """Refuse rules on columns that are not there.
+
+    Raises:
+        RuleError: naming the unknown column and the closest known ones.
+    """
+    for rule in rules:
+        for name in parse(rule).meta.root_names():
+            if name not in columns:
+                close = difflib.get_close_matches(name, columns, 3)
+                hint = (
+                    f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(sorted(columns)[:20])}"
+                )
+                raise _error(rule, f"no signal is called '{name}'; {hint}")
+
+
+def decide(signals: pl.DataFrame, rules: Sequence[Rule]) -> tuple[np.ndarray, np.ndarray]:
+    """Decide all rows.
+
+    Args:
+        signals: one column per signal; NaN counts as null (NaN > 2 is true in polars).
+        rules: at most 64, each reason once.
+
+    Returns:
+        drop, undecided: uint64 (rows,); bit i belongs to the i-th reason by name. A bit of `undecided` is set where the
+        condition is null: the row is kept by it.
+
+    Raises:
+        RuleError: for a rule that cannot be used on these columns.
+    """
+    names = reasons(rules)
+    check_columns(rules, signals.columns)
+    used = signals.select(signal_names(rules)) if rules else signals.select([])
+    floats = [name for name, kind in used.schema.items() if kind.is_float()]
+    used = used.with_columns(pl.col(floats).fill_nan(None)) if floats else used
+    drop = np.zeros(signals.height, np.uint64)
+    undecided = np.zeros(signals.height, np.uint64)
+    for rule in rules:
+        bit = np.uint64(names.index(rule.reason))
+        truth = _truth(used, rule)
+        drop |= truth.fill_null(False).to_numpy().astype(np.uint64) << bit
+        if truth.null_count():
+            undecided |= truth.is_null().to_numpy().astype(np.uint64) << bit
+    return drop, undecided
+
+
+def _truth(signals: pl.DataFrame, rule: Rule) -> pl.Series:
+    """The condition on all rows, as a Boolean column of their number (a constant condition holds for each row)."""
+    try:
+        found = signals.select(parse(rule).alias("truth")).get_column("truth")
+    except pl.exceptions.PolarsError as error:
+        raise _error(rule, str(error)) from None
+    if found.dtype == pl.Null:
+        found = found.cast(pl.Boolean)
+    if found.dtype != pl.Boolean:
+        raise _error(rule, f"it is a {found.dtype}, not true or false: compare it with something")
+    return found if len(found) == signals.height else pl.repeat(found[0], signals.height, dtype=pl.Boolean, eager=True)
