@@ -221,10 +221,15 @@ def _fill_shingles(content, start, end, fold, characters, size, out):  # type: i
 
 @kernel
 def sorted_sets(content, offsets, fold, characters, size, out, ends):  # type: ignore[no-untyped-def]
-    """Sorted distinct shingle hashes of each document, one after another in `out`; `ends[i]` is where document i stops."""
+    """Sorted distinct shingle hashes of each document, one after another in `out`.
+
+    `ends[i]` is where document i stops. Returns the room that was needed; more than `len(out)` means: call again.
+    """
     filled = 0
     for row in range(offsets.shape[0] - 1):
         total = _fill_shingles(content, offsets[row], offsets[row + 1], fold, characters, size, out[filled:])
+        if filled + total > out.shape[0]:
+            return filled + total
         found = np.sort(out[filled : filled + total])
         last = filled
         for index in range(total):
@@ -233,6 +238,7 @@ def sorted_sets(content, offsets, fold, characters, size, out, ends):  # type: i
                 last += 1
         filled = last
         ends[row] = filled
+    return filled
 
 
 def shingle_hashes(text: str, normalize: str, size: int, *, characters: bool = False) -> np.ndarray:
