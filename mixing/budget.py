@@ -1,0 +1,152 @@
+"""Does the supply meet the budget? Caps on epochs over the whole run, and spreading what a domain cannot give."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+from mixing.targets import DENOMINATOR
+from mixing.weights import exact, to_integers
+
+
+class BudgetError(ValueError):
+    """A token budget that a domain cannot meet within its cap on epochs."""
+
+
+@dataclass(frozen=True)
+class Demand:
+    """What a schedule asks of the domains: P phases, G domains.
+
+    Attributes:
+        names: of the domains, (G,).
+        contexts: tokens of a sequence, (P,).
+        lengths: sequences of each phase, (P,).
+        ramps: sequences over which each phase's weights change from those before, (P,).
+        sequences: sequences each domain has at each phase's context, (P, G).
+        max_epochs: cap on passes over each domain, (G,).
+    """
+
+    names: tuple[str, ...]
+    contexts: tuple[int, ...]
+    lengths: tuple[int, ...]
+    ramps: tuple[int, ...]
+    sequences: tuple[tuple[int, ...], ...]
+    max_epochs: tuple[float, ...]
+
+    def targets(self, weights: Sequence[Mapping[str, int]], g: int) -> list[Fraction]:
+        """Return the sequences domain g is to give in each phase, before rounding to whole ones, (P,)."""
+        name = self.names[g]
+        shares = []
+        for place, length in enumerate(self.lengths):
+            units = weights[place][name] * length
+            if self.ramps[place]:
+                # the mean weight over a ramp is the mean of its two ends
+                before = weights[place - 1][name] - weights[place][name]
+                shares.append(Fraction(2 * units + before * self.ramps[place], 2 * DENOMINATOR))
+            else:
+                shares.append(Fraction(units, DENOMINATOR))
+        return shares
+
+    def epochs(self, targets: Sequence[Fraction], g: int) -> Fraction:
+        """Return the passes over domain g that targets in sequences mean."""
+        return sum(
+            (target / self.sequences[place][g] for place, target in enumerate(targets) if target), start=Fraction(0)
+        )
+
+    def slack(self, g: int) -> Fraction:
+        """Return the epochs that one sequence of domain g is: rounding draws to whole ones is no shortage."""
+        counts = [counts[g] for counts in self.sequences if counts[g]]
+        return Fraction(1, min(counts)) if counts else Fraction(0)
+
+    def tokens(self, targets: Sequence[Fraction]) -> Fraction:
+        """Return targets in sequences as tokens."""
+        return sum((t * context for t, context in zip(targets, self.contexts, strict=True)), start=Fraction(0))
+
+    @property
+    def budget(self) -> int:
+        """Tokens of the run."""
+        return sum(length * context for length, context in zip(self.lengths, self.contexts, strict=True))
+
+
+def short_domains(demand: Demand, weights: Sequence[Mapping[str, int]]) -> list[int]:
+    """Return the domains that need more epochs than their cap, by more than one sequence."""
+    short = []
+    for g in range(len(demand.names)):
+        needed = demand.epochs(demand.targets(weights, g), g)
+        if needed > exact(demand.max_epochs[g]) + demand.slack(g):
+            short.append(g)
+    return short
+
+
+def check_caps(demand: Demand, weights: Sequence[Mapping[str, int]]) -> None:
+    """Raise BudgetError, with a line and both remedies for every short domain, unless all caps hold."""
+    short = short_domains(demand, weights)
+    if short:
+        raise BudgetError("\n".join(shortage_line(demand, weights, g) for g in short))
+
+
+def shortage_line(demand: Demand, weights: Sequence[Mapping[str, int]], g: int) -> str:
+    """Say what domain g needs, what it has, and the two remedies, rounded to the side that works."""
+    targets = demand.targets(weights, g)
+    needed, epochs, cap = demand.tokens(targets), demand.epochs(targets, g), exact(demand.max_epochs[g])
+    supply = needed / epochs  # tokens of an epoch, at the contexts the run uses
+    share = needed / demand.budget
+    lowest = share * cap / epochs
+    digits = 3 if lowest >= Fraction(1, 100) else 3 - math.floor(math.log10(lowest)) if lowest else 3
+    weight = math.floor(lowest * 10**digits) / 10**digits
+    raised = math.ceil(epochs * 100) / 100
+    budget = Fraction(demand.budget)
+    return (
+        f"domain {demand.names[g]!r}: {amount(needed, budget)} tokens needed ({float(share):.1%} of "
+        f"{amount(budget, budget)}) but supply {amount(supply, budget)} x {float(cap):g} epochs = "
+        f"{amount(supply * cap, budget)}; lower its weight to {weight:g} or raise max_epochs to {raised:g}"
+    )
+
+
+def amount(tokens: Fraction, beside: Fraction) -> str:
+    """Write tokens as 3.12e9, in the thousands of the amount it stands beside where it is not tiny there."""
+    exponent = _thousands(beside)
+    if tokens * 10 < 10**exponent:
+        exponent = _thousands(tokens)
+    mantissa = f"{float(tokens / 10**exponent):.2f}"
+    mantissa = mantissa.removesuffix(".00")
+    return f"{mantissa}e{exponent}" if exponent else mantissa
+
+
+def _thousands(tokens: Fraction) -> int:
+    return next((exponent for exponent in (12, 9, 6, 3) if tokens >= 10**exponent), 0)
+
+
+def spread_shortage(demand: Demand, weights: Sequence[Mapping[str, int]]) -> list[dict[str, int]]:
+    """Hold short domains at their caps and spread the rest over the others in proportion to their weights.
+
+    Each round holds the domains that are short and shares out anew; holding one can make another short, so rounds go
+    on until none is (water-filling, at most as many rounds as domains). A domain's weights shrink alike in all phases.
+
+    Raises:
+        BudgetError: if a phase is left without a domain that could take more.
+    """
+    current = [dict(phase) for phase in weights]
+    held: dict[int, Fraction] = {}
+    while True:
+        short = [g for g in short_domains(demand, current) if g not in held]
+        if not short:
+            return current
+        for g in short:
+            held[g] = exact(demand.max_epochs[g]) / demand.epochs(demand.targets(weights, g), g)
+        current = [_share_out(demand, phase, held, weights) for phase in weights]
+
+
+def _share_out(
+    demand: Demand, phase: Mapping[str, int], held: Mapping[int, Fraction], weights: Sequence[Mapping[str, int]]
+) -> dict[str, int]:
+    """Return one phase's weights with held domains scaled down and the others scaled up alike."""
+    kept = {demand.names[g]: phase[demand.names[g]] * scale for g, scale in held.items()}
+    free = sum(units for name, units in phase.items() if name not in kept)
+    left = DENOMINATOR - sum(kept.values())
+    if not free and left > len(kept):
+        lines = "\n".join(shortage_line(demand, weights, g) for g in sorted(held))
+        raise BudgetError(f"no domain is left to spread the shortage over:\n{lines}")
+    return to_integers({name: kept.get(name, units * left / free if free else 0) for name, units in phase.items()})

@@ -1,0 +1,444 @@
+"""The global order: position <-> (domain, draw) <-> (epoch, sequence), as pure functions of the plan.
+
+A span's plan time is cut into order windows of B sequences. Window b of a span holds, of each domain g, the draws from
+K_g(bB) to K_g((b+1)B), laid out domain after domain, and a keyed permutation of the window mixes them. The last window
+ends with the span. So a position is found by the window it lies in, and draws of different windows never change places.
+Draw k of a domain is place k mod n of its epoch k div n, and a keyed permutation, fresh for each epoch, tells which of
+the n sequences stands there. Keys come from the seed, the domain's name, the context and the span's first position.
+
+Every look-up evaluates the targets at two window boundaries, O(domains); there is no state and nothing is read but the
+plan. Memory: ten numbers for each span and domain, and 8 bytes for each sequence of a phase ordered by a signal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from curation.kernels import kernel
+from mixing.permutation import Word, derive_key, name_key, permute, unpermute
+from mixing.plan import Plan, PlannedPhase, Span
+from mixing.schedule import BySignal
+from mixing.targets import TICKS, Int64s, count_drawn
+
+Int32s = npt.NDArray[np.int32]
+UInt64s = npt.NDArray[np.uint64]
+SignalValues = Callable[[str, str, int], npt.NDArray[Any]]
+"""(domain, signal, context) -> the signal of each of the domain's sequences, in their order."""
+
+
+class OrderError(ValueError):
+    """A position, draw or sequence that the order does not hold."""
+
+
+class Located(NamedTuple):
+    """Where positions lead; arrays of the positions' length.
+
+    Attributes:
+        domain: index into the plan's domains, int32.
+        draw: how many sequences the domain has given before this one, in the whole run, int64.
+        epoch: which pass over the domain at this context, int64.
+        sequence: which of the domain's sequences, int64.
+    """
+
+    domain: Int32s
+    draw: Int64s
+    epoch: Int64s
+    sequence: Int64s
+
+
+class Tables(NamedTuple):
+    """The plan as flat arrays: one entry for each span (S,) or for each span and domain drawn in it (E,)."""
+
+    start: Int64s
+    stop: Int64s
+    window: Int64s
+    num_windows: Int64s
+    ramp: Int64s
+    window_key: UInt64s
+    first: Int64s  # (S + 1,): a span's entries are first[s] to first[s + 1]
+    domain: Int32s
+    weight: Int64s
+    change: Int64s
+    remainder: Int64s
+    before: Int64s
+    draws: Int64s
+    size: Int64s  # sequences of the domain at the span's context
+    shift: Int64s  # draw - shift counts the draws at this context only
+    epoch_key: UInt64s
+    sorted_from: Int64s  # where the entry's draws lie in `in_order`; -1: drawn as they come
+    in_order: Int64s
+
+
+@kernel
+def _boundary(tables: Tables, s: Word, window: Word, drawn: Int64s) -> Word:
+    """Fill what each domain of span s has given in it by the start of a window, (entries,); return the sum."""
+    first, last = tables.first[s], tables.first[s + 1]
+    total: Word = np.int64(0)
+    if window <= 0:
+        drawn[: last - first] = 0
+        return total
+    if window >= tables.num_windows[s]:
+        drawn[: last - first] = tables.draws[first:last]
+        return tables.stop[s] - tables.start[s]
+    time = window * tables.window[s]
+    ramp = tables.ramp[s]
+    for e in range(first, last):
+        count = count_drawn(tables.weight[e], tables.change[e], ramp, tables.remainder[e], time)
+        drawn[e - first] = count
+        total += count
+    return total
+
+
+@kernel
+def _find_window(tables: Tables, s: Word, offset: Word, low: Int64s, high: Int64s) -> tuple[Word, Word, Word]:
+    """Find the window that holds the offset-th sequence of span s; fill its boundaries.
+
+    The sum of the targets stays within one sequence per domain of plan time, and a window is at least 8 per domain:
+    the window at plan time `offset` is right or next to right.
+    Returns: (window, offset of its start, offset of its stop).
+    """
+    window = min(offset // tables.window[s], tables.num_windows[s] - 1)
+    start = _boundary(tables, s, window, low)
+    while start > offset:
+        window -= 1
+        start = _boundary(tables, s, window, low)
+    stop = _boundary(tables, s, window + 1, high)
+    while stop <= offset:
+        window += 1
+        start = stop
+        low[:] = high
+        stop = _boundary(tables, s, window + 1, high)
+    return window, start, stop
+
+
+@kernel
+def _last_at_most(sorted_values: Int64s, value: Word) -> Word:
+    """Return the last index whose value is at most `value`; the first value always is."""
+    low, high = 0, sorted_values.size
+    while high - low > 1:
+        middle = (low + high) // 2
+        if sorted_values[middle] <= value:
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+@kernel
+def _locate_sorted(tables: Tables, positions: Int64s, where: Int64s, out: Located) -> None:
+    """Fill `out[where[i]]` for rising positions; a window's boundaries are kept while positions stay in it."""
+    most = 0
+    for s in range(tables.start.size):
+        most = max(most, tables.first[s + 1] - tables.first[s])
+    low, high = np.zeros(most, np.int64), np.zeros(most, np.int64)
+    cumulative = np.zeros(most + 1, np.int64)
+    window_start, window_stop = np.int64(0), np.int64(0)
+    s, first, last, key = 0, np.int64(0), np.int64(0), np.uint64(0)
+    for i in range(positions.size):
+        position = positions[i]
+        if position >= window_stop:
+            s = _last_at_most(tables.start, position)
+            first, last = tables.first[s], tables.first[s + 1]
+            window, start, stop = _find_window(tables, s, position - tables.start[s], low, high)
+            window_start, window_stop = tables.start[s] + start, tables.start[s] + stop
+            key = derive_key(tables.window_key[s], window)
+            for e in range(last - first):
+                cumulative[e + 1] = cumulative[e] + high[e] - low[e]
+        slot = permute(position - window_start, window_stop - window_start, key)
+        entry = _last_at_most(cumulative[: last - first], slot)
+        _fill(tables, first + entry, low[entry] + slot - cumulative[entry], where[i], out)
+
+
+@kernel
+def _fill(tables: Tables, e: Word, drawn: Word, i: Word, out: Located) -> None:
+    """Write the domain, draw, epoch and sequence of the drawn-th draw of entry e."""
+    out.domain[i] = tables.domain[e]
+    out.draw[i] = tables.before[e] + drawn
+    draw = tables.before[e] + drawn
+    if tables.sorted_from[e] >= 0:
+        draw = tables.in_order[tables.sorted_from[e] + drawn]
+    epoch, sequence = _sequence(tables, e, draw)
+    out.epoch[i] = epoch
+    out.sequence[i] = sequence
+
+
+@kernel
+def _sequence(tables: Tables, e: Word, draw: Word) -> tuple[Word, Word]:
+    """Return the (epoch, sequence) that a draw of entry e is in uniform order."""
+    size = tables.size[e]
+    at_context = draw - tables.shift[e]
+    epoch = at_context // size
+    return epoch, permute(at_context - epoch * size, size, derive_key(tables.epoch_key[e], epoch))
+
+
+@kernel
+def _position(tables: Tables, s: Word, e: Word, drawn: Word, low: Int64s, high: Int64s) -> Word:
+    """Return the position of the drawn-th draw that entry e gives in span s."""
+    left: Word = np.int64(0)
+    right: Word = tables.num_windows[s]
+    while right - left > 1:
+        middle = (left + right) // 2
+        time = middle * tables.window[s]
+        given = count_drawn(tables.weight[e], tables.change[e], tables.ramp[s], tables.remainder[e], time)
+        if given <= drawn:
+            left = middle
+        else:
+            right = middle
+    start = _boundary(tables, s, left, low)
+    stop = _boundary(tables, s, left + 1, high)
+    slot = drawn - low[e - tables.first[s]]
+    for other in range(e - tables.first[s]):
+        slot += high[other] - low[other]
+    key = derive_key(tables.window_key[s], left)
+    return tables.start[s] + start + unpermute(slot, stop - start, key)
+
+
+@kernel
+def _positions_of_draws(tables: Tables, span_of: Int64s, entry_of: Int64s, drawn: Int64s, positions: Int64s) -> None:
+    """Fill the positions of draws given by their span, entry and count within it; all arrays (draws,)."""
+    most = 0
+    for s in range(tables.start.size):
+        most = max(most, tables.first[s + 1] - tables.first[s])
+    low, high = np.zeros(most, np.int64), np.zeros(most, np.int64)
+    for i in range(drawn.size):
+        positions[i] = _position(tables, span_of[i], entry_of[i], drawn[i], low, high)
+
+
+@kernel
+def _sequences(tables: Tables, e: Word, draws: Int64s, epochs: Int64s, sequences: Int64s) -> None:
+    """Fill the (epoch, sequence) of draws of entry e in uniform order."""
+    for i in range(draws.size):
+        epochs[i], sequences[i] = _sequence(tables, e, draws[i])
+
+
+@kernel
+def _draws_of_sequence(size: Word, key: Word, epochs: Int64s, sequence: Word, draws: Int64s) -> None:
+    """Fill which draw at its context a sequence is in each epoch, (epochs,)."""
+    for i in range(epochs.size):
+        draws[i] = epochs[i] * size + unpermute(sequence, size, derive_key(key, epochs[i]))
+
+
+@dataclass(frozen=True)
+class Order:
+    """The global order of a plan; make it with `open_order`."""
+
+    plan: Plan
+    names: tuple[str, ...]
+    tables: Tables
+
+    def locate(self, positions: npt.ArrayLike) -> Located:
+        """Return what stands at positions, int64 (n,), in any order and with repeats.
+
+        Rising positions cost some 100 ns each, scattered ones O(domains) each.
+
+        Raises:
+            OrderError: for a position outside the plan.
+        """
+        wanted = np.ascontiguousarray(positions, dtype=np.int64)
+        _check_range("position", wanted, self.plan.num_positions)
+        where = np.argsort(wanted, kind="stable")
+        count = wanted.size
+        out = Located(
+            np.empty(count, np.int32), np.empty(count, np.int64), np.empty(count, np.int64), np.empty(count, np.int64)
+        )
+        _locate_sorted(self.tables, wanted[where], where, out)
+        return out
+
+    def positions_of_draws(self, domain: str, draws: npt.ArrayLike) -> Int64s:
+        """Return the position of each draw of a domain, int64 (n,): the inverse of `locate`.
+
+        Raises:
+            OrderError: for a draw the run never makes, or an unknown domain.
+        """
+        entries = self._entries(domain)
+        wanted = np.ascontiguousarray(draws, dtype=np.int64)
+        ends = self.tables.before[entries] + self.tables.draws[entries]
+        _check_range(f"draw of domain {domain!r}", wanted, int(ends[-1]) if ends.size else 0)
+        if not wanted.size:
+            return np.empty(0, np.int64)
+        entry_of = entries[np.searchsorted(ends, wanted, side="right")]
+        span_of = np.searchsorted(self.tables.first, entry_of, side="right") - 1
+        positions = np.empty(wanted.size, np.int64)
+        drawn = wanted - self.tables.before[entry_of]
+        _positions_of_draws(self.tables, span_of, entry_of, drawn, positions)
+        return positions
+
+    def positions_of_sequence(self, domain: str, sequence: int, context: int | None = None) -> Int64s:
+        """Return all positions at which a domain's sequence is trained, rising, int64 (times,).
+
+        Args:
+            domain: its name.
+            sequence: which of the domain's sequences.
+            context: of what length; needed only where the run's phases differ.
+
+        Raises:
+            OrderError: for an unknown domain or context, or a sequence the domain does not have.
+        """
+        context = self._context(context)
+        size = self.plan.domains[self._index(domain)].num_sequences(context)
+        _check_range(f"sequence of domain {domain!r}", np.array([sequence]), size)
+        draws = [np.empty(0, np.int64)]
+        for s, e in self._at_context(domain, context):
+            draws.append(self._draws_in_span(s, e, sequence))
+        return np.sort(self.positions_of_draws(domain, np.concatenate(draws)))
+
+    def phase_at(self, position: int) -> PlannedPhase:
+        """Return the phase that holds a position."""
+        _check_range("position", np.array([position]), self.plan.num_positions)
+        return next(phase for phase in self.plan.phases if position < phase.stop)
+
+    def _index(self, domain: str) -> int:
+        try:
+            return self.names.index(domain)
+        except ValueError:
+            raise OrderError(f"domain {domain!r} is not in the plan; it has {', '.join(self.names[:20])}") from None
+
+    def _entries(self, domain: str) -> Int64s:
+        """Return a domain's entries, in order of position (and of draws) and only those that draw."""
+        chosen = (self.tables.domain == self._index(domain)) & (self.tables.draws > 0)
+        return np.flatnonzero(chosen)
+
+    def _context(self, context: int | None) -> int:
+        contexts = sorted({phase.context for phase in self.plan.phases})
+        if context is None and len(contexts) == 1:
+            return contexts[0]
+        if context not in contexts:
+            raise OrderError(f"context {context}: the run's sequences have {' or '.join(map(str, contexts))} tokens")
+        return context
+
+    def _at_context(self, domain: str, context: int) -> list[tuple[Span, int]]:
+        spans = self.plan.spans
+        found = []
+        for e in self._entries(domain):
+            phase, span = spans[int(np.searchsorted(self.tables.first, e, side="right")) - 1]
+            if phase.context == context:
+                found.append((span, int(e)))
+        return found
+
+    def _draws_in_span(self, span: Span, e: int, sequence: int) -> Int64s:
+        """Return the draws of one entry that are a given sequence."""
+        tables = self.tables
+        before, count, size = int(tables.before[e]), int(tables.draws[e]), int(tables.size[e])
+        first = before - int(tables.shift[e])
+        epochs = np.arange(first // size, (first + count - 1) // size + 1, dtype=np.int64)
+        draws = np.empty(epochs.size, np.int64)
+        _draws_of_sequence(size, tables.epoch_key[e], epochs, sequence, draws)
+        draws = draws[(draws >= first) & (draws < first + count)] + tables.shift[e]
+        if tables.sorted_from[e] < 0:
+            return draws
+        in_order = tables.in_order[tables.sorted_from[e] : tables.sorted_from[e] + count]
+        places: Int64s = np.flatnonzero(np.isin(in_order, draws)) + before
+        return places
+
+
+def open_order(plan: Plan, signal_values: SignalValues | None = None) -> Order:
+    """Open the order of a plan.
+
+    Args:
+        plan: the plan.
+        signal_values: for phases ordered by a signal: each sequence's value. Equal values stay in shuffled order.
+
+    Raises:
+        OrderError: if a phase is ordered by a signal and `signal_values` is missing or of the wrong length.
+    """
+    tables = _tables(plan)
+    if any(isinstance(phase.order, BySignal) for phase in plan.phases):
+        tables = _sort_by_signal(plan, tables, signal_values)
+    return Order(plan, tuple(domain.name for domain in plan.domains), tables)
+
+
+def _tables(plan: Plan) -> Tables:
+    """Lay the plan out as arrays."""
+    spans = plan.spans
+    counts = [len(span.domains) for _, span in spans]
+    num_windows = [-(-span.ticks // (TICKS * phase.window)) for phase, span in spans]
+    sizes, shifts, keys = [], [], []
+    drawn_at: dict[tuple[int, int], int] = {}
+    base_keys: dict[tuple[int, int], int] = {}
+    for phase, span in spans:
+        for g, before, count in zip(span.domains, span.draws_before, span.draws, strict=True):
+            domain = plan.domains[g]
+            place = (g, phase.context)
+            if place not in base_keys:
+                base_keys[place] = name_key(plan.seed, "epoch", str(phase.context), domain.name)
+            sizes.append(domain.num_sequences(phase.context))
+            shifts.append(before - drawn_at.get(place, 0))
+            keys.append(base_keys[place])
+            drawn_at[place] = drawn_at.get(place, 0) + count
+    flat = {
+        name: np.array([value for _, span in spans for value in getattr(span, name)], dtype=np.int64)
+        for name in ("domains", "weights", "changes", "remainders", "draws_before", "draws")
+    }
+    return Tables(
+        start=np.array([span.start for _, span in spans], np.int64),
+        stop=np.array([span.stop for _, span in spans], np.int64),
+        window=np.array([phase.window for phase, _ in spans], np.int64),
+        num_windows=np.array(num_windows, np.int64),
+        ramp=np.array([span.ramp for _, span in spans], np.int64),
+        window_key=np.array([name_key(plan.seed, "window", str(span.start)) for _, span in spans], np.uint64),
+        first=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+        domain=flat["domains"].astype(np.int32),
+        weight=flat["weights"],
+        change=flat["changes"],
+        remainder=flat["remainders"],
+        before=flat["draws_before"],
+        draws=flat["draws"],
+        size=np.array(sizes, np.int64),
+        shift=np.array(shifts, np.int64),
+        epoch_key=np.array(keys, np.uint64),
+        sorted_from=np.full(len(sizes), -1, np.int64),
+        in_order=np.empty(0, np.int64),
+    )
+
+
+def _sort_by_signal(plan: Plan, tables: Tables, signal_values: SignalValues | None) -> Tables:
+    """Sort the draws of phases ordered by a signal: within each epoch by value, ties in shuffled order."""
+    sorted_from, pieces, length = tables.sorted_from.copy(), [], 0
+    for s, (phase, _) in enumerate(plan.spans):
+        if not isinstance(phase.order, BySignal):
+            continue
+        if signal_values is None:
+            raise OrderError(f"phase {phase.name!r} is ordered by {phase.order.signal!r}: its values are needed")
+        for e in range(int(tables.first[s]), int(tables.first[s + 1])):
+            domain = plan.domains[int(tables.domain[e])].name
+            values = np.asarray(signal_values(domain, phase.order.signal, phase.context))
+            if values.shape != (tables.size[e],):
+                raise OrderError(
+                    f"domain {domain!r}: {values.shape} values of {phase.order.signal!r} "
+                    f"for {tables.size[e]} sequences of {phase.context}"
+                )
+            sorted_from[e] = length
+            pieces.append(_sorted_draws(tables, e, -values if phase.order.descending else values))
+            length += pieces[-1].size
+    return tables._replace(sorted_from=sorted_from, in_order=np.concatenate([np.empty(0, np.int64), *pieces]))
+
+
+def _sorted_draws(tables: Tables, e: int, values: npt.NDArray[Any]) -> Int64s:
+    """Return an entry's draws in order of (epoch, value, draw)."""
+    draws = np.arange(tables.before[e], tables.before[e] + tables.draws[e], dtype=np.int64)
+    epochs, sequences = np.empty(draws.size, np.int64), np.empty(draws.size, np.int64)
+    _sequences(tables, e, draws, epochs, sequences)
+    return draws[np.lexsort((draws, values[sequences], epochs))]
+
+
+def _check_range(what: str, numbers: Int64s, stop: int) -> None:
+    if numbers.ndim != 1:
+        raise OrderError(f"{what}s must be one-dimensional, not of shape {numbers.shape}")
+    outside = numbers[(numbers < 0) | (numbers >= stop)]
+    if outside.size:
+        raise OrderError(f"{what} {outside[0]} is outside 0 to {stop - 1}" if stop else f"{what}: there are none")
+
+
+def rank_slice(num_sequences: int, rank: int, world_size: int) -> tuple[int, int]:
+    """Return the part [start, stop) of a train step's sequences that a rank reads; shares differ by one at most.
+
+    The parts of ranks 0, 1, … follow one another, so any world size reads the same sequences in the same order.
+    """
+    if not 0 <= rank < world_size:
+        raise OrderError(f"rank {rank} is outside 0 to {world_size - 1}")
+    return num_sequences * rank // world_size, num_sequences * (rank + 1) // world_size

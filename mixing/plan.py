@@ -1,0 +1,500 @@
+"""A plan: schedule, sizes and seed made explicit, so that the order of all sequences follows from it.
+
+`make_plan` cuts the schedule into whole train steps, turns weights into integers, checks the caps on epochs, and follows
+the cumulative targets to the end of every phase. The plan then says for each span (a stretch with one law of weights)
+which domains are drawn, from which draw to which, and with what remainder. `mixing.order` reads positions off it.
+
+Domains are sorted by name; nothing depends on the order in which they were given. The id is the hash of the JSON.
+Memory and file grow with domains x phases, never with tokens.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from itertools import accumulate
+from typing import Any
+
+from mixing.budget import BudgetError, Demand, check_caps, spread_shortage
+from mixing.schedule import (
+    BatchLine,
+    Blocked,
+    BySignal,
+    OrderKind,
+    Phase,
+    ScheduleError,
+    Steps,
+    Uniform,
+    cut_steps,
+    ramp_sequences,
+)
+from mixing.targets import DENOMINATOR, MAX_RAMP, MAX_SPAN, TICKS, end_span, exact_units, first_remainder
+from mixing.weights import Number, WeightError, to_integers
+
+FORMAT = 1
+WINDOWS_PER_DOMAIN = 8
+SMALLEST_WINDOW = 64
+"""Sequences of an order window with few domains: small, since a plan extended later differs from its last window on."""
+
+
+class PlanError(ValueError):
+    """A plan that cannot be made or read."""
+
+
+@dataclass(frozen=True)
+class DomainSupply:
+    """What a domain can give, after held-out text.
+
+    Attributes:
+        name: the domain, such as `web_de/head`.
+        num_tokens: distinct tokens.
+        num_documents: documents.
+        size_bytes: UTF-8 bytes of their text.
+        num_characters: characters of their text.
+        sequences: (context, number of sequences) where packing makes it differ from (tokens - 1) // context.
+    """
+
+    name: str
+    num_tokens: int
+    num_documents: int = 0
+    size_bytes: int = 0
+    num_characters: int = 0
+    sequences: tuple[tuple[int, int], ...] = ()
+
+    def num_sequences(self, context: int) -> int:
+        """Return the sequences of `context` tokens; every token but the domain's first is predicted once."""
+        return dict(self.sequences).get(context, max(0, (self.num_tokens - 1) // context))
+
+
+@dataclass(frozen=True)
+class Span:
+    """A stretch of a phase with one law of weights; the tuples after `ramp` run over the domains it draws from.
+
+    Attributes:
+        start: its first position.
+        num_positions: sequences it holds.
+        ticks: its plan time, in parts of 2**-20 sequences.
+        ramp: sequences over which the weights change; 0: constant.
+        domains: indices into the plan's domains, rising.
+        weights: integers of 1/D at the start.
+        changes: what the ramp adds by its end.
+        remainders: what each domain brings along, in units of 1/D.
+        draws_before: draws each domain has given in the run before this span.
+        draws: draws each domain gives in it.
+    """
+
+    start: int
+    num_positions: int
+    ticks: int
+    ramp: int
+    domains: tuple[int, ...]
+    weights: tuple[int, ...]
+    changes: tuple[int, ...]
+    remainders: tuple[int, ...]
+    draws_before: tuple[int, ...]
+    draws: tuple[int, ...]
+
+    @property
+    def stop(self) -> int:
+        """The first position after the span."""
+        return self.start + self.num_positions
+
+
+@dataclass(frozen=True)
+class PlannedPhase:
+    """A phase in whole train steps, with integer weights.
+
+    `weights` are nominal, by domain; under `shortage: spread` they differ from the recipe's. A ramp's span comes first.
+    """
+
+    name: str
+    context: int
+    start: int
+    num_positions: int
+    window: int
+    order: OrderKind
+    steps: tuple[Steps, ...]
+    weights: Mapping[str, int]
+    spans: tuple[Span, ...]
+
+    @property
+    def stop(self) -> int:
+        """The first position after the phase."""
+        return self.start + self.num_positions
+
+    @property
+    def num_steps(self) -> int:
+        """Train steps of the phase."""
+        return sum(run.num_steps for run in self.steps)
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens trained in the phase."""
+        return self.num_positions * self.context
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Schedule x sizes x seed, made explicit; see the module's docstring."""
+
+    seed: int
+    domains: tuple[DomainSupply, ...]
+    max_epochs: Mapping[str, float]
+    phases: tuple[PlannedPhase, ...]
+    warnings: tuple[str, ...] = field(default=())
+
+    @cached_property
+    def id(self) -> str:
+        """Hash of the plan's JSON, 32 hexadecimal digits."""
+        return hashlib.blake2b(self._json().encode(), digest_size=16).hexdigest()
+
+    @property
+    def num_positions(self) -> int:
+        """Sequences of the run."""
+        return self.phases[-1].stop
+
+    @property
+    def num_steps(self) -> int:
+        """Train steps of the run."""
+        return sum(phase.num_steps for phase in self.phases)
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of the run."""
+        return sum(phase.num_tokens for phase in self.phases)
+
+    @property
+    def spans(self) -> list[tuple[PlannedPhase, Span]]:
+        """All spans in order, each with its phase."""
+        return [(phase, span) for phase in self.phases for span in phase.spans]
+
+    def to_json(self) -> str:
+        """Return the plan as JSON with its id, the same bytes for the same plan."""
+        return f'{{"id": "{self.id}", "plan": {self._json()}}}\n'
+
+    def _json(self) -> str:
+        return json.dumps({"format": FORMAT, **asdict(self), "phases": [_phase_fields(phase) for phase in self.phases]})
+
+    @staticmethod
+    def from_json(text: str) -> Plan:
+        """Read a plan; its id is recomputed.
+
+        Raises:
+            PlanError: if the text is no plan, is of another format, or does not match its id.
+        """
+        try:
+            content = json.loads(text)
+            fields = content["plan"]
+            if fields["format"] != FORMAT:
+                raise PlanError(f"plan format {fields['format']} is not {FORMAT}; make the plan again")
+            plan = _plan_of(fields)
+        except (KeyError, TypeError, json.JSONDecodeError) as error:
+            raise PlanError(f"not a plan: {type(error).__name__}: {error}") from error
+        if plan.id != content["id"]:
+            raise PlanError(f"plan {content['id']} was changed after it was written: its content has id {plan.id}")
+        return plan
+
+
+def _phase_fields(phase: PlannedPhase) -> dict[str, Any]:
+    order = phase.order
+    words: dict[str, Any] = {"kind": "uniform"}
+    if isinstance(order, Blocked):
+        words = {"kind": "blocked", "blocks": order.blocks}
+    elif isinstance(order, BySignal):
+        words = {"kind": "by", "signal": order.signal, "descending": order.descending}
+    return {**asdict(phase), "order": words}
+
+
+def _order_of(words: Mapping[str, Any]) -> OrderKind:
+    if words["kind"] == "blocked":
+        return Blocked(tuple(tuple(block) for block in words["blocks"]))
+    return BySignal(words["signal"], words["descending"]) if words["kind"] == "by" else Uniform()
+
+
+def _span_of(fields: Mapping[str, Any]) -> Span:
+    values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()}
+    return Span(**values)
+
+
+def _plan_of(fields: Mapping[str, Any]) -> Plan:
+    """Build a plan from its JSON fields."""
+    domains = tuple(
+        DomainSupply(**{**domain, "sequences": tuple((c, n) for c, n in domain["sequences"])})
+        for domain in fields["domains"]
+    )
+    phases = tuple(
+        PlannedPhase(
+            **{
+                **phase,
+                "order": _order_of(phase["order"]),
+                "steps": tuple(Steps(**run) for run in phase["steps"]),
+                "spans": tuple(_span_of(span) for span in phase["spans"]),
+            }
+        )
+        for phase in fields["phases"]
+    )
+    return Plan(fields["seed"], domains, fields["max_epochs"], phases, tuple(fields["warnings"]))
+
+
+def make_plan(
+    domains: Sequence[DomainSupply],
+    phases: Sequence[Phase],
+    batch: Sequence[BatchLine],
+    *,
+    seed: int = 0,
+    max_epochs: float | Mapping[str, float] = 4,
+    shortage: str = "error",
+    window: int | None = None,
+) -> Plan:
+    """Make the plan of a run.
+
+    Args:
+        domains: supplies, in any order; those that no phase weighs are part of the plan and never drawn.
+        phases: the schedule, weights resolved to domains.
+        batch: the train batch by lines.
+        seed: the recipe's seed.
+        max_epochs: most passes over a domain in the whole run: a number for all, or one for each domain.
+        shortage: what to do about domains that cannot meet the budget within their cap: `error`, or `spread` their
+            excess over the other domains in proportion to their weights.
+        window: mean sequences of an order window; default and least: 8 x the domains drawn in the phase.
+
+    Raises:
+        BudgetError: naming every domain that falls short, with both remedies.
+        ScheduleError, WeightError, PlanError: see there.
+    """
+    supplies = tuple(sorted(domains, key=lambda domain: domain.name))
+    names = [domain.name for domain in supplies]
+    _check_domains(names, phases)
+    caps = {name: max_epochs if isinstance(max_epochs, int | float) else max_epochs[name] for name in names}
+    steps = cut_steps(phases, batch)
+    ramps = ramp_sequences(phases, steps, batch)
+    weights = [_weights_of(phase, names) for phase in phases]
+    _check_sequences(supplies, phases, weights)
+    weights = _within_caps(supplies, phases, steps, ramps, weights, caps, shortage)
+    planned = _follow(names, phases, steps, ramps, weights, seed, window)
+    return Plan(seed, supplies, caps, planned, tuple(_never_drawn(names, planned)))
+
+
+def _check_domains(names: Sequence[str], phases: Sequence[Phase]) -> None:
+    if not phases:
+        raise ScheduleError("the schedule has no phase; give at least one")
+    twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
+    if twice:
+        raise PlanError(f"domains named twice: {', '.join(twice)}")
+    known = set(names)
+    for phase in phases:
+        unknown = sorted(set(phase.weights) - known)
+        if unknown:
+            raise WeightError(f"phase {phase.name!r}: weights for unknown domains {', '.join(unknown)}")
+
+
+def _weights_of(phase: Phase, names: Sequence[str]) -> dict[str, int]:
+    """Return a phase's integer weights for all domains by name; absent domains get 0."""
+    complete: dict[str, Number] = {name: phase.weights.get(name, 0) for name in names}
+    try:
+        return to_integers(complete)
+    except WeightError as error:
+        raise WeightError(f"phase {phase.name!r}: {error}") from error
+
+
+def _check_sequences(
+    supplies: Sequence[DomainSupply], phases: Sequence[Phase], weights: Sequence[Mapping[str, int]]
+) -> None:
+    """Refuse weight for a domain that has no whole sequence."""
+    short = []
+    for place, phase in enumerate(phases):
+        before = weights[place - 1] if place and phase.ramp.number else {}
+        for domain in supplies:
+            drawn = weights[place][domain.name] or before.get(domain.name, 0)
+            if drawn and domain.num_sequences(phase.context) == 0:
+                short.append(
+                    f"domain {domain.name!r}: {domain.num_tokens:,} tokens hold no sequence of {phase.context:,} "
+                    f"(phase {phase.name!r}); give it weight 0 or join it with another domain"
+                )
+    if short:
+        raise BudgetError("\n".join(short))
+
+
+def _within_caps(
+    supplies: Sequence[DomainSupply],
+    phases: Sequence[Phase],
+    steps: Sequence[Sequence[Steps]],
+    ramps: Sequence[int],
+    weights: list[dict[str, int]],
+    caps: Mapping[str, float],
+    shortage: str,
+) -> list[dict[str, int]]:
+    """Return weights under which no domain passes its cap, or raise BudgetError."""
+    lengths = [sum(run.num_sequences for run in runs) for runs in steps]
+    demand = Demand(
+        names=tuple(domain.name for domain in supplies),
+        contexts=tuple(phase.context for phase in phases),
+        lengths=tuple(lengths),
+        ramps=tuple(ramps),
+        sequences=tuple(tuple(domain.num_sequences(phase.context) for domain in supplies) for phase in phases),
+        max_epochs=tuple(caps[domain.name] for domain in supplies),
+    )
+    if shortage == "spread":
+        return spread_shortage(demand, weights)
+    if shortage != "error":
+        raise PlanError(f"shortage {shortage!r} is neither 'error' nor 'spread'")
+    check_caps(demand, weights)
+    return weights
+
+
+@dataclass
+class _Course:
+    """Where the targets stand while the plan is made: remainders and draws per domain, and the next position."""
+
+    remainders: list[int]
+    draws: list[int]
+    position: int = 0
+
+    def advance(
+        self, ramp: int, weights: Sequence[int], changes: Sequence[int], num_sequences: int, at_ramp_end: bool = False
+    ) -> Span:
+        """Add a span of `num_sequences`; with `at_ramp_end` it ends where the ramp does, however many that gives."""
+        chosen = [g for g in range(len(weights)) if weights[g] or changes[g]]
+        w, d = [weights[g] for g in chosen], [changes[g] for g in chosen]
+        r = [self.remainders[g] for g in chosen]
+        before = tuple(self.draws[g] for g in chosen)
+        if at_ramp_end:
+            ticks = ramp * TICKS
+            units = [exact_units(a, b, ramp, ticks) + c for a, b, c in zip(w, d, r, strict=True)]
+            draws, left = [unit // DENOMINATOR for unit in units], [unit % DENOMINATOR for unit in units]
+        else:
+            ticks, draws, left = end_span(w, d, ramp, r, num_sequences)
+        for g, drawn, remainder in zip(chosen, draws, left, strict=True):
+            self.draws[g] += drawn
+            self.remainders[g] = remainder
+        start = self.position
+        self.position += sum(draws)
+        return Span(start, sum(draws), ticks, ramp, tuple(chosen), tuple(w), tuple(d), tuple(r), before, tuple(draws))
+
+
+def _follow(
+    names: Sequence[str],
+    phases: Sequence[Phase],
+    steps: Sequence[Sequence[Steps]],
+    ramps: Sequence[int],
+    weights: Sequence[Mapping[str, int]],
+    seed: int,
+    window: int | None,
+) -> tuple[PlannedPhase, ...]:
+    """Follow the cumulative targets from phase to phase."""
+    course = _Course([first_remainder(seed, name) for name in names], [0] * len(names))
+    planned = []
+    for place, phase in enumerate(phases):
+        start, length = course.position, sum(run.num_sequences for run in steps[place])
+        if length > MAX_SPAN or ramps[place] > MAX_RAMP:
+            raise ScheduleError(f"phase {phase.name!r}: more than {MAX_SPAN:,} sequences, or a ramp over {MAX_RAMP:,}")
+        after = [weights[place][name] for name in names]
+        spans = []
+        if ramps[place]:
+            first = [weights[place - 1][name] for name in names]
+            spans.append(_ramp_span(course, first, after, ramps[place], length))
+        left = start + length - course.position
+        if left:
+            spans.append(course.advance(0, after, [0] * len(names), left))
+        if isinstance(phase.order, Blocked):
+            spans = _block_spans(phase, names, spans, seed)
+        num_drawn = len({g for span in spans for g in span.domains})
+        least = max(SMALLEST_WINDOW, WINDOWS_PER_DOMAIN * num_drawn)
+        nominal = {name: weight for name, weight in weights[place].items() if weight}
+        planned.append(
+            PlannedPhase(
+                phase.name,
+                phase.context,
+                start,
+                length,
+                max(window or 0, least),
+                phase.order,
+                tuple(steps[place]),
+                nominal,
+                tuple(spans),
+            )
+        )
+    return tuple(planned)
+
+
+def _ramp_span(course: _Course, first: Sequence[int], after: Sequence[int], ramp: int, length: int) -> Span:
+    """Add a ramp: to its own end, or to the phase's where that comes first (the two can lie a few draws apart)."""
+    changes = [b - a for a, b in zip(first, after, strict=True)]
+    at_end = sum(
+        (exact_units(w, d, ramp, ramp * TICKS) + r) // DENOMINATOR
+        for w, d, r in zip(first, changes, course.remainders, strict=True)
+        if w or d
+    )
+    return course.advance(ramp, first, changes, length, at_ramp_end=at_end <= length)
+
+
+def _block_spans(phase: Phase, names: Sequence[str], spans: Sequence[Span], seed: int) -> list[Span]:
+    """Rearrange a phase's draws block by block: the same draws as in uniform order, one block after the other."""
+    assert isinstance(phase.order, Blocked)
+    before: dict[int, int] = {}
+    draws: dict[int, int] = {}
+    for span in spans:
+        for g, first, count in zip(span.domains, span.draws_before, span.draws, strict=True):
+            before.setdefault(g, first)
+            draws[g] = draws.get(g, 0) + count
+    index = {name: g for g, name in enumerate(names)}
+    blocks = [sorted(index[name] for name in block if name in index) for block in phase.order.blocks]
+    _check_blocks(phase.name, names, blocks, draws)
+    position = spans[0].start
+    rearranged = []
+    for block in blocks:
+        chosen = tuple(g for g in block if draws.get(g))
+        length = sum(draws[g] for g in chosen)
+        if not length:
+            continue
+        rearranged.append(
+            Span(
+                position,
+                length,
+                length * TICKS,
+                0,
+                chosen,
+                tuple(draws[g] * DENOMINATOR // length for g in chosen),
+                (0,) * len(chosen),
+                tuple(first_remainder(seed, names[g]) for g in chosen),
+                tuple(before[g] for g in chosen),
+                tuple(draws[g] for g in chosen),
+            )
+        )
+        position += length
+    return rearranged
+
+
+def _check_blocks(phase: str, names: Sequence[str], blocks: Sequence[Sequence[int]], draws: Mapping[int, int]) -> None:
+    """Refuse a block order that names a drawn domain twice or not at all."""
+    counts = [0] * len(names)
+    for block in blocks:
+        for g in block:
+            counts[g] += 1
+    wrong = [f"{names[g]!r} stands in {counts[g]} blocks" for g in range(len(names)) if counts[g] > 1]
+    wrong += [f"{names[g]!r} stands in no block" for g in sorted(draws) if draws[g] and not counts[g]]
+    if wrong:
+        raise ScheduleError(f"phase {phase!r}: {', '.join(wrong)}; name each domain in one block ('*' is the rest)")
+
+
+def _never_drawn(names: Sequence[str], phases: Sequence[PlannedPhase]) -> list[str]:
+    """Warn of domains with weight that no span draws, with the smallest budget that reaches them."""
+    drawn = {g for phase in phases for span in phase.spans for g, count in zip(span.domains, span.draws) if count}
+    ends = list(accumulate(phase.num_tokens for phase in phases))
+    lines: dict[int, str] = {}
+    for place, phase in enumerate(phases):
+        for span in phase.spans:
+            for g, remainder in zip(span.domains, span.remainders, strict=True):
+                weight = phase.weights.get(names[g], 0)
+                if g in drawn or not weight:
+                    continue
+                needed = -(-(DENOMINATOR - remainder) // weight) * phase.context
+                reach = ends[place] - phase.num_tokens + needed
+                lines[g] = (
+                    f"domain {names[g]!r}: weight {weight / DENOMINATOR:.3g} is never drawn in {ends[-1]:.3g} tokens; "
+                    f"its first sequence comes at {reach:.3g} tokens (phase {phase.name!r} lengthened to {needed:.3g})"
+                )
+    return [lines[g] for g in sorted(lines)]
