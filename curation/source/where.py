@@ -1,0 +1,73 @@
+"""The `where` condition and the `sample` of a source: which rows are read at all."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection, Mapping
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import pyarrow as pa
+
+
+class SourceError(ValueError):
+    """A source's description does not fit its files: the message says what, where and what to change."""
+
+
+def did_you_mean(name: str, known: Collection[str]) -> str:
+    """`; did you mean 'x'?`, or what there is, for an error about an unknown name."""
+    near = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.6)
+    return f"; did you mean {near[0]!r}?" if near else f"; there is {', '.join(sorted(known)) or 'nothing'}"
+
+
+def condition(sql: str) -> tuple[pl.Expr, tuple[str, ...]]:
+    """Parse a `where` condition; the expression and the columns it asks for, sorted.
+
+    The SQL is parsed by polars as an expression: table functions and subqueries are refused, nothing is evaluated.
+
+    Raises:
+        SourceError: if it cannot be parsed.
+    """
+    try:
+        expression = pl.sql_expr(sql)
+        return expression, tuple(sorted(set(expression.meta.root_names())))
+    except pl.exceptions.PolarsError as error:
+        raise SourceError(f"where: {sql!r} is not a condition: {error}") from error
+
+
+def is_true(sql: str, columns: Mapping[str, pa.Array], num_rows: int) -> npt.NDArray[np.bool_]:
+    """Where the condition is true, bool (R,); null counts as not true.
+
+    Raises:
+        SourceError: if it does not give true or false on these columns.
+    """
+    expression, names = condition(sql)
+    frame = pl.DataFrame({name: pl.Series(columns[name]) for name in names})
+    try:
+        answer = (
+            frame.select(expression.alias("true")).get_column("true") if names else pl.select(expression).to_series()
+        )
+    except pl.exceptions.PolarsError as error:
+        types = ", ".join(f"{name}: {frame[name].dtype}" for name in names)
+        raise SourceError(f"where: {sql!r} cannot be asked of {types}: {error}") from error
+    if answer.dtype != pl.Boolean:
+        raise SourceError(f"where: {sql!r} gives {answer.dtype}, not true or false; compare it with something")
+    mask: npt.NDArray[np.bool_] = answer.fill_null(False).to_numpy().astype(bool)
+    return np.broadcast_to(mask, num_rows) if len(mask) == 1 else mask
+
+
+def sampled(content_ids: bytes, share: float) -> npt.NDArray[np.bool_]:
+    """Which rows a sample holds, by content hash: a smaller sample is part of a larger one, copies go together.
+
+    Args:
+        content_ids: 16 bytes a row.
+        share: of rows, 0 to 1.
+
+    Returns:
+        bool (R,).
+    """
+    # the upper 53 bits of the hash's second half are an exact float in [0, 1)
+    second_half = np.frombuffer(content_ids, ">u8").astype(np.uint64)[1::2]
+    mask: npt.NDArray[np.bool_] = (second_half >> np.uint64(11)).astype(np.float64) * 2.0**-53 < share
+    return mask
