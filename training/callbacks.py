@@ -1,0 +1,204 @@
+"""Lightning callbacks: the journal, held-out losses, checkpoints and requests to stop, in that order."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import Callback, Trainer
+
+from training import checkpoint as checkpoints
+from training.batches import Batch, position_after, tokens_after
+from training.evaluate import held_out_losses
+from training.learning_rate import learning_rate_at
+from training.module import TrainingModule
+from training.step import StepSums
+from training.watch import Speed, Table, check_finite, domain_means, write_status
+
+COLUMNS = ("step", "position", "tokens", "loss", "gradient_norm", "learning_rate", "dropped_updates", "tokens_per_s")
+HELD_OUT_COLUMNS = ("step", "position", "tokens", "domain", "loss", "bits_per_byte", "num_tokens")
+
+
+class Journal(Callback):
+    """Writes metrics.csv and status.json every `log_every` train steps, and finds divergence.
+
+    Losses stay on the device in between: one wait for it a line.
+    """
+
+    def on_train_start(self, trainer: Trainer, module: TrainingModule) -> None:
+        """Open the files, cut back to the step that the run continues from."""
+        self.folder = Path(module.spec.folder)
+        self.steps: list[tuple[Batch, StepSums]] = []
+        self.dropped = 0
+        if trainer.is_global_zero:
+            columns = [*COLUMNS, *(f"loss/{name}" for name in module.stream.domains)]
+            self.table = Table(self.folder / "metrics.csv", columns, module.done)
+        self.speed = Speed()
+        self.speed.read(tokens_after(module.spec.spans, module.done))
+        self._status(trainer, module, {})
+
+    def on_train_batch_end(self, trainer: Trainer, module: TrainingModule, outputs: Any, batch: Batch, _: int) -> None:
+        """Note the train step; write when a line is due."""
+        self.steps.append((batch, module.sums))
+        self.dropped += module.dropped
+        if module.done % module.spec.execution.log_every == 0 or module.done == module.spec.num_steps:
+            self.write(trainer, module)
+
+    def write(self, trainer: Trainer, module: TrainingModule) -> None:
+        """Write the line of the steps since the last one; every process calls it.
+
+        Raises:
+            DivergedError: on every process alike, if a loss or norm is no number.
+        """
+        if not self.steps:
+            return
+        nats, domains = self._sequences(module)
+        length = self.steps[-1][0].tokens.shape[1] - 1
+        norms = torch.stack([sums.totals[0] for _, sums in self.steps]).sqrt().tolist()
+        loss, norm = float(nats.sum() / (len(nats) * length)), norms[-1]
+        means = domain_means(nats, domains, length, len(module.stream.domains))
+        tokens = tokens_after(module.spec.spans, module.done)
+        line = {
+            "step": module.done,
+            "position": position_after(module.spec.spans, module.done),
+            "tokens": tokens,
+            "loss": loss,
+            "gradient_norm": norm,
+            "learning_rate": learning_rate_at(module.spec.learning_rate, tokens),
+            "dropped_updates": self.dropped,
+            "tokens_per_s": round(self.speed.read(tokens), 1),
+        }
+        self.steps, self.dropped = [], 0
+        if trainer.is_global_zero:
+            by_domain = {f"loss/{name}": mean for name, mean in zip(module.stream.domains, means)}
+            self.table.append([{**line, **by_domain}])
+        self._status(trainer, module, {key: None if line[key] != line[key] else line[key] for key in line})
+        if module.spec.spikes.action == "warn":
+            check_finite(module.done, loss, max(norms, key=lambda value: (math.isnan(value), value)))
+            if module.spikes.sees_spike(loss, norm) and trainer.is_global_zero:
+                say(f"train step {module.done}: loss {loss:.4f}, gradient norm {norm:.4f} stand out")
+
+    def _sequences(self, module: TrainingModule) -> tuple[np.ndarray, np.ndarray]:
+        """Nats and domain of every sequence of the whole batches, in the order of positions."""
+        totals = [batch.total for batch, _ in self.steps]
+        nats = torch.zeros(sum(totals), dtype=torch.float64, device=module.device)
+        start = 0
+        for (batch, sums), total in zip(self.steps, totals):
+            first = start + batch.first
+            nats[first : first + len(sums.nats)] = sums.nats
+            start += total
+        module.add_up(nats)
+        return nats.cpu().numpy(), np.concatenate([batch.domains for batch, _ in self.steps])
+
+    def _status(self, trainer: Trainer, module: TrainingModule, line: dict[str, Any]) -> None:
+        if trainer.is_global_zero:
+            state = {"step": module.done, "num_steps": module.spec.num_steps, "world": module.world, **line}
+            write_status(self.folder / "status.json", {**state, "state": "training", "time_s": time.time()})
+
+
+class Evaluator(Callback):
+    """Measures held-out losses and writes held_out.csv."""
+
+    def on_train_start(self, trainer: Trainer, module: TrainingModule) -> None:
+        """Open the file; measure the untrained model if asked."""
+        if trainer.is_global_zero:
+            self.table = Table(Path(module.spec.folder) / "held_out.csv", HELD_OUT_COLUMNS, module.done)
+        if module.spec.evaluation.at_start and module.done == 0:
+            self.measure(trainer, module)
+
+    def on_train_batch_end(self, trainer: Trainer, module: TrainingModule, outputs: Any, batch: Batch, _: int) -> None:
+        """Measure when due."""
+        every = module.spec.evaluation.every
+        if every is not None and (module.done % every == 0 or module.done == module.spec.num_steps):
+            self.measure(trainer, module)
+
+    def measure(self, trainer: Trainer, module: TrainingModule) -> None:
+        """Measure every domain; every process calls it."""
+        if module.stream.held_out is None:
+            return
+        losses = held_out_losses(
+            module.network,
+            module.stream.held_out,
+            module.options,
+            module.device,
+            rank=trainer.global_rank,
+            reduce=module.add_up,
+        )
+        if trainer.is_global_zero:
+            spans = module.spec.spans
+            now = (module.done, position_after(spans, module.done), tokens_after(spans, module.done))
+            rows = [(*now, found.domain, found.loss_nats, found.bits_per_byte, found.num_tokens) for found in losses]
+            self.table.append([dict(zip(HELD_OUT_COLUMNS, row)) for row in rows])
+
+
+class Saver(Callback):
+    """Saves checkpoints when due, and ends the run after one when any process was asked to stop."""
+
+    def __init__(self, journal: Journal) -> None:
+        self.journal = journal
+        self.unread: list[tuple[int, StepSums]] = []
+        self.stopped = False
+
+    @property
+    def root(self) -> Path:
+        """Folder of all checkpoints."""
+        return self.journal.folder / "checkpoints"
+
+    def on_train_start(self, trainer: Trainer, module: TrainingModule) -> None:
+        """Save the untrained model if asked."""
+        if module.done == 0 and module.spec.num_steps > 0 and checkpoints.is_due(module.spec.checkpoints, 0, 1):
+            self.save(trainer, module)
+
+    def on_train_batch_end(self, trainer: Trainer, module: TrainingModule, outputs: Any, batch: Batch, _: int) -> None:
+        """Look at finished train steps, save when due, stop when asked."""
+        self.unread.append((module.done, module.sums))
+        due = checkpoints.is_due(module.spec.checkpoints, module.done, module.spec.num_steps)
+        # On a GPU the step that runs is not waited for: its totals are read a step later.
+        waiting = 1 if module.device.type == "cuda" and not due else 0
+        while len(self.unread) > waiting:
+            self._look(module, *self.unread.pop(0))
+        if due or self.stopped:
+            self.journal.write(trainer, module)
+            self.save(trainer, module)
+        if self.stopped:
+            trainer.should_stop = True
+
+    def _look(self, module: TrainingModule, step: int, sums: StepSums) -> None:
+        squared_norm, loss, stopping = sums.totals.tolist()
+        if module.spec.spikes.action == "warn":
+            check_finite(step, loss, squared_norm)
+        self.stopped = self.stopped or stopping > 0
+
+    def save(self, trainer: Trainer, module: TrainingModule) -> None:
+        """Save; every process calls it."""
+        spec = module.spec
+        position = position_after(spec.spans, module.done)
+        manifest = {
+            "step": module.done,
+            "position": position,
+            "tokens": tokens_after(spec.spans, module.done),
+            "prefix": checkpoints.cut_prefix(spec.prefix, position),
+            "shape": checkpoints.shape_entry(spec.shape),
+            "state": {"spikes": module.spikes.state},
+        }
+        checkpoints.save(
+            self.root,
+            module.network,
+            module.optimizers().optimizer,
+            manifest,
+            rank=trainer.global_rank,
+            gather=module.gather,
+            min_free_bytes=spec.execution.min_free_bytes,
+        )
+        if trainer.is_global_zero:
+            checkpoints.prune(self.root, spec.checkpoints, lambda at: checkpoints.cut_prefix(spec.prefix, at))
+
+
+def say(text: str) -> None:
+    """Write a line to the process's log."""
+    sys.stderr.write(f"{text}\n")

@@ -1,0 +1,391 @@
+"""Checkpoints: safetensors files with a JSON index, written aside, checksummed, committed by one rename.
+
+    checkpoints/step-00001000-<prefix>/rank-00000.safetensors ... manifest.json
+
+A checkpoint is whole when its manifest exists and every file has the size and checksum that the manifest names. Each
+process writes the rows it holds; the manifest says which rows of which tensor lie where, so that any number of
+processes, or none (export), can read any rows. Nothing is unpickled.
+
+A checkpoint's identity is its prefix: what made it, cut at its position.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import xxhash
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from training.models.shape import ModelShape
+from training.sharding import Rows, local_rows
+from training.spec import Checkpoints
+
+FORMAT = "gristmill-checkpoint-1"
+MOMENTS = ("exp_avg", "exp_avg_sq")
+Gather = Callable[[Any], list[Any]]
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint that cannot be read or written."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A whole checkpoint on disk."""
+
+    folder: Path
+    manifest: dict[str, Any]
+
+    @property
+    def step(self) -> int:
+        """Train steps done."""
+        return self.manifest["step"]
+
+    @property
+    def position(self) -> int:
+        """Position in the order where the next train step starts, as far as is known."""
+        return self.manifest["position"]
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """What else the trainer keeps."""
+        return self.manifest["state"]
+
+
+def cut_prefix(prefix: Any, position: int) -> Any:
+    """Cut what made a run at a position.
+
+    A value that changes on the way is written `{"from": [[position, value], ...]}`; the cut keeps the entries that
+    begin before `position` (and always the first). All other values count whole.
+
+    >>> cut_prefix({"seed": 1, "batch": {"from": [[0, 8], [100, 16]]}}, 100)
+    {'seed': 1, 'batch': {'from': [[0, 8]]}}
+    """
+    if isinstance(prefix, list):
+        return [cut_prefix(part, position) for part in prefix]
+    if not isinstance(prefix, dict):
+        return prefix
+    if set(prefix) == {"from"}:
+        entries = prefix["from"]
+        return {"from": [entry for place, entry in enumerate(entries) if place == 0 or entry[0] < position]}
+    return {key: cut_prefix(part, position) for key, part in prefix.items()}
+
+
+def first_difference(ours: Any, theirs: Any, path: str = "") -> str | None:
+    """Name the first place where two prefixes differ, or None."""
+    if isinstance(ours, dict) and isinstance(theirs, dict):
+        for key in sorted(set(ours) | set(theirs)):
+            found = first_difference(ours.get(key), theirs.get(key), f"{path}.{key}" if path else str(key))
+            if found:
+                return found
+        return None
+    if isinstance(ours, list) and isinstance(theirs, list) and len(ours) == len(theirs):
+        parts = (first_difference(a, b, f"{path}[{place}]") for place, (a, b) in enumerate(zip(ours, theirs)))
+        return next((part for part in parts if part), None)
+    return None if ours == theirs else f"{path} is {json.dumps(ours)} here and {json.dumps(theirs)} in the checkpoint"
+
+
+def canonical(value: Any) -> str:
+    """JSON with sorted keys and no spaces: one text for one value."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
+def checkpoint_name(step: int, prefix: Mapping[str, Any]) -> str:
+    """Folder of a checkpoint; runs that differ so far have other folders."""
+    return f"step-{step:08d}-{xxhash.xxh3_64_hexdigest(canonical(prefix))[:10]}"
+
+
+def is_due(plan: Checkpoints, step: int, num_steps: int) -> bool:
+    """Whether a checkpoint is saved after so many train steps."""
+    if step == num_steps or step in plan.at:
+        return True
+    early = plan.early and step <= plan.every and step & (step - 1) == 0
+    return early or (step > 0 and step % plan.every == 0)
+
+
+def named_pieces(model: nn.Module, optimizer: torch.optim.Optimizer | None) -> Iterator[tuple[str, Tensor, Rows]]:
+    """Every tensor of a training by name: (name, the whole tensor or DTensor, what lies here)."""
+    for name, parameter in model.named_parameters():
+        yield f"model/{name}", parameter, local_rows(parameter)
+        if optimizer is not None and parameter in optimizer.state:
+            for moment in MOMENTS:
+                values = optimizer.state[parameter][moment]
+                yield f"{moment}/{name}", values, local_rows(values)
+
+
+def alone(entry: Any) -> list[Any]:
+    """The gathering of a single process."""
+    return [entry]
+
+
+def save(
+    root: Path,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer | None,
+    manifest: Mapping[str, Any],
+    *,
+    rank: int = 0,
+    gather: Gather = alone,
+    min_free_bytes: int = 0,
+) -> Path:
+    """Save a checkpoint; every process calls it.
+
+    Args:
+        root: folder of all checkpoints.
+        model: its parameters are saved under `model/`.
+        optimizer: AdamW; its moments are saved too, None saves weights alone.
+        manifest: step, position, tokens, prefix, shape and state, JSON.
+        rank: this process.
+        gather: collects a JSON value of each process, in order of ranks, and waits for all.
+        min_free_bytes: space that has to be left afterwards.
+
+    Returns:
+        The checkpoint's folder.
+
+    Raises:
+        OSError: (ENOSPC) if space runs out; nothing is committed then.
+    """
+    folder = root / checkpoint_name(manifest["step"], manifest["prefix"])
+    folder.mkdir(parents=True, exist_ok=True)
+    if rank == 0:
+        (folder / "manifest.json").unlink(missing_ok=True)
+    gather(None)
+    tensors, index = _to_write(model, optimizer)
+    file = f"rank-{rank:05d}.safetensors"
+    entry = {"file": file, "tensors": index, **_write_tensors(folder / file, tensors, min_free_bytes)}
+    entries = gather(entry)
+    if rank == 0:
+        _commit(folder, manifest, entries, optimizer)
+    gather(None)
+    return folder
+
+
+def _to_write(model: nn.Module, optimizer: torch.optim.Optimizer | None) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    tensors, index = {}, {}
+    for place, (name, whole, rows) in enumerate(named_pieces(model, optimizer)):
+        # Processes with the same rows take turns writing them.
+        if rows.count and place % rows.replicas == rows.replica:
+            tensors[name] = rows.tensor.detach().cpu().contiguous()
+            kind = str(whole.dtype).removeprefix("torch.")
+            index[name] = {"dtype": kind, "shape": list(whole.shape), "first": rows.first, "count": rows.count}
+    return tensors, index
+
+
+def _write_tensors(path: Path, tensors: dict[str, Tensor], min_free_bytes: int) -> dict[str, Any]:
+    needed = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values()) + min_free_bytes
+    free = shutil.disk_usage(path.parent).free
+    if free < needed:
+        raise OSError(28, f"{needed} bytes are needed for a checkpoint and {free} are free; make room", str(path))
+    unfinished = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    save_file(tensors, unfinished)
+    with unfinished.open("rb") as file:
+        os.fsync(file.fileno())
+    written = {"size_bytes": unfinished.stat().st_size, "xxh3_128": checksum(unfinished)}
+    unfinished.replace(path)
+    return written
+
+
+def _commit(
+    folder: Path, manifest: Mapping[str, Any], entries: list[dict[str, Any]], optimizer: torch.optim.Optimizer | None
+) -> None:
+    tensors: dict[str, Any] = {}
+    for entry in entries:
+        for name, piece in entry["tensors"].items():
+            tensor = tensors.setdefault(name, {"dtype": piece["dtype"], "shape": piece["shape"], "pieces": []})
+            tensor["pieces"].append([entry["file"], piece["first"], piece["count"]])
+    for tensor in tensors.values():
+        tensor["pieces"].sort(key=lambda piece: piece[1])
+    files = {entry["file"]: {key: entry[key] for key in ("size_bytes", "xxh3_128")} for entry in entries}
+    whole = {"format": FORMAT, **manifest, "num_updates": num_updates(optimizer), "files": files, "tensors": tensors}
+    whole["xxh3_128"] = xxhash.xxh3_128_hexdigest(canonical(whole))
+    for stale in folder.iterdir():
+        if stale.name not in files:
+            stale.unlink()
+    unfinished = folder / "manifest.json.tmp"
+    with unfinished.open("w") as file:
+        file.write(json.dumps(whole, sort_keys=True, indent=1))
+        file.flush()
+        os.fsync(file.fileno())
+    unfinished.replace(folder / "manifest.json")
+
+
+def shape_entry(shape: ModelShape) -> dict[str, Any]:
+    """A model's shape as the manifest has it."""
+    return dataclasses.asdict(shape)
+
+
+def num_updates(optimizer: torch.optim.Optimizer | None) -> int:
+    """Updates that AdamW has made; fewer than train steps where some were dropped."""
+    states = list(optimizer.state.values()) if optimizer is not None else []
+    return int(states[0]["step"].item()) if states else 0
+
+
+def checksum(path: Path) -> str:
+    """xxh3_128 of a file, read in pieces of 8 MiB."""
+    digest = xxhash.xxh3_128()
+    with path.open("rb") as file:
+        while piece := file.read(8 << 20):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def open_checkpoint(folder: Path, *, verify: bool = True) -> Checkpoint:
+    """Open a checkpoint.
+
+    Args:
+        folder: its folder.
+        verify: read all files and compare checksums; else only sizes.
+
+    Raises:
+        CheckpointError: saying what is missing or damaged.
+    """
+    path = folder / "manifest.json"
+    if not path.exists():
+        raise CheckpointError(f"{folder}: no manifest.json; the checkpoint was not finished")
+    try:
+        manifest = json.loads(path.read_text())
+        own = manifest.pop("xxh3_128")
+    except (ValueError, KeyError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"{path}: damaged ({error})") from error
+    if own != xxhash.xxh3_128_hexdigest(canonical(manifest)):
+        raise CheckpointError(f"{path}: damaged (its checksum differs)")
+    if manifest["format"] != FORMAT:
+        raise CheckpointError(f"{path}: format '{manifest['format']}' is not {FORMAT}")
+    for name, file in manifest["files"].items():
+        _check_file(folder / name, file, verify)
+    return Checkpoint(folder, manifest)
+
+
+def _check_file(path: Path, file: Mapping[str, Any], verify: bool) -> None:
+    size = path.stat().st_size if path.exists() else None
+    if size != file["size_bytes"]:
+        raise CheckpointError(f"{path}: {'missing' if size is None else f'{size} bytes'}, not {file['size_bytes']}")
+    if verify and checksum(path) != file["xxh3_128"]:
+        raise CheckpointError(f"{path}: damaged (its checksum differs)")
+
+
+def find_resume(
+    root: Path, prefix_at: Callable[[int], Any], say: Callable[[str], None] = lambda text: None
+) -> Checkpoint | None:
+    """Find the newest whole checkpoint that this run would have made itself.
+
+    Args:
+        root: folder of all checkpoints; need not exist.
+        prefix_at: the run's own prefix cut at a position, such as `partial(cut_prefix, prefix)`.
+        say: told why a newer checkpoint is passed over.
+    """
+    folders = sorted((path for path in root.glob("step-*") if path.is_dir()), reverse=True) if root.exists() else []
+    for folder in folders:
+        try:
+            found = open_checkpoint(folder, verify=False)
+            ours = json.loads(canonical(prefix_at(found.position)))
+            difference = first_difference(ours, found.manifest["prefix"])
+            if difference:
+                say(f"{folder.name} is another run's: {difference}")
+                continue
+            return open_checkpoint(folder)
+        except CheckpointError as error:
+            say(f"passed over: {error}")
+    return None
+
+
+def prune(root: Path, plan: Checkpoints, prefix_at: Callable[[int], Any]) -> list[Path]:
+    """Remove this run's checkpoints that its policy does not keep; returns what was removed.
+
+    Other runs' checkpoints in the same folder, and unfinished ones, stay.
+    """
+    if plan.keep_last is None:
+        return []
+    mine = []
+    for folder in sorted(root.glob("step-*")):
+        try:
+            found = open_checkpoint(folder, verify=False)
+        except CheckpointError:
+            continue
+        if json.loads(canonical(prefix_at(found.position))) == found.manifest["prefix"]:
+            mine.append(found)
+    removed = []
+    for found in mine[: -max(1, plan.keep_last)]:
+        if plan.keep_every is None or found.step % plan.keep_every:
+            (found.folder / "manifest.json").unlink()  # first: a half-removed folder is no checkpoint
+            shutil.rmtree(found.folder)
+            removed.append(found.folder)
+    return removed
+
+
+def read_rows(checkpoint: Checkpoint, name: str, first: int, count: int) -> Tensor:
+    """Read rows of one tensor, whatever the number of processes that wrote it."""
+    if name not in checkpoint.manifest["tensors"]:
+        raise CheckpointError(f"{checkpoint.folder}: no tensor '{name}'; the model has another shape or family")
+    parts = []
+    for file, start, rows in checkpoint.manifest["tensors"][name]["pieces"]:
+        begin, end = max(first, start), min(first + count, start + rows)
+        if begin < end:
+            with safe_open(checkpoint.folder / file, framework="pt") as tensors:
+                parts.append(tensors.get_slice(name)[begin - start : end - start])
+    found = sum(part.shape[0] for part in parts)
+    if found != count:
+        raise CheckpointError(f"{checkpoint.folder}: tensor '{name}' has {found} of the rows {first}+{count}")
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def load(checkpoint: Checkpoint, model: nn.Module) -> None:
+    """Set a model's parameters from a checkpoint in place; each process reads its rows."""
+    for name, parameter in model.named_parameters():
+        _check_shape(checkpoint, name, parameter)
+        _fill(checkpoint, f"model/{name}", local_rows(parameter))
+
+
+def load_moments(checkpoint: Checkpoint, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Set AdamW's moments from a checkpoint; none where it was saved before the first update."""
+    if not checkpoint.manifest["num_updates"]:
+        return
+    for name, parameter in model.named_parameters():
+        moments = {moment: torch.zeros_like(parameter.detach()) for moment in MOMENTS}
+        for moment, values in moments.items():
+            _fill(checkpoint, f"{moment}/{name}", local_rows(values))
+        count = torch.tensor(float(checkpoint.manifest["num_updates"]), device=parameter.device)
+        optimizer.state[parameter] = {"step": count, **moments}
+
+
+def load_model(checkpoint: Checkpoint, device: str = "cpu") -> nn.Module:
+    """Build the model that a checkpoint holds, whole, in this process."""
+    from training.models import ModelShape, build
+
+    with torch.device("meta"):
+        model = build(ModelShape(**checkpoint.manifest["shape"]))
+    model.to_empty(device=device)
+    load(checkpoint, model)
+    return model.eval()
+
+
+def _check_shape(checkpoint: Checkpoint, name: str, parameter: Tensor) -> None:
+    saved = checkpoint.manifest["tensors"].get(f"model/{name}", {}).get("shape")
+    if saved != list(parameter.shape):
+        raise CheckpointError(
+            f"{checkpoint.folder}: '{name}' is {saved} there and {list(parameter.shape)} in the model"
+        )
+
+
+def _fill(checkpoint: Checkpoint, name: str, rows: Rows) -> None:
+    if rows.count:
+        with torch.no_grad():
+            rows.tensor.copy_(read_rows(checkpoint, name, rows.first, rows.count))
+
+
+def read_weights(checkpoint: Checkpoint) -> dict[str, Tensor]:
+    """All weights of a checkpoint by parameter name, whole, on the CPU."""
+    names = [name for name in checkpoint.manifest["tensors"] if name.startswith("model/")]
+    shapes = {name: checkpoint.manifest["tensors"][name]["shape"] for name in names}
+    return {name.removeprefix("model/"): read_rows(checkpoint, name, 0, shapes[name][0]) for name in names}

@@ -1,0 +1,94 @@
+"""Held-out loss by domain, of a model in training or of a checkpoint. No Lightning."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from training.batches import HeldOut, share
+from training.step import StepOptions, no_others, sequence_nats
+from training.watch import domain_means
+
+
+@dataclass(frozen=True)
+class DomainLoss:
+    """Held-out loss of one domain.
+
+    Attributes:
+        domain: its name.
+        loss_nats: mean nats of a predicted token; None without sequences.
+        bits_per_byte: the same in bits a byte of text; None where the bytes are unknown.
+        num_tokens: predicted tokens.
+    """
+
+    domain: str
+    loss_nats: float | None
+    bits_per_byte: float | None
+    num_tokens: int
+
+
+@torch.no_grad()
+def held_out_losses(
+    model: nn.Module,
+    held_out: HeldOut,
+    options: StepOptions,
+    device: torch.device,
+    *,
+    rank: int = 0,
+    reduce: Callable[[Tensor], Any] = no_others,
+) -> list[DomainLoss]:
+    """Measure every held-out sequence once; every process calls it and gets all domains.
+
+    Each sequence's nats are one process's and are added up by domain in a fixed order, so that the losses of a model do
+    not depend on how many processes measure it. Memory: 8 bytes a held-out sequence, and a micro-batch.
+    """
+    domains = np.repeat(np.arange(len(held_out.domains)), held_out.num_sequences)
+    sequences = np.concatenate([np.arange(count) for count in held_out.num_sequences])
+    nats = torch.zeros(len(domains), dtype=torch.float64, device=device)
+    length = 1
+    rounds = -(-len(domains) // (options.world * options.micro_batch))
+    for round_ in range(rounds):
+        start = round_ * options.world * options.micro_batch
+        turn = range(start, min(len(domains), start + options.world * options.micro_batch))
+        mine = share(len(turn), rank, options.world)
+        # Without a sequence of its own a process reads the round's first: sharded weights are gathered by all.
+        places = slice(start + mine.start, start + max(mine.stop, mine.start + 1))
+        if start + mine.start >= len(domains):
+            places = slice(start, start + 1)
+        tokens = held_out.reader.read(domains[places], sequences[places])
+        length = tokens.shape[1] - 1
+        _, found = sequence_nats(model, torch.from_numpy(tokens.astype(np.int64)).to(device), 0.0, options)
+        if mine:
+            nats[places] = found
+    reduce(nats)
+    return _by_domain(held_out, nats.cpu().numpy(), domains, length)
+
+
+def _by_domain(held_out: HeldOut, nats: np.ndarray, domains: np.ndarray, length: int) -> list[DomainLoss]:
+    means = domain_means(nats, domains, length, len(held_out.domains))
+    widths = held_out.bytes_per_token or [None] * len(means)
+    return [
+        DomainLoss(name, mean, mean / math.log(2) / width if mean is not None and width else None, count * length)
+        for name, mean, width, count in zip(held_out.domains, means, widths, held_out.num_sequences)
+    ]
+
+
+def evaluate_checkpoint(
+    folder: Path, held_out: HeldOut, *, micro_batch: int = 8, device: str = "cpu"
+) -> list[DomainLoss]:
+    """Measure a checkpoint's held-out loss in this process, whatever the number of processes that wrote it.
+
+    Raises:
+        training.checkpoint.CheckpointError: if the checkpoint is damaged.
+    """
+    from training.checkpoint import load_model, open_checkpoint
+
+    model = load_model(open_checkpoint(Path(folder)), device)
+    return held_out_losses(model, held_out, StepOptions(micro_batch), torch.device(device))

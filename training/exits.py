@@ -1,0 +1,27 @@
+"""How a training ends: its exit codes. No torch."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class Exit(IntEnum):
+    """Exit codes of `python -m training.launch` and results of `launch`.
+
+    Attributes:
+        DONE: all train steps are done and saved.
+        ERROR: an error of another kind; its text is in the log.
+        REQUEUE: asked to stop; saved, and wants to be started again.
+        STALLED: no train step for too long.
+        RANK_LOST: a process was killed.
+        DIVERGED: loss or gradient is no number.
+        NO_SPACE: no room for a checkpoint.
+    """
+
+    DONE = 0
+    ERROR = 1
+    REQUEUE = 10
+    STALLED = 20
+    RANK_LOST = 21
+    DIVERGED = 22
+    NO_SPACE = 23

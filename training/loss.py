@@ -1,0 +1,88 @@
+"""The loss: weighted cross-entropy of a vocabulary too large for all logits at once.
+
+Logits of 64k tokens over a vocabulary of 32k fill 8 GB in float32. So the output layer and the loss are computed
+together, a chunk of tokens at a time, and the gradients with them while the chunk is at hand.
+
+Shapes: B sequences, T tokens, N = B * T, D width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+# Logits at once, in elements: 64 MiB of float32 on a CPU, 1 GiB on a GPU.
+CHUNK_ELEMENTS = {"cpu": 1 << 24, "cuda": 1 << 28}
+
+
+def cross_entropy(
+    hidden_BTD: Tensor,
+    output_weight_VD: Tensor,
+    targets_BT: Tensor,
+    weights_BT: Tensor | None = None,
+    z_loss: float = 0.0,
+) -> tuple[Tensor, Tensor]:
+    """Weighted sum of the tokens' losses, and each token's nats.
+
+    Args:
+        hidden_BTD: the model's last layer.
+        output_weight_VD: weights of the output layer.
+        targets_BT: ids of the tokens to predict, int64.
+        weights_BT: each token's weight in the sum, float32; 1 / (tokens of the train step) makes the sum over all
+            micro-batches and ranks the mean. None weighs each 1.
+        z_loss: coefficient of log(Z)^2, which keeps logits from drifting (PaLM, arXiv:2204.02311, section 5).
+
+    Returns:
+        The loss, a float32 scalar with gradients, and nats_BT (float32, without z-loss and without gradients).
+    """
+    targets_N = targets_BT.reshape(-1)
+    weights_N = torch.ones_like(targets_N, dtype=torch.float32) if weights_BT is None else weights_BT.reshape(-1)
+    hidden_ND = hidden_BTD.reshape(targets_N.shape[0], -1)
+    wants_gradients = torch.is_grad_enabled() and (hidden_ND.requires_grad or output_weight_VD.requires_grad)
+    loss, nats_N = _ChunkedCrossEntropy.apply(
+        hidden_ND, output_weight_VD, targets_N, weights_N, z_loss, wants_gradients
+    )
+    return loss, nats_N.view(targets_BT.shape)
+
+
+class _ChunkedCrossEntropy(torch.autograd.Function):
+    """Loss and gradients in one pass over chunks; backward only scales what forward has computed."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, weights_N: Tensor, z_loss: float, grads: bool
+    ) -> tuple[Tensor, Tensor]:
+        """Compute the loss and, where wanted, both gradients."""
+        with torch.autocast(hidden_ND.device.type, enabled=False):
+            cast_VD = weight_VD.to(hidden_ND.dtype)
+            nats_N = torch.empty_like(weights_N)
+            loss = weights_N.new_zeros(())
+            grad_hidden_ND = torch.empty_like(hidden_ND) if grads else None
+            grad_weight_VD = torch.zeros_like(weight_VD, dtype=torch.float32) if grads else None
+            rows = max(1, CHUNK_ELEMENTS.get(hidden_ND.device.type, 1 << 26) // weight_VD.shape[0])
+            for start in range(0, hidden_ND.shape[0], rows):
+                chunk = slice(start, start + rows)
+                logits_CV = (hidden_ND[chunk] @ cast_VD.T).float()
+                log_z_C = torch.logsumexp(logits_CV, dim=-1)
+                nats_N[chunk] = log_z_C - logits_CV.gather(1, targets_N[chunk, None]).squeeze(1)
+                loss = loss + (weights_N[chunk] * (nats_N[chunk] + z_loss * log_z_C.square())).sum()
+                if grads:
+                    scale_C = weights_N[chunk] * (1 + 2 * z_loss * log_z_C)
+                    grad_CV = logits_CV.sub_(log_z_C[:, None]).exp_().mul_(scale_C[:, None])
+                    grad_CV.scatter_add_(1, targets_N[chunk, None], -weights_N[chunk, None])
+                    grad_CV = grad_CV.to(hidden_ND.dtype)
+                    torch.matmul(grad_CV, cast_VD, out=grad_hidden_ND[chunk])
+                    grad_weight_VD += grad_CV.T @ hidden_ND[chunk]
+        if grads:
+            ctx.save_for_backward(grad_hidden_ND, grad_weight_VD.to(weight_VD.dtype))
+        ctx.mark_non_differentiable(nats_N)
+        return loss, nats_N
+
+    @staticmethod
+    def backward(ctx: Any, grad_loss: Tensor, _grad_nats: Tensor) -> tuple[Tensor | None, ...]:
+        """Scale the gradients by the loss's own gradient."""
+        grad_hidden_ND, grad_weight_VD = ctx.saved_tensors
+        hidden, weight = (grad * grad_loss.to(grad.dtype) for grad in (grad_hidden_ND, grad_weight_VD))
+        return hidden, weight, None, None, None, None

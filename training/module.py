@@ -1,0 +1,124 @@
+"""The LightningModule: how a train step of `training.step` runs under Lightning's Trainer and ModelParallelStrategy.
+
+Optimization is manual: accumulation, clipping and dropped updates are ours, because Lightning's are unaware of FSDP2's
+gradient synchronisation and refuse to clip fused AdamW. What Lightning brings: processes, devices, the loop, callbacks.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
+
+from training import checkpoint as checkpoints
+from training.batches import Batch, TokenStream, tokens_after
+from training.learning_rate import learning_rate_at
+from training.models import build, num_parameters
+from training.models.initial import initialise
+from training.sharding import mesh_shape, shard
+from training.spec import TrainSpec
+from training.step import Hooks, StepOptions, StepSums, make_optimizer, train_step
+from training.watch import SpikeWatch, StopRequest
+
+
+class TrainingModule(LightningModule):
+    """A model in training.
+
+    Attributes:
+        spec: what is trained.
+        stream: what it reads.
+        resumed: the checkpoint it continues from, None for a new run.
+        done: train steps done.
+        sums: what the last train step left.
+        dropped: whether the last train step's update was left out.
+    """
+
+    def __init__(
+        self, spec: TrainSpec, stream: TokenStream, resumed: checkpoints.Checkpoint | None, per_node: int
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.spec, self.stream, self.resumed, self.per_node = spec, stream, resumed, per_node
+        self.world = dist.get_world_size() if dist.is_initialized() else 1
+        self.done = resumed.step if resumed else 0
+        self.stop = StopRequest()
+        self.spikes = SpikeWatch(spec.spikes.sigma, resumed.state["spikes"] if resumed else ())
+        self.sums: StepSums | None = None
+        self.dropped = False
+        self.network: nn.Module | None = None
+        self.options = StepOptions(
+            micro_batch=spec.execution.micro_batch,
+            world=self.world,
+            precision=spec.precision,
+            clip=spec.optimizer.clip,
+            z_loss=spec.optimizer.z_loss,
+            separator=spec.separator,
+        )
+
+    def configure_model(self) -> None:
+        """Build without memory, shard, then fill this process's rows: no process ever holds the whole model twice."""
+        if self.network is not None:
+            return
+        spec, device = self.spec, self.trainer.strategy.root_device
+        with torch.device("meta"):
+            network = build(spec.shape, recompute=spec.execution.recompute)
+        if spec.execution.compile:
+            for block in network.blocks:
+                block.compile()
+        if self.world > 1:
+            size = num_parameters(spec.shape)
+            replicas, shards = mesh_shape(spec.execution.sharding, self.world, self.per_node, size)
+            shard(network, replicas, shards, device.type, spec.precision)
+        network.to_empty(device=device)
+        start = self.resumed
+        if start is None and spec.start_from:
+            start = checkpoints.open_checkpoint(Path(spec.start_from))
+        if start is None:
+            initialise(network, spec.shape, spec.seed)
+        else:
+            checkpoints.load(start, network)
+        self.network = network
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """AdamW, with its moments when a run continues."""
+        optimizer = make_optimizer(self.network, self.spec.optimizer)
+        if self.resumed:
+            checkpoints.load_moments(self.resumed, self.network, optimizer)
+        return optimizer
+
+    def training_step(self, batch: Batch, batch_index: int) -> None:
+        """Do one train step: one batch of Lightning's is one update."""
+        keeps = self._keeps if self.spec.spikes.action == "drop_update" else None
+        tokens = tokens_after(self.spec.spans, batch.step + 1)
+        self.sums = train_step(
+            self.network,
+            self.optimizers(),
+            batch,
+            learning_rate_at(self.spec.learning_rate, tokens),
+            self.options,
+            stop=self.stop.requested,
+            hooks=Hooks(self.add_up, self.manual_backward, keeps),
+        )
+        self.done = batch.step + 1
+
+    def _keeps(self, totals: Tensor) -> bool:
+        squared_norm, loss, _ = totals.tolist()
+        self.dropped = self.spikes.sees_spike(loss, squared_norm**0.5)
+        return not self.dropped
+
+    def add_up(self, tensor: Tensor) -> None:
+        """Add a tensor up over all processes in place."""
+        if self.world > 1:
+            dist.all_reduce(tensor)
+
+    def gather(self, entry: Any) -> list[Any]:
+        """Collect a value of each process, in order of ranks; waits for all."""
+        if self.world == 1:
+            return [entry]
+        entries: list[Any] = [None] * self.world
+        dist.all_gather_object(entries, entry)
+        return entries

@@ -1,0 +1,178 @@
+"""One train step: forward and backward over micro-batches, the gradient's norm, clipping, the update.
+
+The trainer and the proxies share it. On any number of processes a train step computes the same sums: each token weighs
+1 / (tokens of the whole batch), wherever it is read.
+
+Shapes: B sequences of a process, b of a micro-batch, T tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from training.batches import Batch, num_micro_batches
+from training.sharding import local_rows
+from training.spec import Optimizer
+
+
+@dataclass(frozen=True)
+class StepOptions:
+    """What a train step needs beside model and batch; see `training.spec` for the words."""
+
+    micro_batch: int
+    world: int = 1
+    precision: str = "fp32"
+    clip: float | None = 1.0
+    z_loss: float = 0.0
+    separator: int | None = None
+
+
+@dataclass(frozen=True)
+class StepSums:
+    """What a train step leaves behind, on the device.
+
+    Attributes:
+        nats: nats of each of this process's sequences, float64.
+        totals: squared gradient norm before clipping, mean loss in nats, processes asked to stop; float64 (3,), the
+            same on every process.
+    """
+
+    nats: Tensor
+    totals: Tensor
+
+
+def no_others(tensor: Tensor) -> None:
+    """The sum over a single process."""
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What surrounds a train step.
+
+    Attributes:
+        reduce: adds a float64 tensor up over all processes in place.
+        backward: runs backward from the loss.
+        keeps: told the totals, says whether the update is made; None always makes it and never waits for the device.
+    """
+
+    reduce: Callable[[Tensor], Any] = no_others
+    backward: Callable[[Tensor], Any] = Tensor.backward
+    keeps: Callable[[Tensor], bool] | None = None
+
+
+ALONE = Hooks()
+
+
+def make_optimizer(model: nn.Module, options: Optimizer) -> torch.optim.AdamW:
+    """AdamW that decays matrices and embeddings, not norms and biases."""
+    parameters = list(model.parameters())
+    groups = [
+        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": options.weight_decay},
+        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=0.0, betas=options.betas, eps=options.epsilon, fused=True)
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """The context in which forward runs: products in bfloat16 under bf16."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+
+
+def document_mask(tokens_BT: Tensor, separator: int) -> Tensor:
+    """Which keys a query sees when attention stays inside its document: earlier ones of the same; bool (B, 1, T, T).
+
+    A document ends with its separator token.
+    """
+    ends_BT = (tokens_BT == separator).long()
+    document_BT = ends_BT.cumsum(1) - ends_BT
+    same_BTT = document_BT[:, :, None] == document_BT[:, None, :]
+    return same_BTT.tril().unsqueeze(1)
+
+
+def micro_batches(batch: Batch, options: StepOptions) -> list[Tensor]:
+    """Cut a share into as many micro-batches as every process has, (b, T + 1) each, some empty."""
+    count = num_micro_batches(batch.total, options.world, options.micro_batch)
+    size = options.micro_batch
+    return [batch.tokens[start * size : (start + 1) * size] for start in range(count)]
+
+
+def sequence_nats(model: nn.Module, tokens_BT1: Tensor, weight: float, options: StepOptions) -> tuple[Tensor, Tensor]:
+    """Run a micro-batch: (loss with gradients, nats of each sequence in float64).
+
+    An empty micro-batch runs one sequence of weight 0, because sharded weights are gathered by all processes together.
+    """
+    empty = tokens_BT1.shape[0] == 0
+    padded = tokens_BT1.new_zeros(1, tokens_BT1.shape[1]) if empty else tokens_BT1
+    inputs_BT, targets_BT = padded[:, :-1], padded[:, 1:]
+    weights_BT = torch.full(targets_BT.shape, 0.0 if empty else weight, dtype=torch.float32, device=padded.device)
+    mask = None if options.separator is None else document_mask(inputs_BT, options.separator)
+    with autocast(padded.device, options.precision):
+        loss, nats_BT = model(inputs_BT, targets_BT, weights_BT, mask_B1TT=mask, z_loss=options.z_loss)
+    return loss, nats_BT.double().sum(1)[: tokens_BT1.shape[0]]
+
+
+def accumulate(
+    model: nn.Module, batch: Batch, options: StepOptions, backward: Callable[[Tensor], Any] = Tensor.backward
+) -> Tensor:
+    """Add up the gradients of a train step; returns the nats of each sequence of the share, float64 (B,)."""
+    # Sharded gradients are averaged over the processes: the factor `world` turns that into a sum.
+    weight = options.world / (batch.total * (batch.tokens.shape[1] - 1))
+    micros = micro_batches(batch, options)
+    nats: list[Tensor] = []
+    for place, tokens_BT1 in enumerate(micros):
+        if hasattr(model, "set_requires_gradient_sync"):
+            model.set_requires_gradient_sync(place == len(micros) - 1)
+        loss, nats_b = sequence_nats(model, tokens_BT1, weight, options)
+        backward(loss)
+        nats.append(nats_b)
+    return torch.cat(nats)
+
+
+def local_gradients(model: nn.Module) -> tuple[list[Tensor], int]:
+    """This process's part of all gradients, and how many processes hold the same part."""
+    rows = [local_rows(parameter.grad) for parameter in model.parameters() if parameter.grad is not None]
+    return [part.tensor for part in rows], rows[0].replicas
+
+
+def train_step(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    batch: Batch,
+    learning_rate: float,
+    options: StepOptions,
+    *,
+    stop: bool = False,
+    hooks: Hooks = ALONE,
+) -> StepSums:
+    """Train on one batch.
+
+    Args:
+        model: a model of `training.models`, sharded or not.
+        optimizer: from `make_optimizer`.
+        batch: this process's share.
+        learning_rate: of this step.
+        options: see `StepOptions`.
+        stop: whether this process was asked to stop; counted over all processes.
+        hooks: how several processes work together.
+    """
+    nats_B = accumulate(model, batch, options, hooks.backward)
+    gradients, replicas = local_gradients(model)
+    norms = torch.stack(torch._foreach_norm(gradients))
+    num_tokens = batch.total * (batch.tokens.shape[1] - 1)
+    stopping = torch.full((), float(stop), dtype=torch.float64, device=norms.device)
+    totals = torch.stack([norms.double().square().sum() / replicas, nats_B.sum() / num_tokens, stopping])
+    hooks.reduce(totals)
+    if options.clip is not None:
+        scale = (options.clip / (totals[0].sqrt() + 1e-6)).clamp(max=1.0).float()
+        torch._foreach_mul_(gradients, scale)
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate
+    if hooks.keeps is None or hooks.keeps(totals):
+        optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return StepSums(nats_B, totals)

@@ -1,0 +1,134 @@
+"""Training under Lightning: one process's part, from a specification to an exit code.
+
+Imported by the processes that train (`training.launch`), never by the ones that only start them.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from lightning.pytorch import Trainer
+from lightning.pytorch.plugins.environments import TorchElasticEnvironment
+from lightning.pytorch.strategies import ModelParallelStrategy, SingleDeviceStrategy, Strategy
+
+from training import checkpoint as checkpoints
+from training.batches import TrainBatches
+from training.callbacks import Evaluator, Journal, Saver, say
+from training.exits import Exit
+from training.module import TrainingModule
+from training.spec import TrainSpec
+from training.watch import write_status
+
+
+def run_training(spec: TrainSpec) -> Exit:
+    """Train as one of the processes that RANK and WORLD_SIZE name, continuing where the newest checkpoint ends.
+
+    Returns:
+        DONE, or REQUEUE when it was asked to stop and has saved.
+
+    Raises:
+        DivergedError, CheckpointError, OSError: see `training.launch` for their exit codes.
+    """
+    rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    per_node = int(os.environ.get("LOCAL_WORLD_SIZE", world))
+    torch.set_num_threads(spec.execution.threads)
+    quieten()
+    device = pick_device(spec.execution.device)
+    if world > 1:
+        join_processes(device, rank, world)
+    folder = Path(spec.folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    module = TrainingModule(spec, spec.stream.make(), agreed_resume(spec, rank, world), per_node)
+    if module.done >= spec.num_steps:
+        return Exit.DONE
+    module.stop.listen()
+    journal = Journal()
+    saver = Saver(journal)
+    trainer = make_trainer(device, world, per_node, [journal, Evaluator(), saver])
+    batches = TrainBatches(module.stream, spec.spans, module.done, spec.num_steps, rank, world)
+    trainer.fit(module, batches)
+    done = not saver.stopped or module.done == spec.num_steps
+    if rank == 0:
+        write_status(
+            folder / "status.json",
+            {"state": "done" if done else "saved", "step": module.done, "num_steps": spec.num_steps},
+        )
+    if world > 1:
+        dist.barrier()
+        dist.destroy_process_group()
+    return Exit.DONE if done else Exit.REQUEUE
+
+
+def pick_device(word: str) -> torch.device:
+    """cpu, or this process's GPU; auto takes a GPU where there is one."""
+    if word == "cpu" or (word == "auto" and not torch.cuda.is_available()):
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+
+
+def join_processes(device: torch.device, rank: int, world: int) -> None:
+    """Meet the other processes, through the supervisor's file or torchrun's address."""
+    meeting = os.environ.get("GRISTMILL_MEETING_FILE")
+    backend = "gloo" if device.type == "cpu" else "cpu:gloo,cuda:nccl"
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    dist.init_process_group(
+        backend,
+        init_method=f"file://{meeting}" if meeting else "env://",
+        rank=rank,
+        world_size=world,
+        timeout=timedelta(minutes=30),
+    )
+
+
+def agreed_resume(spec: TrainSpec, rank: int, world: int) -> checkpoints.Checkpoint | None:
+    """The checkpoint to continue from, chosen and verified by the first process for all."""
+    chosen: list[str | None] = [None]
+    if rank == 0 and spec.execution.resume == "auto":
+        prefix_at = partial(checkpoints.cut_prefix, spec.prefix)
+        found = checkpoints.find_resume(Path(spec.folder) / "checkpoints", prefix_at, say)
+        chosen = [str(found.folder) if found else None]
+    elif rank == 0 and spec.execution.resume != "none":
+        chosen = [str(checkpoints.open_checkpoint(Path(spec.execution.resume)).folder)]
+    if world > 1:
+        dist.broadcast_object_list(chosen)
+    return checkpoints.open_checkpoint(Path(chosen[0]), verify=False) if chosen[0] else None
+
+
+def make_trainer(device: torch.device, world: int, per_node: int, callbacks: list) -> Trainer:
+    """Lightning's Trainer with everything off that we do ourselves."""
+    strategy: Strategy = SingleDeviceStrategy(device)
+    if world > 1:
+        # Both sizes are said: "auto" means nodes x GPUs of a node, which is tensor parallelism.
+        strategy = ModelParallelStrategy(data_parallel_size=world, tensor_parallel_size=1)
+    trainer = Trainer(
+        accelerator="cpu" if device.type == "cpu" else "cuda",
+        devices=per_node if world > 1 else "auto" if device.type == "cpu" else [device.index],
+        num_nodes=world // per_node,
+        strategy=strategy,
+        plugins=[TorchElasticEnvironment()] if world > 1 else None,
+        callbacks=callbacks,
+        max_epochs=1,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+    )
+    # Lightning's SIGTERM handler broadcasts from inside the handler and hangs when one process alone is told
+    # (lightning PR 20825); `StopRequest` counts requests in the train step instead.
+    trainer._signal_connector.register_signal_handlers = lambda: None
+    return trainer
+
+
+def quieten() -> None:
+    """Drop Lightning's notices about what we chose on purpose."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module=r"lightning(\..*)?")

@@ -1,0 +1,153 @@
+"""Watching a training: spikes and divergence, the journal, requests to stop. No Lightning.
+
+metrics.csv has a line every so many train steps, held_out.csv one a domain and evaluation, status.json the newest
+state. They are logs: times and speeds in them differ between runs; all else in them repeats.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+import signal
+import sys
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+# Steps that a spike is judged by, as in OLMo-core's SkipStepOptimizer.
+SPIKE_WINDOW = 128
+
+
+class DivergedError(RuntimeError):
+    """Loss or gradient is no number; the weights of the last checkpoint are good."""
+
+
+class SpikeWatch:
+    """Remembers losses and gradient norms and tells a spike; `state` makes a resume judge alike."""
+
+    def __init__(self, sigma: float, state: Sequence[Sequence[float]] = ()) -> None:
+        self.sigma = sigma
+        self.history: deque[tuple[float, float]] = deque((tuple(pair) for pair in state), maxlen=SPIKE_WINDOW)
+
+    @property
+    def state(self) -> list[list[float]]:
+        """The remembered (loss, norm) pairs."""
+        return [list(pair) for pair in self.history]
+
+    def sees_spike(self, loss: float, norm: float) -> bool:
+        """Whether loss or norm stands out; remembers them either way, after half a window of silence."""
+        values = np.array([loss, norm])
+        spike = False
+        if not np.isfinite(values).all():
+            return True
+        if len(self.history) >= SPIKE_WINDOW // 2:
+            past = np.array(self.history)
+            spike = bool((values > past.mean(0) + self.sigma * past.std(0)).any())
+        self.history.append((loss, norm))
+        return spike
+
+
+def check_finite(step: int, loss: float, norm: float) -> None:
+    """Raise DivergedError where a train step's loss or gradient norm is no number."""
+    if not (math.isfinite(loss) and math.isfinite(norm)):
+        raise DivergedError(
+            f"train step {step}: loss {loss}, gradient norm {norm}; lower learning_rate.peak, lengthen its warmup, or "
+            "train in fp32; the newest checkpoint is from before"
+        )
+
+
+class StopRequest:
+    """Remembers SIGTERM and SIGINT until the train step is done; a second SIGINT ends at once."""
+
+    def __init__(self) -> None:
+        self.requested = False
+
+    def listen(self) -> None:
+        """Take the signals over, also from Lightning, whose own handler waits for the other processes inside it."""
+        signal.signal(signal.SIGTERM, self._note)
+        signal.signal(signal.SIGINT, self._note)
+
+    def _note(self, number: int, frame: object) -> None:
+        if self.requested and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.requested = True
+
+
+class Table:
+    """A CSV file that continues after a resume: lines behind the resumed step are cut off first."""
+
+    def __init__(self, path: Path, columns: Sequence[str], resumed_step: int) -> None:
+        self.path, self.columns = path, list(columns)
+        kept = [row for row in self._rows() if int(row["step"]) <= resumed_step] if resumed_step else []
+        unfinished = path.with_suffix(".csv.tmp")
+        with unfinished.open("w", newline="") as file:
+            writer = csv.DictWriter(file, self.columns, restval="", extrasaction="ignore", lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(kept)
+        unfinished.replace(path)
+
+    def _rows(self) -> list[dict[str, str]]:
+        if not self.path.exists():
+            return []
+        with self.path.open(newline="") as file:
+            # A kill can leave half a line.
+            return [row for row in csv.DictReader(file) if row["step"].isdigit() and None not in row.values()]
+
+    def append(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Write rows with one write."""
+        with self.path.open("a", newline="") as file:
+            writer = csv.DictWriter(file, self.columns, restval="", lineterminator="\n")
+            writer.writerows(rows)
+
+
+def write_status(path: Path, status: Mapping[str, Any]) -> None:
+    """Put the newest state in place by one rename."""
+    unfinished = path.with_suffix(".json.tmp")
+    unfinished.write_text(json.dumps(status, sort_keys=True))
+    unfinished.replace(path)
+
+
+class Speed:
+    """Tokens a second since the last reading."""
+
+    def __init__(self) -> None:
+        self.tokens, self.since = 0, time.perf_counter()
+
+    def read(self, tokens: int) -> float:
+        """Tokens a second, given all tokens so far."""
+        now = time.perf_counter()
+        speed = (tokens - self.tokens) / max(now - self.since, 1e-9)
+        self.tokens, self.since = tokens, now
+        return speed
+
+
+def end_with_parent(parent: int) -> None:
+    """Have the kernel kill this process when its parent, process `parent`, dies (Linux; elsewhere a no-op)."""
+    if not sys.platform.startswith("linux"):
+        return
+    import ctypes
+
+    pr_set_pdeathsig = 1
+    ctypes.CDLL(None, use_errno=True).prctl(pr_set_pdeathsig, signal.SIGKILL)
+    if os.getppid() != parent:  # it died before the call
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def domain_means(nats: np.ndarray, domains: np.ndarray, tokens: int, num_domains: int) -> list[float | None]:
+    """Mean loss of each domain in nats a token; None for a domain without sequences.
+
+    Args:
+        nats: summed nats of each sequence, float64.
+        domains: its domain.
+        tokens: predicted tokens a sequence.
+        num_domains: length of the result.
+    """
+    sums = np.bincount(domains, weights=nats, minlength=num_domains)
+    counts = np.bincount(domains, minlength=num_domains)
+    return [float(total / (count * tokens)) if count else None for total, count in zip(sums, counts)]
