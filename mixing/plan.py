@@ -1,7 +1,7 @@
-"""A plan: schedule, sizes and seed made explicit, so that the order of all sequences follows from it.
+"""A plan: schedule, sizes and seed made explicit, so that all positions follow from it.
 
-`make_plan` cuts the schedule into whole train steps, turns weights into integers, checks the caps on epochs, and follows
-the cumulative targets to the end of every phase. The plan then says for each span (a stretch with one law of weights)
+`make_plan` cuts the schedule into whole train steps, turns weights into integers, checks the caps on epochs, and
+follows the cumulative targets to the end of every phase. The plan then says for each span (a stretch with one law of weights)
 which domains are drawn, from which draw to which, and with what remainder. `mixing.order` reads positions off it.
 
 Domains are sorted by name; nothing depends on the order in which they were given. The id is the hash of the JSON.
@@ -31,7 +31,8 @@ from mixing.schedule import (
     cut_steps,
     ramp_sequences,
 )
-from mixing.targets import DENOMINATOR, MAX_RAMP, MAX_SPAN, TICKS, end_span, exact_units, first_remainder
+from mixing.spans import Course, Span, block_spans, ramp_span
+from mixing.targets import DENOMINATOR, MAX_RAMP, MAX_SPAN, first_remainder
 from mixing.weights import Number, WeightError, to_integers
 
 FORMAT = 1
@@ -67,40 +68,6 @@ class DomainSupply:
     def num_sequences(self, context: int) -> int:
         """Return the sequences of `context` tokens; every token but the domain's first is predicted once."""
         return dict(self.sequences).get(context, max(0, (self.num_tokens - 1) // context))
-
-
-@dataclass(frozen=True)
-class Span:
-    """A stretch of a phase with one law of weights; the tuples after `ramp` run over the domains it draws from.
-
-    Attributes:
-        start: its first position.
-        num_positions: sequences it holds.
-        ticks: its plan time, in parts of 2**-20 sequences.
-        ramp: sequences over which the weights change; 0: constant.
-        domains: indices into the plan's domains, rising.
-        weights: integers of 1/D at the start.
-        changes: what the ramp adds by its end.
-        remainders: what each domain brings along, in units of 1/D.
-        draws_before: draws each domain has given in the run before this span.
-        draws: draws each domain gives in it.
-    """
-
-    start: int
-    num_positions: int
-    ticks: int
-    ramp: int
-    domains: tuple[int, ...]
-    weights: tuple[int, ...]
-    changes: tuple[int, ...]
-    remainders: tuple[int, ...]
-    draws_before: tuple[int, ...]
-    draws: tuple[int, ...]
-
-    @property
-    def stop(self) -> int:
-        """The first position after the span."""
-        return self.start + self.num_positions
 
 
 @dataclass(frozen=True)
@@ -345,36 +312,6 @@ def _within_caps(
     return weights
 
 
-@dataclass
-class _Course:
-    """Where the targets stand while the plan is made: remainders and draws per domain, and the next position."""
-
-    remainders: list[int]
-    draws: list[int]
-    position: int = 0
-
-    def advance(
-        self, ramp: int, weights: Sequence[int], changes: Sequence[int], num_sequences: int, at_ramp_end: bool = False
-    ) -> Span:
-        """Add a span of `num_sequences`; with `at_ramp_end` it ends where the ramp does, however many that gives."""
-        chosen = [g for g in range(len(weights)) if weights[g] or changes[g]]
-        w, d = [weights[g] for g in chosen], [changes[g] for g in chosen]
-        r = [self.remainders[g] for g in chosen]
-        before = tuple(self.draws[g] for g in chosen)
-        if at_ramp_end:
-            ticks = ramp * TICKS
-            units = [exact_units(a, b, ramp, ticks) + c for a, b, c in zip(w, d, r, strict=True)]
-            draws, left = [unit // DENOMINATOR for unit in units], [unit % DENOMINATOR for unit in units]
-        else:
-            ticks, draws, left = end_span(w, d, ramp, r, num_sequences)
-        for g, drawn, remainder in zip(chosen, draws, left, strict=True):
-            self.draws[g] += drawn
-            self.remainders[g] = remainder
-        start = self.position
-        self.position += sum(draws)
-        return Span(start, sum(draws), ticks, ramp, tuple(chosen), tuple(w), tuple(d), tuple(r), before, tuple(draws))
-
-
 def _follow(
     names: Sequence[str],
     phases: Sequence[Phase],
@@ -385,7 +322,7 @@ def _follow(
     window: int | None,
 ) -> tuple[PlannedPhase, ...]:
     """Follow the cumulative targets from phase to phase."""
-    course = _Course([first_remainder(seed, name) for name in names], [0] * len(names))
+    course = Course([first_remainder(seed, name) for name in names], [0] * len(names))
     planned = []
     for place, phase in enumerate(phases):
         start, length = course.position, sum(run.num_sequences for run in steps[place])
@@ -395,12 +332,12 @@ def _follow(
         spans = []
         if ramps[place]:
             first = [weights[place - 1][name] for name in names]
-            spans.append(_ramp_span(course, first, after, ramps[place], length))
+            spans.append(ramp_span(course, first, after, ramps[place], length))
         left = start + length - course.position
         if left:
             spans.append(course.advance(0, after, [0] * len(names), left))
         if isinstance(phase.order, Blocked):
-            spans = _block_spans(phase, names, spans, seed)
+            spans = block_spans(phase.name, phase.order, names, spans, seed)
         num_drawn = len({g for span in spans for g in span.domains})
         least = max(SMALLEST_WINDOW, WINDOWS_PER_DOMAIN * num_drawn)
         nominal = {name: weight for name, weight in weights[place].items() if weight}
@@ -418,66 +355,6 @@ def _follow(
             )
         )
     return tuple(planned)
-
-
-def _ramp_span(course: _Course, first: Sequence[int], after: Sequence[int], ramp: int, length: int) -> Span:
-    """Add a ramp: to its own end, or to the phase's where that comes first (the two can lie a few draws apart)."""
-    changes = [b - a for a, b in zip(first, after, strict=True)]
-    at_end = sum(
-        (exact_units(w, d, ramp, ramp * TICKS) + r) // DENOMINATOR
-        for w, d, r in zip(first, changes, course.remainders, strict=True)
-        if w or d
-    )
-    return course.advance(ramp, first, changes, length, at_ramp_end=at_end <= length)
-
-
-def _block_spans(phase: Phase, names: Sequence[str], spans: Sequence[Span], seed: int) -> list[Span]:
-    """Rearrange a phase's draws block by block: the same draws as in uniform order, one block after the other."""
-    assert isinstance(phase.order, Blocked)
-    before: dict[int, int] = {}
-    draws: dict[int, int] = {}
-    for span in spans:
-        for g, first, count in zip(span.domains, span.draws_before, span.draws, strict=True):
-            before.setdefault(g, first)
-            draws[g] = draws.get(g, 0) + count
-    index = {name: g for g, name in enumerate(names)}
-    blocks = [sorted(index[name] for name in block if name in index) for block in phase.order.blocks]
-    _check_blocks(phase.name, names, blocks, draws)
-    position = spans[0].start
-    rearranged = []
-    for block in blocks:
-        chosen = tuple(g for g in block if draws.get(g))
-        length = sum(draws[g] for g in chosen)
-        if not length:
-            continue
-        rearranged.append(
-            Span(
-                position,
-                length,
-                length * TICKS,
-                0,
-                chosen,
-                tuple(draws[g] * DENOMINATOR // length for g in chosen),
-                (0,) * len(chosen),
-                tuple(first_remainder(seed, names[g]) for g in chosen),
-                tuple(before[g] for g in chosen),
-                tuple(draws[g] for g in chosen),
-            )
-        )
-        position += length
-    return rearranged
-
-
-def _check_blocks(phase: str, names: Sequence[str], blocks: Sequence[Sequence[int]], draws: Mapping[int, int]) -> None:
-    """Refuse a block order that names a drawn domain twice or not at all."""
-    counts = [0] * len(names)
-    for block in blocks:
-        for g in block:
-            counts[g] += 1
-    wrong = [f"{names[g]!r} stands in {counts[g]} blocks" for g in range(len(names)) if counts[g] > 1]
-    wrong += [f"{names[g]!r} stands in no block" for g in sorted(draws) if draws[g] and not counts[g]]
-    if wrong:
-        raise ScheduleError(f"phase {phase!r}: {', '.join(wrong)}; name each domain in one block ('*' is the rest)")
 
 
 def _never_drawn(names: Sequence[str], phases: Sequence[PlannedPhase]) -> list[str]:
