@@ -153,6 +153,11 @@ class Step(Section):
         """What the step's signals begin with: its name where the recipe gives it one, else nothing."""
         return "" if self.name in (self.preset, self.kind) else f"{self.name}_"
 
+    def with_options(self, options: Mapping[str, Any]) -> Self:
+        """The step with some options changed, validated again; its name, preset and sources stay."""
+        current = {field.alias or name: getattr(self, name) for name, field in type(self).model_fields.items()}
+        return type(self).model_validate({**_without(current, options), **self.thresholds(), **options})
+
     def thresholds(self) -> dict[str, Any]:
         """The preset's options that the recipe writes beside the kind's own."""
         return dict(self.model_extra or {})
@@ -171,7 +176,7 @@ class Step(Section):
 
 
 def _without(values: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Preset values, less those that a given option takes the place of: threshold and bands with rows."""
+    """Values, less those that a given option takes the place of: a threshold, or bands with rows."""
     rivals = ({"threshold"}, {"bands", "rows"})
     gone = {key for mine, other in (rivals, rivals[::-1]) if mine & given.keys() for key in other}
     return {key: value for key, value in values.items() if key not in gone}

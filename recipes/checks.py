@@ -1,0 +1,2 @@
+def all_problems(recipe, tree):
+    return []
