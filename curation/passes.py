@@ -30,7 +30,7 @@ from curation.layers import (
     write_layer,
     zip_batches,
 )
-from curation.source import ReadCounts, Reader, read_shard
+from curation.source import ROWS, ReadCounts, Reader, read_shard
 from curation.stage import Counts, Output
 
 RAW_TEXT = ""  # the name of the text as the source brings it; later texts are named by the step that edited them
@@ -106,16 +106,10 @@ def make_rows(inputs: ShardInputs, options: None, output: Output) -> Counts:
 
     stream = rows()
     first = next(stream, None)
-    schema = first.schema if first is not None else _rows_schema(inputs)
+    schema = first.schema if first is not None else ROWS.remove(ROWS.get_field_index("text"))
     write_layer(output.path(".parquet"), _chain(first, stream), schema)
-    return {"rows": 0, "bytes": 0, "characters": 0, **counts, "unread": read.unread}
-
-
-def _rows_schema(inputs: ShardInputs) -> pa.Schema:
-    from curation.source import rows_schema
-
-    schema = rows_schema(inputs.reader)
-    return schema.remove(schema.get_field_index("text"))
+    unread = {"unread.where": read.unread_where, "unread.sample": read.unread_sample, "blank": read.blank}
+    return {"rows": 0, "bytes": 0, "characters": 0, **counts, **unread}
 
 
 def _chain(first: Any, rest: Iterator[Any]) -> Iterator[Any]:
@@ -159,6 +153,7 @@ class SignalOptions:
     suffix: str = RAW_TEXT
     versions: tuple[int, ...] = ()
     language_model: str | None = field(default=None, metadata={"content": True})
+    language_version: int = 0
     excerpt: tuple[int, int] | None = None
     perplexities: tuple[PerplexityMeasure, ...] = ()
     survivors: bool = False

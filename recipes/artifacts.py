@@ -68,6 +68,19 @@ def to_json(value: object) -> str:
     return json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
 
 
+def files_of(path: Path) -> list[Path]:
+    """A file, or all files below a folder in order."""
+    return sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder, if it is there."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
 @dataclass
 class Output:
     """Where one task writes. It crosses into worker processes, so it holds plain values.
@@ -81,7 +94,7 @@ class Output:
     _written: dict[str, str] = field(default_factory=dict)
 
     def path(self, suffix: str) -> Path:
-        """Private path of one of the task's files. A suffix such as `.parquet` names it for good."""
+        """Private path of one of the task's files or folders. A suffix such as `.parquet` names it for good."""
         unique = f"{os.getpid()}-{os.urandom(3).hex()}"
         temporary = Path(self.folder) / f"{self.task}{suffix}.{unique}.tmp"
         self._written[suffix] = str(temporary)
@@ -92,19 +105,24 @@ class Output:
         folder = Path(self.folder)
         files = {}
         for suffix, name in sorted(self._written.items()):
-            temporary = Path(name)
-            with temporary.open("rb") as stream:
-                os.fsync(stream.fileno())
-            files[f"{self.task}{suffix}"] = {"bytes": temporary.stat().st_size, "checksum": checksum(temporary)}
+            for file in files_of(Path(name)):
+                with file.open("rb") as stream:
+                    os.fsync(stream.fileno())
+                inside = file.relative_to(name).as_posix()
+                place = f"{self.task}{suffix}" + ("" if inside == "." else f"/{inside}")
+                files[place] = {"bytes": file.stat().st_size, "checksum": checksum(file)}
         for suffix, name in sorted(self._written.items()):
-            Path(name).replace(folder / f"{self.task}{suffix}")
+            final = folder / f"{self.task}{suffix}"
+            if final.is_dir():  # left by a task that was killed before its record: a rename cannot replace a folder
+                shutil.rmtree(final)
+            Path(name).replace(final)
         record = {"task": self.task, "files": files, "counts": dict(counts)}
         write_atomically(folder / f"{self.task}.json", to_json(record))
 
     def abandon(self) -> None:
         """Remove what was written so far: the task failed."""
         for name in self._written.values():
-            Path(name).unlink(missing_ok=True)
+            remove(Path(name))
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
@@ -179,7 +197,7 @@ class StageFolder:
             with (self.path / ".workers.lock").open("a+") as workers_lock:
                 _lock(workers_lock, on_wait)
                 for leftover in self.path.glob("*.tmp"):
-                    leftover.unlink(missing_ok=True)
+                    remove(leftover)
             run_lock.seek(0)
             run_lock.truncate()
             run_lock.write(str(os.getpid()))

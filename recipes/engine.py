@@ -80,7 +80,7 @@ class WorkerPool:
         return self._pool.submit(function, *arguments)
 
     def _start(self) -> ProcessPoolExecutor:
-        os.environ.update({name: value for name, value in SINGLE_THREAD.items()})
+        os.environ.update(SINGLE_THREAD)
         context = multiprocessing.get_context("spawn")
         return ProcessPoolExecutor(self.workers, context, _start_worker, (os.getpid(),))
 

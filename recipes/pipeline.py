@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from recipes.artifacts import StageFolder, Store, checksum, key_of, to_json, write_atomically
-from recipes.engine import WorkerPool, pool_executor
+from recipes.engine import TaskFailed, WorkerPool, pool_executor
 from recipes.errors import RunError
 from recipes.progress import Narrator, amount_of
 
@@ -120,8 +120,16 @@ def plan_stage(store: Store, kind: str, key_parts: Sequence[object], **parts: An
     return PlannedStage(folder=store.stage(kind, key, names), **parts)
 
 
-class TaskSetAside(RunError):  # noqa: N818
-    """A stage could not make some of its tasks."""
+class TasksSetAside(RunError):  # noqa: N818
+    """A stage could not make some of its tasks: (name, reason) of each. The others are kept."""
+
+    def __init__(self, title: str, total: int, tasks: list[tuple[str, str]]) -> None:
+        lines = "\n".join(f"  {name}: {reason}" for name, reason in tasks)
+        super().__init__(
+            f"{title}: {len(tasks)} of {total} tasks could not be made; the others are kept:\n{lines}\n"
+            "The same command tries them again; fewer `execution.workers` need less memory."
+        )
+        self.tasks = tasks
 
 
 def make_stage(stage: PlannedStage, pool: WorkerPool, narrator: Narrator, logs: Path) -> dict[str, Any]:
@@ -135,7 +143,9 @@ def make_stage(stage: PlannedStage, pool: WorkerPool, narrator: Narrator, logs: 
     started = time.monotonic()
 
     def waiting(owner: str) -> None:
-        narrator.say(f"  {stage.title}: process {owner} is making this stage in the same work directory; waiting for it")
+        narrator.say(
+            f"  {stage.title}: process {owner} is making this stage in the same work directory; waiting for it"
+        )
 
     with stage.folder.locked(waiting):
         missing = set(stage.missing())
@@ -156,7 +166,11 @@ def _run_missing(
     started = time.time()
     with narrator.bar(stage.title, len(tasks)) as advance:
         executor = pool_executor(pool, [step], len(tasks), logs / stage.folder.name, lambda _: advance(1))
-        outcome = executor.run()
+        try:
+            outcome = executor.run(_unreadable)
+        except TaskFailed as error:
+            error.add_note(f"in {stage.title}; the whole error is in {logs / stage.folder.name / 'logs'}")
+            raise
     # Times, host and versions go beside the artifacts, never into them.
     told = {
         "started": started,
@@ -167,12 +181,15 @@ def _run_missing(
     }
     write_atomically(stage.folder.path / "run.json", to_json(told))
     if outcome.set_aside:
-        lines = [f"  {todo[rank].name}: {reason}" for rank, reason in sorted(outcome.set_aside.items())]
-        raise TaskSetAside(
-            f"{stage.title}: {len(lines)} of {len(stage.tasks)} tasks could not be made; the others are kept:\n"
-            + "\n".join(lines)
-            + "\nThe same command tries them again; fewer `execution.workers` need less memory."
-        )
+        aside = [(todo[rank].name, reason) for rank, reason in sorted(outcome.set_aside.items())]
+        raise TasksSetAside(stage.title, len(stage.tasks), aside)
+
+
+def _unreadable(error: BaseException) -> str | None:
+    """Why a shard may be set aside: it cannot be read at all. Any other error stops the run."""
+    from curation.source import UnreadableShard
+
+    return str(error) if isinstance(error, UnreadableShard) else None
 
 
 def _finish(stage: PlannedStage) -> dict[str, Any]:

@@ -32,11 +32,11 @@ class Narrator:
 
     def reused(self, title: str, amount: str) -> None:
         """A stage that was there already."""
-        self.console.print(f"  [dim]{title:<44} {amount:<26} reused[/dim]")
+        self.console.print(f"  [dim]{title:<38} {amount:<24} reused[/dim]", soft_wrap=True)
 
     def made(self, title: str, amount: str, elapsed_s: float) -> None:
         """A stage that has just been made."""
-        self.console.print(f"  {title:<44} {amount:<26} {elapsed_s:6.1f} s")
+        self.console.print(f"  {title:<38} {amount:<24} {elapsed_s:6.1f} s", soft_wrap=True)
 
     @contextlib.contextmanager
     def bar(self, title: str, total: float) -> Iterator[Advance]:
@@ -51,7 +51,7 @@ class Narrator:
     @contextlib.contextmanager
     def _live_bar(self, title: str, total: float) -> Iterator[Advance]:
         columns = [
-            TextColumn("  {task.description:<44}"),
+            TextColumn("  {task.description:<38}"),
             BarColumn(bar_width=24),
             TaskProgressColumn(),
             TimeElapsedColumn(),
@@ -79,7 +79,7 @@ class Narrator:
             done = done + step if completed is None else completed
             if time.monotonic() - last > _QUIET_LINE_EVERY_S:
                 last = time.monotonic()
-                self.say(f"  {title:<44} {done:g} of {total:g} {note or ''}".rstrip())
+                self.say(f"  {title:<38} {done:g} of {total:g} {note or ''}".rstrip())
                 sys.stderr.flush()
 
         yield advance

@@ -106,21 +106,47 @@ def main() -> NoReturn:
 
 def _explain(error: Exception) -> int:
     """Print what went wrong and return the exit code."""
+    from recipes.engine import TaskFailed
     from recipes.errors import RunError
+    from recipes.located import RecipeErrors
 
+    if isinstance(error, RecipeErrors):
+        click.echo(str(error), err=True)
+        _say(f"{len(error.errors)} mistake{'s' * (len(error.errors) > 1)} in the recipe; nothing was run")
+        return RECIPE_ERRORS
+    if isinstance(error, TaskFailed):
+        return _explain_task(error)
     if isinstance(error, RunError):
         _say(str(error))
         for note in getattr(error, "__notes__", ()):
             _say(note)
         return error.exit_code
-    if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
-        _say(f"no space left: {error.filename or error}; free some (`gristmill clean`) and run the same command again")
+    if _no_space(error):
+        _say(f"no space left: {error}; free some (`gristmill clean`) and run the same command again")
         return NO_SPACE
     if isinstance(error, OSError):
         _say(f"{error.strerror or error}: {error.filename or ''}")
         return FAILED
     traceback.print_exception(error)
     _say(f"{type(error).__name__}: {error}\nThis is a mistake in gristmill; what was finished is kept.")
+    return FAILED
+
+
+def _no_space(error: BaseException | None) -> bool:
+    return isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+def _explain_task(error: Exception) -> int:
+    """A task's error: its own words where it has a type of ours, and where the whole of it is written."""
+    cause = error.__cause__
+    if _no_space(cause):
+        _say(f"no space left: {cause}; free some (`gristmill clean`) and run the same command again")
+        return NO_SPACE
+    kind = type(cause).__name__
+    ours = type(cause).__module__.split(".")[0] in {"curation", "mixing", "training", "recipes"}
+    _say(f"{error}" if ours else f"{kind}: {error}")
+    for note in getattr(error, "__notes__", ()):
+        _say(note)
     return FAILED
 
 

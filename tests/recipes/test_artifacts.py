@@ -51,6 +51,23 @@ def test_task_whose_file_was_cut_short_counts_as_missing(tmp_path):
     assert folder.missing(["a"]) == ["a"]
 
 
+def test_folder_is_committed_like_a_file_and_replaces_an_unrecorded_one(tmp_path):
+    folder = Store(tmp_path).stage("model.de", "00ff")
+    folder.path.mkdir()
+    (folder.path / "all.model").mkdir()
+    (folder.path / "all.model" / "stale").write_text("left by a killed task")
+    output = folder.output("all")
+    made = output.path(".model")
+    (made / "deep").mkdir(parents=True)
+    (made / "card.json").write_text("{}")
+    (made / "deep" / "words").write_text("a b")
+    output.commit({"tokens": 2})
+    assert sorted(folder.record("all")["files"]) == ["all.model/card.json", "all.model/deep/words"]
+    assert not (folder.path / "all.model" / "stale").exists()
+    (folder.path / "all.model" / "deep" / "words").unlink()
+    assert folder.missing(["all"]) == ["all"]
+
+
 def test_abandoned_output_leaves_nothing(tmp_path):
     folder = Store(tmp_path).stage("signals.de", "00ff")
     output = folder.output("a")

@@ -1,0 +1,332 @@
+"""From the recipe's steps to stages: which layers each source gets, in which order, and what reads what.
+
+The steps are walked in order. What they measure and decide on one text is gathered; a step that edits text, or that must
+see all sources at once, closes what was gathered before it: a signals layer and a decisions layer for each source. So
+measures fuse into one pass over the text and rules into one pass over the signals.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import Any
+
+from curation import config
+from curation.passes import (
+    RAW_TEXT,
+    BucketStep,
+    DecisionOptions,
+    RuleStep,
+    SignalOptions,
+    make_decisions,
+    make_signals,
+)
+
+# Columns of the rows layer that rules may name beside signals.
+ROW_COLUMNS = ("origin_id", "url", "date", "licence", "size_bytes", "num_characters", "repaired")
+LANGUAGE_COLUMNS = ("language", "language_score")
+
+# Raised when the same options give another output. The signals have versions of their own.
+VERSIONS = {"rows": 1, "signals": 1, "decisions": 1, "text": 1, "model": 1, "cutoffs": 1, "signatures": 1, "duplicates": 1}
+
+
+class ProgramError(ValueError):
+    """A step that cannot be compiled: its path in the recipe, the value, the reason."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.path, self.reason = path, reason
+
+
+@dataclass(frozen=True)
+class LocalStage:
+    """A layer of one source, made shard by shard.
+
+    Attributes:
+        source: the source.
+        layer: signals | decisions | text | signatures.
+        label: the steps it serves, for people.
+        work: (ShardInputs, options, output) -> counts.
+        options: the work's options.
+        needs: names of global artifacts it reads.
+        reads_layers: whether earlier layers (decisions) enter its key, or only the text.
+        steps: steps whose drops it decides, each with its `max_drop`.
+        joins: whether its file is one of the row-aligned layers of the ledger.
+    """
+
+    source: str
+    layer: str
+    label: str
+    work: Callable[..., Any]
+    options: Any
+    needs: tuple[str, ...] = ()
+    reads_layers: bool = False
+    steps: tuple[tuple[str, float], ...] = ()
+    joins: bool = True
+
+
+@dataclass(frozen=True)
+class GlobalStage:
+    """What is made of several sources at once: a language model, cutoffs, duplicates.
+
+    Attributes:
+        name: name of the artifact, for the stages that need it.
+        layer: model | cutoffs | duplicates.
+        label: the step it serves.
+        sources: sources it reads, sorted.
+        work: (GlobalInputs, options, output) -> counts.
+        options: the work's options.
+        suffix: suffix of the file that is the artifact; None where each shard gets a layer instead.
+        steps: as for a local stage.
+    """
+
+    name: str
+    layer: str
+    label: str
+    sources: tuple[str, ...]
+    work: Callable[..., Any]
+    options: Any
+    suffix: str | None
+    needs: tuple[str, ...] = ()
+    steps: tuple[tuple[str, float], ...] = ()
+
+
+Stage = LocalStage | GlobalStage
+Resolve = Callable[[Any, str], Any]
+
+
+@dataclass
+class _Open:
+    """What has been gathered for one source and not yet become layers."""
+
+    text: str = RAW_TEXT
+    measured: set[str] = field(default_factory=set)  # layer columns that exist already
+    names: set[str] = field(default_factory=set)  # registry signals to measure on the current text
+    language_model: str | None = None
+    excerpt: tuple[int, int] | None = None
+    steps: list[RuleStep | BucketStep] = field(default_factory=list)
+    max_drop: list[tuple[str, float]] = field(default_factory=list)
+    needs: set[str] = field(default_factory=set)
+    columns: dict[str, str] = field(default_factory=dict)  # bare name -> layer column, beside registry signals
+
+
+class Compiler:
+    """Walks the steps of a recipe and collects its stages. Use `compile_program`."""
+
+    def __init__(self, sources: Mapping[str, config.Source], steps: Sequence[config.Step], resolve: Resolve) -> None:
+        self.sources = dict(sorted(sources.items()))
+        self.steps = steps
+        self.resolve = resolve
+        self.stages: list[Stage] = []
+        self.open = {name: _Open(columns=_brought(source)) for name, source in self.sources.items()}
+
+    def compile(self) -> list[Stage]:
+        """All stages in order of work, after the rows layers that every source has."""
+        for index, step in enumerate(self.steps):
+            chosen = [name for name in self.sources if matches(name, step.sources)]
+            getattr(self, f"_{step.kind}")(f"steps[{index}] ({step.name})", step, chosen)
+        self.close(list(self.sources))
+        return self.stages
+
+    # ------------------------------------------------------------ closing
+
+    def close(self, names: Sequence[str]) -> None:
+        """Turn what was gathered for some sources into a signals and a decisions layer each."""
+        for name in names:
+            self._close_signals(name)
+            self._close_decisions(name)
+
+    def _close_signals(self, name: str) -> None:
+        state = self.open[name]
+        if not state.names and state.language_model is None:
+            return
+        from curation.language import LANGUAGE_VERSION
+        from curation.signals import SIGNALS
+
+        names = tuple(sorted(state.names))
+        options = SignalOptions(
+            names=names,
+            suffix=_suffix(state.text),
+            versions=tuple(SIGNALS[signal].version for signal in names),
+            language_model=state.language_model,
+            language_version=LANGUAGE_VERSION if state.language_model else 0,
+            excerpt=state.excerpt,
+        )
+        label = f"{len(names)} signals" + (", language" if state.language_model else "")
+        self.stages.append(LocalStage(name, "signals", label, make_signals, options))
+        state.measured |= {f"{signal}{options.suffix}" for signal in names}
+        if state.language_model:
+            state.measured |= {f"{column}{options.suffix}" for column in LANGUAGE_COLUMNS}
+        state.names, state.language_model, state.excerpt = set(), None, None
+
+    def _close_decisions(self, name: str) -> None:
+        state = self.open[name]
+        if not state.steps:
+            return
+        label = ", ".join(step.step for step in state.steps)
+        options = DecisionOptions(tuple(state.steps))
+        stage = LocalStage(
+            name, "decisions", label, make_decisions, options,
+            tuple(sorted(state.needs)), reads_layers=True, steps=tuple(state.max_drop),
+        )  # fmt: skip
+        self.stages.append(stage)
+        state.steps, state.max_drop, state.needs = [], [], set()
+
+    # ------------------------------------------------------------ steps that gather
+
+    def _language(self, path: str, step: config.Language, names: list[str]) -> None:
+        from curation.language import resolve_model
+
+        for name in names:
+            mine = self.resolve(step, name)
+            languages = self.sources[name].language
+            if languages == ("code",):
+                continue  # nothing to identify in program text
+            self._measure_language(name, str(resolve_model(str(mine.model))), mine)
+            declared = ", ".join(f"'{code}'" for code in languages)
+            scores = [mine.min_score.get(code, mine.min_score.get("*", 0.0)) for code in languages]
+            low = " OR ".join(f"(language = '{c}' AND language_score < {s!r})" for c, s in zip(languages, scores))
+            rules = (("low_score", low), ("other_language", f"language NOT IN ({declared})"))
+            self._add_rules(path, name, step, rules)
+
+    def _measure_language(self, name: str, model: str, step: config.Language) -> None:
+        state = self.open[name]
+        suffix = _suffix(state.text)
+        if f"language{suffix}" in state.measured or state.language_model == model:
+            return
+        if state.language_model is not None:
+            self.close([name])
+        state.language_model = model
+        state.excerpt = None if step.excerpt is None else (step.excerpt.pieces, step.excerpt.characters)
+        state.columns |= {column: f"{column}{suffix}" for column in LANGUAGE_COLUMNS}
+
+    def _rules(self, path: str, step: config.Rules, names: list[str]) -> None:
+        from curation.rules import preset_rules
+
+        for name in names:
+            mine = self.resolve(step, name)
+            rules = []
+            if mine.preset is not None:
+                language = self.sources[name].language[0]
+                try:
+                    rules += [(r.reason, r.sql) for r in preset_rules(mine.preset, language, mine.thresholds())[0]]
+                except (KeyError, ValueError) as error:
+                    raise ProgramError(path, str(error.args[0])) from None
+            rules += sorted(mine.drop.items())
+            self._add_rules(path, name, step, tuple(rules))
+
+    def _measure(self, path: str, step: config.Measure, names: list[str]) -> None:
+        for name in names:
+            self._columns(path, name, self.resolve(step, name).signals)
+
+    def _add_rules(self, path: str, name: str, step: config.Step, rules: tuple[tuple[str, str], ...]) -> None:
+        from curation.rules import Rule, signal_names
+
+        if not rules:
+            return
+        wanted = signal_names([Rule(reason, sql) for reason, sql in rules])
+        columns = self._columns(path, name, wanted)
+        state = self.open[name]
+        state.steps.append(RuleStep(step.name, rules, tuple(sorted(columns.items()))))
+        state.max_drop.append((step.name, step.max_drop))
+
+    def _columns(self, path: str, name: str, wanted: Sequence[str]) -> dict[str, str]:
+        """Layer column of each bare name, measured on the text as it stands at this step.
+
+        A name that no step measures is what the source brings; an unknown one is answered with the nearest.
+        """
+        from curation.signals import SIGNALS
+
+        state, found = self.open[name], {}
+        for bare in wanted:
+            if bare in state.columns:
+                found[bare] = state.columns[bare]
+            elif bare in SIGNALS:
+                column = f"{bare}{_suffix(state.text)}"
+                if column not in state.measured:
+                    state.names.add(bare)
+                found[bare] = column
+            elif bare in ROW_COLUMNS:
+                found[bare] = bare
+            else:
+                known = [*SIGNALS, *state.columns, *ROW_COLUMNS]
+                near = difflib.get_close_matches(bare, known, n=1)
+                hint = f"; did you mean {near[0]}?" if near else ""
+                raise ProgramError(path, f"no signal or column {bare!r} for source {name}{hint}")
+        return found
+
+    # ------------------------------------------------------------ steps that close
+
+    def _perplexity(self, path: str, step: config.Perplexity, names: list[str]) -> None:
+        from curation.stages.perplexity import add_perplexity
+
+        add_perplexity(self, path, step, names)
+
+    def _dedup(self, path: str, step: config.Dedup, names: list[str]) -> None:
+        from curation.stages.dedup import add_dedup
+
+        add_dedup(self, path, step, names)
+
+    def _lines(self, path: str, step: config.Lines, names: list[str]) -> None:
+        from curation.stages.text import add_lines
+
+        add_lines(self, path, step, names)
+
+    def _clean(self, path: str, step: config.Clean, names: list[str]) -> None:
+        from curation.stages.text import add_clean
+
+        add_clean(self, path, step, names)
+
+    def edited(self, name: str, step: str) -> None:
+        """From here on, a source's text is what a step made of it, and bare signals are measured on that."""
+        state = self.open[name]
+        state.text = step
+        for column in LANGUAGE_COLUMNS:
+            state.columns.pop(column, None)
+
+    def add_measured(self, stage: LocalStage, columns: Mapping[str, str]) -> None:
+        """Add a signals stage whose columns later steps may name."""
+        self.stages.append(stage)
+        state = self.open[stage.source]
+        state.columns |= columns
+        state.measured |= set(columns.values())
+
+
+def _suffix(text: str) -> str:
+    return f"@{text}" if text else ""
+
+
+def brought_columns(source: config.Source, split: Mapping[str, str], name: str) -> tuple[str, ...]:
+    """Columns a source brings that something uses: those of `where`, and a split by a column that no step measures."""
+    from curation.source.where import condition
+
+    named = set(condition(source.where)[1]) if source.where else set()
+    return tuple(sorted(named | {column for pattern, column in split.items() if matches(name, [pattern])}))
+
+
+def _brought(source: config.Source) -> dict[str, str]:
+    """Columns that a source's `where` names, by the bare name that rules use."""
+    return {name: f"{name}@source" for name in brought_columns(source, {}, "")}
+
+
+def matches(name: str, patterns: Sequence[str]) -> bool:
+    """Whether a source's name is named or matched by one of the patterns."""
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def compile_program(
+    sources: Mapping[str, config.Source], steps: Sequence[config.Step], resolve: Resolve
+) -> list[Stage]:
+    """Stages of a recipe's curation, in order of work, after the rows layer of each source.
+
+    Args:
+        sources: the recipe's sources by name.
+        steps: its steps, in order.
+        resolve: (step, source name) -> the step with that source's own values.
+
+    Raises:
+        ProgramError: a rule names a signal that nobody measures, or a preset or option does not exist.
+    """
+    return Compiler(sources, steps, resolve).compile()

@@ -1,0 +1,197 @@
+"""The `dedup` step as stages: signatures shard by shard, then one matching over all sources that writes a layer each.
+
+Signatures are made of every row's text, kept or not, so that a changed threshold of an earlier rule costs a matching and
+no signatures; which rows take part is looked up in the layers when they are matched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from curation import config
+from curation.dedup import exact
+from curation.dedup.inputs import MatchInput
+from curation.dedup.keep import Criterion, read_keep
+from curation.dedup.match import MatchOptions, match
+from curation.dedup.minhash import Options, bands_for_threshold, schema, signatures
+from curation.layers import REASONS_KEY, kept_rows, mask_columns, read_layers
+from curation.passes import ShardInputs, text_batches
+from curation.program import GlobalStage, LocalStage
+from curation.stage import Counts, Output
+from curation.stages.inputs import GlobalInputs
+
+if TYPE_CHECKING:
+    from curation.program import Compiler
+
+# Hashes that a threshold is turned into bands and rows with; RedPajama-V2's number (14x9, 9x13, 5x25 come of it).
+HASHES = 128
+MATCH_MEMORY = 2 << 30
+
+
+@dataclass(frozen=True)
+class SignatureOptions:
+    """What a signatures stage makes."""
+
+    signatures: Options
+
+
+@dataclass(frozen=True)
+class DuplicateOptions:
+    """How signatures become duplicates. `keep` holds the criteria with the layer columns they read."""
+
+    step: str
+    match: MatchOptions
+    keep: tuple[Criterion, ...]
+    of_rows: bool  # matched by the rows layer's content_id: no signatures of its own
+
+
+def add_dedup(compiler: Compiler, path: str, step: config.Dedup, names: list[str]) -> None:
+    """Add the stages of a dedup step to a program."""
+    if step.preset in ("exact", "minhash"):
+        _add_documents(compiler, path, step, names)
+    elif step.preset in ("paragraphs_keep_first", "paragraphs_keep_none"):
+        from curation.stages.paragraphs import add_paragraphs
+
+        add_paragraphs(compiler, path, step, names)
+    else:
+        from curation.program import ProgramError
+
+        raise ProgramError(path, f"dedup {step.preset} is not there yet")
+
+
+def _add_documents(compiler: Compiler, path: str, step: config.Dedup, names: list[str]) -> None:
+    keep = _criteria(compiler, path, step, names)
+    compiler.close(names)
+    of_rows = step.preset == "exact" and step.normalize == "raw"
+    options = _match_options(step)
+    needs = []
+    if not of_rows:
+        for name in names:
+            made = SignatureOptions(options.signatures)
+            compiler.stages.append(
+                LocalStage(name, "signatures", f"{step.name} signatures", make_signatures, made, joins=False)
+            )
+            needs.append(f"signatures.{name}.{step.name} signatures")
+    compiler.stages.append(
+        GlobalStage(
+            step.name, "duplicates", step.name, tuple(names), make_duplicates,
+            DuplicateOptions(step.name, options, keep, of_rows), None, tuple(needs), ((step.name, step.max_drop),),
+        )  # fmt: skip
+    )
+    for name in names:
+        compiler.open[name].columns |= {
+            column: f"{column}@{step.name}" for column in ("similarity", "cluster_size", "duplicate_source")
+        }
+
+
+def _match_options(step: config.Dedup) -> MatchOptions:
+    suffix = f"@{step.name}"
+    if step.preset == "exact":
+        normalize = None if step.normalize == "raw" else step.normalize
+        return exact.match_options(normalize, suffix=suffix)
+    bands, rows = step.bands, step.rows
+    if bands is None or rows is None:
+        bands, rows = bands_for_threshold(step.threshold or 0.8, HASHES)
+    unit, size = "words", 5
+    if step.shingle is not None:
+        unit = "words" if step.shingle.words_ is not None else "characters"
+        size = step.shingle.words_ or step.shingle.characters or 5
+    made = Options(shingle=size, unit=unit, bands=bands, rows=rows, normalize=step.normalize)
+    return MatchOptions(made, step.cluster, step.verify, max_cluster=step.max_cluster, suffix=suffix)
+
+
+def _criteria(compiler: Compiler, path: str, step: config.Dedup, names: list[str]) -> tuple[Criterion, ...]:
+    """The keep policy, with signals measured on the way and named by their layer column."""
+    entries: list[str | Mapping[str, object]] = []
+    for rule in step.keep:
+        if rule.by == "source":
+            entries.append({"source": rule.name})
+        elif rule.by == "signal":
+            columns = {compiler._columns(path, name, [str(rule.name)])[str(rule.name)] for name in names}
+            entries.append({columns.pop(): rule.direction})
+        else:
+            entries.append(rule.by)
+    return read_keep(entries)
+
+
+def make_signatures(inputs: ShardInputs, options: SignatureOptions, output: Output) -> Counts:
+    """Write a shard's signatures, row-aligned, null where there is no text."""
+    made = schema(options.signatures)
+    rows = 0
+    with pq.ParquetWriter(output.path(".parquet"), made, compression="none", write_statistics=False) as writer:
+        for batch in text_batches(inputs):
+            writer.write_batch(signatures(batch.column("text"), options.signatures))
+            rows += batch.num_rows
+    return {"rows": rows}
+
+
+def make_duplicates(inputs: GlobalInputs, options: DuplicateOptions, output: Output) -> Counts:
+    """Match the signatures of all shards and write each shard's layer of duplicates."""
+    given = [_match_input(inputs, shard, task, options) for shard, task in zip(inputs.shards, inputs.tasks)]
+    paths = [output.path(f".{shard.source}.{task}.parquet") for shard, task in zip(inputs.shards, inputs.tasks)]
+    # The scratch folder lies beside the artifacts, on the disk that has the room.
+    scratch = str(paths[0].parent) if paths else None
+    result = match(
+        given, options.match, options.keep, [str(path) for path in paths], MATCH_MEMORY,
+        fetch_text=lambda place, rows: texts_at(inputs.shards[place], rows), scratch=scratch,
+    )  # fmt: skip
+    for path in paths:
+        _name_reason(path, options.step)
+    counts: dict[str, Any] = {
+        "rows": sum(len(_alive(shard)) for shard in inputs.shards),
+        f"reached.{options.step}": result["documents"],
+        f"drop.{options.step}.duplicate": result["duplicates"],
+        "clusters": result["clusters"],
+        "pairs_checked": result["pairs_checked"],
+        "pairs_rejected": result["pairs_rejected"],
+        "alarms": "\n".join(result["alarms"]),  # type: ignore[arg-type]
+    }
+    for name, numbers in result["sources"].items():  # type: ignore[attr-defined]
+        counts |= {f"of.{name}.documents": numbers["documents"], f"of.{name}.duplicates": numbers["duplicates"]}
+    for name, others in result["overlap"].items():  # type: ignore[attr-defined]
+        counts |= {f"overlap.{name}.{other}": number for other, number in others.items()}
+    return counts
+
+
+def _match_input(inputs: GlobalInputs, shard: ShardInputs, task: str, options: DuplicateOptions) -> MatchInput:
+    folders = {name.split(".")[1]: path for name, path in inputs.artifacts if name.startswith("signatures.")}
+    made = shard.layers[0] if options.of_rows else str(Path(folders[shard.source]) / f"{task}.parquet")
+    return MatchInput(shard.source, shard.shard, made, tuple(shard.layers), _alive(shard))
+
+
+def _alive(shard: ShardInputs) -> np.ndarray:
+    """Which rows of a shard are kept so far. bool (rows,)."""
+    parts = [kept_rows(batch) for batch in read_layers(shard.layers, mask_columns(shard.layers))]
+    return np.concatenate(parts) if parts else np.zeros(0, bool)
+
+
+def texts_at(shard: ShardInputs, rows: np.ndarray) -> Iterator[pa.Array]:
+    """Texts of some rows of a shard, by place in its layers, ascending; the shard is read once."""
+    place = 0
+    for batch in text_batches(shard):
+        low, high = np.searchsorted(rows, [place, place + batch.num_rows])
+        if high > low:
+            yield batch.column("text").take(pa.array(rows[low:high] - place))
+        place += batch.num_rows
+        if high == len(rows):
+            return
+
+
+def _name_reason(path: Path, step: str) -> None:
+    """Name the layer's one drop bit in its metadata, as every decisions layer does."""
+    table = pq.read_table(path)
+    columns = [c if n != f"drop@{step}" else c.cast(pa.uint64()) for n, c in zip(table.column_names, table.columns)]
+    named = pa.table(dict(zip(table.column_names, columns)))
+    metadata = {REASONS_KEY: f'{{"{step}": ["duplicate"]}}'.encode()}
+    pq.write_table(
+        named.replace_schema_metadata(metadata), path, compression="zstd", store_schema=False, write_statistics=False
+    )
+
+

@@ -1,0 +1,24 @@
+"""What a stage over several sources reads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from curation.passes import ShardInputs
+
+
+@dataclass(frozen=True)
+class GlobalInputs:
+    """Shards of all the sources a global stage sees, in canonical order, and paths of what earlier stages made.
+
+    `tasks` names each shard's files, in the same order.
+    """
+
+    shards: tuple[ShardInputs, ...]
+    tasks: tuple[str, ...]
+    artifacts: tuple[tuple[str, str], ...] = ()
+
+    def artifact(self, name: str) -> Path:
+        """Path of what an earlier stage made."""
+        return Path(dict(self.artifacts)[name])

@@ -1,0 +1,352 @@
+"""Curation bound to a recipe: where each layer of each shard lies, by key, and what makes it.
+
+Two parts, since shards that cannot be read are only known once they were read: first the rows layers of all sources, then
+everything that follows, over the shards that are left.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from curation.ledger import Ledger, Source
+from curation.passes import ShardInputs, make_rows
+from curation.program import (
+    VERSIONS,
+    GlobalStage,
+    LocalStage,
+    ProgramError,
+    Stage,
+    brought_columns,
+    compile_program,
+    matches,
+)
+from curation.source import Reader
+from curation.stages.inputs import GlobalInputs
+from curation.stages.perplexity import prefix_of
+from recipes.artifacts import InputChecksums, Store, key_of, write_atomically
+from recipes.errors import RunError
+from recipes.pipeline import PlannedStage, PlannedTask, TasksSetAside, options_that_count, plan_stage
+from recipes.recipe import step_for
+
+if TYPE_CHECKING:
+    from recipes.run import Run
+
+ALL = "all"  # the one task of a global stage
+
+
+class TooMuchDropped(RunError):  # noqa: N818
+    """A step drops more of a source than its `max_drop` allows."""
+
+
+@dataclass
+class SourceState:
+    """What is planned for one source so far: its shards with their layers, and the keys of what made them."""
+
+    name: str
+    language: str
+    shards: list[ShardInputs]
+    tasks: list[str]
+    text_key: str
+    layer_keys: list[str] = field(default_factory=list)
+    broken: list[tuple[str, str]] = field(default_factory=list)
+
+    def made_of(self) -> list[object]:
+        """What a global stage over this source is keyed on."""
+        return [self.name, self.tasks, self.text_key, self.layer_keys]
+
+
+@dataclass
+class Plan:
+    """Planned curation: stages in order of work, and each source's final layers."""
+
+    store: Store
+    sources: dict[str, SourceState]
+    stages: list[PlannedStage] = field(default_factory=list)
+    artifacts: dict[str, tuple[str, str]] = field(default_factory=dict)  # name -> (key, path)
+
+    def ledger(self) -> Ledger:
+        """The view over all layers that are planned."""
+        return Ledger(
+            tuple(
+                Source(state.name, state.language, tuple(state.shards), tuple(state.broken))
+                for state in self.sources.values()
+            )
+        )
+
+    def key(self) -> str:
+        """What all of curation is made of."""
+        return key_of([state.made_of() for state in self.sources.values()])
+
+
+def plan_rows(plan: Plan) -> list[PlannedStage]:
+    """Plan the rows layer of every source."""
+    stages = []
+    for state in plan.sources.values():
+        stage = _plan_local(plan, state, "rows", "read", make_rows, None, [VERSIONS["rows"], state.text_key])
+        state.shards = _with_layer(state, stage)
+        state.layer_keys.append(stage.folder.key)
+        stages.append(stage)
+    plan.stages += stages
+    return stages
+
+
+def plan_steps(plan: Plan, program: Sequence[Stage]) -> list[PlannedStage]:
+    """Plan every stage of the compiled steps, in order."""
+    before = len(plan.stages)
+    for stage in program:
+        if isinstance(stage, LocalStage):
+            _bind_local(plan, stage)
+        else:
+            _bind_global(plan, stage)
+    return plan.stages[before:]
+
+
+def _bind_local(plan: Plan, stage: LocalStage) -> None:
+    state = plan.sources[stage.source]
+    needed = {name: plan.artifacts[name] for name in stage.needs}
+    parts = [
+        VERSIONS[stage.layer],
+        stage.options,
+        state.language,
+        state.text_key,
+        state.layer_keys if stage.reads_layers else [],
+        [key for key, _ in needed.values()],
+    ]
+    paths = tuple(sorted((name, path) for name, (_, path) in needed.items()))
+    bound = replace_all(state.shards, artifacts=paths)
+    planned = _plan_local(
+        plan, replace(state, shards=bound), stage.layer, stage.label, stage.work, stage.options, parts, stage.steps
+    )
+    plan.stages.append(planned)
+    if not stage.joins:
+        # Files beside the ledger (signatures): later global stages find them by name.
+        plan.artifacts[f"{stage.layer}.{stage.source}.{stage.label}"] = (planned.folder.key, str(planned.folder.path))
+        return
+    state.shards = _with_layer(state, planned)
+    state.layer_keys.append(planned.folder.key)
+    if stage.layer == "text":
+        state.shards = [
+            replace(shard, text=planned.file(task, ".parquet")) for shard, task in zip(state.shards, state.tasks)
+        ]
+        state.text_key = planned.folder.key
+
+
+def _bind_global(plan: Plan, stage: GlobalStage) -> None:
+    states = [plan.sources[name] for name in stage.sources]
+    needed = {name: plan.artifacts[name] for name in stage.needs}
+    shards = tuple(shard for state in states for shard in state.shards)
+    tasks = tuple(task for state in states for task in state.tasks)
+    inputs = GlobalInputs(shards, tasks, tuple(sorted((name, path) for name, (_, path) in needed.items())))
+    parts = [
+        VERSIONS[stage.layer],
+        stage.options,
+        [state.made_of() for state in states],
+        [key for key, _ in needed.values()],
+    ]
+    planned = plan_stage(
+        plan.store,
+        f"{stage.label}.{stage.layer}",
+        parts,
+        title=f"{stage.label} {stage.layer}",
+        verb="curate",
+        work=stage.work,
+        options=stage.options,
+        tasks=(PlannedTask(ALL, inputs),),
+        check=_drop_check(stage.label, stage.steps),
+    )
+    plan.stages.append(planned)
+    if stage.suffix is not None:
+        plan.artifacts[stage.name] = (planned.folder.key, planned.file(ALL, stage.suffix))
+        return
+    for state in states:
+        state.shards = [
+            replace(shard, layers=(*shard.layers, planned.file(ALL, f".{state.name}.{task}.parquet")))
+            for shard, task in zip(state.shards, state.tasks)
+        ]
+        state.layer_keys.append(planned.folder.key)
+
+
+def _plan_local(
+    plan: Plan,
+    state: SourceState,
+    layer: str,
+    label: str,
+    work: Callable[..., Any],
+    options: Any,
+    parts: list[object],
+    steps: Sequence[tuple[str, float]] = (),
+) -> PlannedStage:
+    return plan_stage(
+        plan.store,
+        f"{state.name}.{layer}",
+        parts,
+        title=f"{state.name}: {label}",
+        verb="curate",
+        work=work,
+        options=options,
+        tasks=tuple(PlannedTask(task, shard) for task, shard in zip(state.tasks, state.shards)),
+        check=_drop_check(state.name, steps),
+    )
+
+
+def replace_all(shards: Sequence[ShardInputs], **changes: Any) -> list[ShardInputs]:
+    """The shards with some fields changed."""
+    return [replace(shard, **changes) for shard in shards]
+
+
+def _with_layer(state: SourceState, stage: PlannedStage) -> list[ShardInputs]:
+    return [
+        replace(shard, layers=(*shard.layers, stage.file(task, ".parquet")), artifacts=())
+        for shard, task in zip(state.shards, state.tasks)
+    ]
+
+
+def _drop_check(source: str, steps: Sequence[tuple[str, float]]) -> Callable[[Mapping[str, Any]], None] | None:
+    """Stops a run when a step dropped more of a source than it may."""
+    if not steps:
+        return None
+
+    def check(counts: Mapping[str, Any]) -> None:
+        for step, max_drop in steps:
+            reached = counts.get(f"reached.{step}", 0)
+            by_reason = {k.split(".", 2)[2]: v for k, v in counts.items() if k.startswith(f"drop.{step}.")}
+            dropped = sum(by_reason.values())
+            if reached and dropped > max_drop * reached:
+                most = ", ".join(f"{r} {n}" for r, n in sorted(by_reason.items(), key=lambda x: (-x[1], x[0]))[:4])
+                raise TooMuchDropped(
+                    f"{source}: step {step} drops {dropped} of {reached} rows ({dropped / reached:.1%}; {most}), "
+                    f"and max_drop is {max_drop:.0%}. Look at them with `gristmill inspect`, or allow it with "
+                    f"--set steps.{step}.max_drop=1"
+                )
+
+    return check
+
+
+def text_key(reader: Any, language: str) -> str:
+    """Key of a source's own text: how it is read."""
+    return key_of("raw", options_that_count(reader), language)
+
+
+def sources_matching(plan: Plan, patterns: Sequence[str]) -> list[str]:
+    """Names of the planned sources that the patterns match, sorted."""
+    return [name for name in sorted(plan.sources) if matches(name, patterns)]
+
+
+# ---------------------------------------------------------------- the part of a run
+
+
+def curate(run: Run) -> Plan:
+    """Make every layer of every source, and keep the ledger's list of layers beside the run."""
+    run.narrator.heading("Curation")
+    plan = plan_sources(run)
+    _make_rows(run, plan)
+    run.make(plan_steps(plan, compile_recipe(run.recipe)))
+    write_atomically(run.folder / "ledger.json", plan.ledger().to_json())
+    return plan
+
+
+def plan_curation(run: Run) -> Plan:
+    """All of curation as it would run, without running it. Shards that turn out unreadable are not known yet."""
+    plan = plan_sources(run)
+    plan_rows(plan)
+    plan_steps(plan, compile_recipe(run.recipe))
+    return plan
+
+
+def compile_recipe(recipe: Any) -> list[Stage]:
+    """The recipe's steps as stages; a step that cannot be compiled is an error with its place in the recipe."""
+    try:
+        return compile_program(recipe.sources, recipe.steps, lambda step, source: step_for(step, source, recipe))
+    except ProgramError as error:
+        raise RunError(f"{recipe.path}: {error.path}: {error.reason}") from None
+
+
+def plan_sources(run: Run) -> Plan:
+    """List the shards of every source, with a checksum of each."""
+    checksums = run.checksums()
+    plan = Plan(run.store, {})
+    for name, source in sorted(run.recipe.sources.items()):
+        plan.sources[name] = _source_state(run, name, source, checksums)
+    checksums.save()
+    return plan
+
+
+def _source_state(run: Run, name: str, source: Any, checksums: InputChecksums) -> SourceState:
+    from curation.source import SourceError, format_of, list_shards
+
+    try:
+        shards = list_shards(raw_patterns(run, source), Path(run.recipe.execution.raw))
+    except SourceError as error:
+        raise RunError(f"source {name}: {error}") from None
+    kind = source.format or format_of(shards[0].path)
+    if kind is None:
+        raise RunError(f"source {name}: the suffix of {shards[0].path} tells no format; say it with `format:`")
+    reader = Reader(
+        format=kind,
+        fields=tuple(sorted(source.fields.items())),
+        brought=brought_columns(source, split_by_brought(run.recipe), name),
+        where=source.where,
+        sample=source.sample,
+        max_document=source.max_document.number,
+    )
+    language = source.language[0]
+    inputs = [ShardInputs(name, shard.path, shard.absolute, language, reader) for shard in shards]
+    tasks = [task_name(shard.path, checksums.of(Path(shard.absolute))) for shard in shards]
+    return SourceState(name, language, inputs, tasks, text_key(reader, language))
+
+
+def raw_patterns(run: Run, source: Any) -> list[str]:
+    """Where a source's shards lie; text of the catalogue that needs no network is made on the way."""
+    raw = Path(run.recipe.execution.raw)
+    patterns = []
+    for path in source.path:
+        if path.startswith("catalogue:"):
+            from recipes.fetch import materialise
+
+            patterns.append(str(materialise(path.removeprefix("catalogue:"), raw).relative_to(raw)))
+        else:
+            patterns.append(path)
+    return patterns
+
+
+def split_by_brought(recipe: Any) -> dict[str, str]:
+    """Splits of domains by a column that sources bring, since no step makes it."""
+    made = {"language"} | {f"{prefix_of(s)}bucket" for s in recipe.steps if s.kind == "perplexity"}
+    return {pattern: column for pattern, column in recipe.domains.split.items() if column not in made}
+
+
+def task_name(path: str, content: str) -> str:
+    """Name of a shard's task: its path as one word, and its content."""
+    word = re.sub(r"[^A-Za-z0-9._-]+", "_", path)[-120:]
+    return f"{word}-{content[:12]}"
+
+
+def _make_rows(run: Run, plan: Plan) -> None:
+    """Make the rows layers; set shards aside that cannot be read, as far as the source's `broken` share allows."""
+    for state, stage in zip(list(plan.sources.values()), plan_rows(plan)):
+        try:
+            run.make([stage])
+        except TasksSetAside as error:
+            _set_aside(run, plan, state, error)
+
+
+def _set_aside(run: Run, plan: Plan, state: SourceState, error: TasksSetAside) -> None:
+    allowed = run.recipe.sources[state.name].broken
+    share = len(error.tasks) / len(state.tasks)
+    if share > allowed:
+        error.add_note(
+            f"source {state.name}: {share:.2%} of its shards cannot be read and `broken` allows {allowed:.2%}. Mend or remove "
+            f"them and run the same command again, or allow it with --set sources.{state.name}.broken={share:.4f}"
+        )
+        raise error
+    by_task = dict(zip(state.tasks, state.shards))
+    state.broken = [(by_task[task].shard, reason) for task, reason in error.tasks]
+    lost = {task for task, _ in error.tasks}
+    kept = [(task, shard) for task, shard in zip(state.tasks, state.shards) if task not in lost]
+    state.tasks, state.shards = [task for task, _ in kept], [shard for _, shard in kept]
+    for path, reason in state.broken:
+        run.narrator.say(f"  {state.name}: {path} set aside: {reason}")
