@@ -1,7 +1,8 @@
 """Bytes of a shard, decompressed a chunk at a time, with bounded memory whatever the ratio of compression.
 
-Python's own file objects lose the last bytes before a break (`gzip`), end silently (`zstandard`) or unpack a small hostile
-input whole. Here every byte before the break is given out, and only then `BrokenStream` says that there is more.
+Python's own file objects lose the last bytes before a break (`gzip`), end silently (`zstandard`) or unpack a small
+hostile input whole. Here every byte before the break is given out, and only then `BrokenStream` says that there is
+more.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class UnreadableShard(Exception):  # noqa: N818 (it names the thing that is set 
 
 
 class BrokenStream(Exception):  # noqa: N818
-    """The stream has no more readable bytes though it should: `reason` is `truncated` (it ends early) or `unreadable`."""
+    """The stream has no more readable bytes though it should. `reason`: `truncated` (it ends early) or `unreadable`."""
 
     def __init__(self, reason: str, cause: object) -> None:
         super().__init__(f"{reason}: {cause}")
@@ -43,10 +44,13 @@ class BrokenStream(Exception):  # noqa: N818
 
 
 class _Decompressor(Protocol):
-    eof: bool
-    unused_data: bytes
+    @property
+    def eof(self) -> bool: ...
 
-    def decompress(self, compressed: bytes, max_length: int) -> bytes: ...
+    @property
+    def unused_data(self) -> bytes: ...
+
+    def decompress(self, data: bytes, max_length: int) -> bytes: ...
 
 
 def open_bytes(path: str) -> BinaryIO:
@@ -87,7 +91,7 @@ def _plain(file: BinaryIO, chunk_bytes: int) -> Iterator[bytes]:
 
 
 class _Gzip:
-    """zlib's decompressor of one gzip member, with the interface of bz2's and lzma's: it keeps what it has not used yet."""
+    """zlib's decompressor of one gzip member with the interface of bz2's and lzma's: it keeps what it has not used."""
 
     def __init__(self) -> None:
         self._inner = zlib.decompressobj(wbits=31)
@@ -100,8 +104,8 @@ class _Gzip:
     def unused_data(self) -> bytes:
         return self._inner.unused_data
 
-    def decompress(self, compressed: bytes, max_length: int) -> bytes:
-        return self._inner.decompress(self._inner.unconsumed_tail + compressed, max_length)
+    def decompress(self, data: bytes, max_length: int) -> bytes:
+        return self._inner.decompress(self._inner.unconsumed_tail + data, max_length)
 
 
 def _members(

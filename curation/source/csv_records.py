@@ -1,12 +1,15 @@
 """CSV records (RFC 4180, header line) to column values, over bytes.
 
-As Python's `csv` reads them: a quote counts only at the start of a field, `""` between quotes is a quote, and what stands
-behind the closing quote is appended. A record with another number of fields than the header, or with an open quote, is bad.
+As Python's `csv` reads them: a quote counts only at the start of a field, `""` between quotes is a quote, and what
+stands behind the closing quote is appended. A record with another number of fields than the header, or with an open
+quote, is bad.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,8 +18,6 @@ from curation.kernels import kernel
 from curation.source.reader import Reading, check_columns
 from curation.source.records import (
     CODES,
-    Bytes,
-    Positions,
     Records,
     binary_array,
     held_records,
@@ -25,11 +26,11 @@ from curation.source.records import (
     unheld_record,
     without_too_large,
 )
-from curation.source.spans import Block, CsvRecords, Unheld, cut
+from curation.source.spans import Block, Bytes, CsvRecords, Positions, Unheld, cut
 
 
 @kernel
-def _split_record(buffer, i, end, delimiter, columns, starts, stops):  # type: ignore[no-untyped-def]
+def _split_record(buffer: Any, i: int, end: int, delimiter: int, columns: Any, starts: Any, stops: Any) -> Any:
     """Note start and stop (quotes included) of the wanted fields; number of fields, -1 when a quote stays open."""
     field = 0
     while True:
@@ -55,7 +56,9 @@ def _split_record(buffer, i, end, delimiter, columns, starts, stops):  # type: i
 
 
 @kernel
-def _split_records(buffer, begins, ends, delimiter, columns, num_fields, starts, stops):  # type: ignore[no-untyped-def]
+def _split_records(
+    buffer: Any, begins: Any, ends: Any, delimiter: int, columns: Any, num_fields: Any, starts: Any, stops: Any
+) -> Any:
     for record in range(len(begins)):
         num_fields[record] = _split_record(
             buffer, begins[record], ends[record], delimiter, columns, starts[record], stops[record]
@@ -63,7 +66,7 @@ def _split_records(buffer, begins, ends, delimiter, columns, num_fields, starts,
 
 
 @kernel
-def _copy_fields(buffer, starts, stops, out, offsets):  # type: ignore[no-untyped-def]
+def _copy_fields(buffer: Any, starts: Any, stops: Any, out: Any, offsets: Any) -> Any:
     n = 0
     for record in range(len(starts)):
         i, stop = starts[record], stops[record]
@@ -104,11 +107,11 @@ def split_records(
     num_fields = np.zeros(len(begins), np.int64)
     starts, stops = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
     _split_records(buffer, begins, ends, delimiter, columns, num_fields, starts, stops)
-    return num_fields, starts.T, stops.T
+    return num_fields, np.ascontiguousarray(starts.T), np.ascontiguousarray(stops.T)
 
 
 def copy_fields(buffer: Bytes, starts: Positions, stops: Positions) -> tuple[Positions, Bytes]:
-    """Copy fields out of a buffer without their quotes: offsets int64 (R + 1,) and values uint8, as Arrow lays them out."""
+    """Copy fields out without their quotes: offsets int64 (R + 1,) and values uint8, as Arrow lays them out."""
     out = np.empty(int((stops - starts).sum()), np.uint8)
     offsets = np.zeros(len(starts) + 1, np.int64)
     _copy_fields(buffer, starts, stops, out, offsets)
@@ -147,7 +150,7 @@ def csv_header(block: Block, delimiter: int) -> list[str]:
     num_fields = max(int(split_records(*span, np.zeros(1, np.int64))[0][0]), 1)
     _, starts, stops = split_records(*span, np.arange(num_fields))
     offsets, values = copy_fields(block.buffer, starts[:, 0].copy(), stops[:, 0].copy())
-    return [values[start:stop].tobytes().decode("utf-8", "replace") for start, stop in zip(offsets, offsets[1:])]
+    return [values[start:stop].tobytes().decode("utf-8", "replace") for start, stop in pairwise(offsets)]
 
 
 def _csv_block(block: Block, header: list[str], delimiter: int, reading: Reading) -> Records:

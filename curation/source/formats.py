@@ -1,12 +1,13 @@
 """The text formats, and plain text: a stream of chunks to blocks of records, columnar.
 
-Each format is a function (chunks, Reading) -> Iterator[Records]. What a record is: jsonl, lines: a line that is not blank;
-json: an element of the one array or object; csv, tsv: a record of RFC 4180 behind the header; text: the whole file.
+Each format is a function (chunks, Reading) -> Iterator[Records]. What a record is: jsonl, lines: a line that is not
+blank; json: an element of the one array or object; csv, tsv: a record of RFC 4180 behind the header; text: the file.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -17,20 +18,18 @@ from curation.source.json_scan import copy_values
 from curation.source.reader import Reading
 from curation.source.records import (
     CODES,
-    Bytes,
     Mask,
-    Positions,
     Records,
     binary_array,
     held_records,
     unheld_record,
     without_too_large,
 )
-from curation.source.spans import Block, Lines, Unheld, cut
+from curation.source.spans import Block, Bytes, Lines, Positions, Unheld, cut
 
 
 @kernel
-def _edges(buffer, begins, ends, first, last):  # type: ignore[no-untyped-def]
+def _edges(buffer: Any, begins: Any, ends: Any, first: Any, last: Any) -> Any:
     for k in range(len(begins)):
         i, stop = begins[k], ends[k]
         while i < stop and (buffer[i] == 32 or 9 <= buffer[i] <= 13):

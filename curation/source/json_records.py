@@ -9,28 +9,21 @@ import numpy as np
 import pyarrow as pa
 
 from curation.source.chunks import BrokenStream
+from curation.source.json_grammar import ABSENT, FALSE, NULL, NUMBER, STRING, TRUE
 from curation.source.json_scan import (
-    ABSENT,
     BAD_JSON,
     BLANK,
-    FALSE,
-    NULL,
-    NUMBER,
     OBJECT_RECORD,
     OTHER_VALUE,
-    STRING,
-    TRUE,
     copy_values,
     scan_records,
     scan_values,
     split_members,
-)  # fmt: skip
+)
 from curation.source.reader import Reading
 from curation.source.records import (
     CODES,
-    Bytes,
     Mask,
-    Positions,
     Records,
     binary_array,
     held_records,
@@ -38,7 +31,7 @@ from curation.source.records import (
     unheld_record,
     without_too_large,
 )
-from curation.source.spans import Block, JsonElements, Lines, Unheld, cut
+from curation.source.spans import Block, Bytes, JsonElements, Lines, Positions, Unheld, cut
 
 
 def jsonl(chunks: Iterator[bytes], reading: Reading) -> Iterator[Records]:
@@ -162,7 +155,7 @@ def _json_texts(buffer: Bytes, kinds: Bytes, starts: Positions, stops: Positions
 
 
 def _json_column(buffer: Bytes, kinds: Bytes, starts: Positions, stops: Positions, kind: str) -> pa.Array:
-    """Values of one kind; `text` takes any value (not strings: as written), the others are null where they do not fit."""
+    """Values of one kind; `text` takes any value (as written where it is no string), the others are null on misfits."""
     if kind == "bool":
         return pa.array(kinds == TRUE, mask=(kinds != TRUE) & (kinds != FALSE))
     valid = kinds == NUMBER if kind == "number" else (kinds != ABSENT) & (kinds != NULL)

@@ -20,7 +20,7 @@ _NAME = re.compile(r'"((?:[^"\\\x00-\x1f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*)"\
 
 
 def column_types(path: str, reader: Reader) -> tuple[tuple[str, str], ...]:
-    """(column, kind) of the columns that `brought` and `where` ask for, sorted: told once, it holds for all shards of a source.
+    """(column, kind) of the columns that `brought` and `where` ask for, sorted; told once for all shards of a source.
 
     A column is `number` or `bool` when all its values in the first MiB are, else `text`; in Parquet its type says it.
 

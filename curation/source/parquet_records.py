@@ -73,7 +73,10 @@ def _batches(shard: pq.ParquetFile, group: int, columns: list[str], batch_bytes:
     table = shard.metadata.row_group(group)
     mean_bytes = max(table.total_byte_size // max(table.num_rows, 1), 1)
     rows = int(min(max(batch_bytes // mean_bytes, 1), MAX_RECORDS))
-    return shard.iter_batches(batch_size=rows, row_groups=[group], columns=columns, use_threads=False)
+    batches: Iterator[pa.RecordBatch] = shard.iter_batches(
+        batch_size=rows, row_groups=[group], columns=columns, use_threads=False
+    )
+    return batches
 
 
 def _unreadable(size: int) -> Records:

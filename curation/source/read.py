@@ -1,4 +1,4 @@
-"""From a shard's path to its row batches: opening, unpacking, kinds of columns, and what happens when a file is broken."""
+"""From a shard's path to its row batches."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def read_shard(
 ) -> Iterator[pa.RecordBatch]:
     """Read a shard as row batches of the schema ROWS (and the brought columns), in the order of the file.
 
-    Every record is a row, also one that cannot be read: its text is null and `read_reason` says why. The row number is the
-    record's place in the shard, whatever `where` and `sample` leave out.
+    Every record is a row, also one that cannot be read: its text is null and `read_reason` says why. The row number is
+    the record's place in the shard, whatever `where` and `sample` leave out.
 
     Args:
-        path: a file, local or of any fsspec filesystem; its suffix tells a compression (gz, zst, bz2, xz) or a zip archive,
-            whose members are read one after the other, sorted by name.
+        path: a file, local or of any fsspec filesystem; its suffix tells a compression (gz, zst, bz2, xz) or a zip
+            archive, whose members are read one after the other, sorted by name.
         reader: how it is read.
         batch_bytes: about the bytes of a batch; the rows do not depend on it.
         counts: is filled while reading, with the rows left unread too.

@@ -40,8 +40,8 @@ KINDS = {"text": pa.large_string(), "number": pa.float64(), "bool": pa.bool_(), 
 class Records:
     """R records, row-aligned.
 
-    `columns` holds the values that fields, `brought` and `where` name, by (column, type). `texts` may still hold invalid
-    UTF-8. `sizes` and `ids` speak of the record as it stands in the shard and count where the text is null.
+    `columns` holds the values that fields, `brought` and `where` name, by (column, type). `texts` may still hold
+    invalid UTF-8. `sizes` and `ids` speak of the record as it stands in the shard and count where the text is null.
     """
 
     texts: pa.Array  # large_binary
@@ -80,7 +80,7 @@ def held_records(
     block: Block, texts: pa.Array, reasons: Bytes, lone: Positions, columns: dict[tuple[str, str], pa.Array]
 ) -> Records:
     """Records of a block, with the hashes of those that have no text."""
-    raw = memoryview(block.buffer)
+    raw = memoryview(block.buffer)  # type: ignore[arg-type]  # numpy's stubs do not say that arrays are buffers
     ids = {
         i: xxhash.xxh3_128_digest(raw[block.begins[i] : block.ends[i]]) for i in np.flatnonzero(reasons).tolist()
     }  # fmt: skip

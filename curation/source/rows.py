@@ -1,4 +1,4 @@
-"""Records to rows: repaired text, content hashes, what `where` and `sample` leave, one Arrow batch of the schema ROWS."""
+"""Records to rows: repaired text, content hashes, what `where` and `sample` leave, a batch of the schema ROWS."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def as_rows(
         *(_optional(records, reader.column(role)) for role in OPTIONAL_FIELDS),
         pa.array(np.where(readable, text_bytes, records.sizes)),
         pc.utf8_length(text).cast(pa.int64()),
-        pa.DictionaryArray.from_arrays(pa.array(records.reasons.astype(np.int8), mask=readable), READ_REASONS).cast(pa.string()),
+        _read_reasons(records),
         pa.array((replaced + records.lone_surrogates).astype(np.int32)),
     ]  # fmt: skip
     fields = list(ROWS)
@@ -73,6 +73,11 @@ def as_rows(
         fields.append(pa.field(f"{name}@source", column.type))
     made = pa.RecordBatch.from_arrays(batch, schema=pa.schema(fields))
     return _read_rows(made, content_ids, records, reader, types, counts)
+
+
+def _read_reasons(records: Records) -> pa.Array:
+    codes = pa.array(records.reasons.astype(np.int8), mask=records.reasons == 0)
+    return pa.DictionaryArray.from_arrays(codes, READ_REASONS).cast(pa.string())
 
 
 def _content_ids(text: pa.Array, records: Records, rows: npt.NDArray[np.int64]) -> bytes:
@@ -109,7 +114,7 @@ def _read_rows(
     types: dict[str, str],
     counts: ReadCounts,
 ) -> pa.RecordBatch:
-    """The rows that `where` and `sample` leave. Records that could not be taken apart are rows whatever `where` says."""
+    """The rows that `where` and `sample` leave; a record that could not be taken apart stays, whatever `where` says."""
     true = np.ones(len(records), bool)
     if reader.where is not None:
         names = condition(reader.where)[1]

@@ -14,8 +14,8 @@ from curation.source.chunks import compression_of, open_bytes
 from curation.source.where import SourceError
 
 SUFFIXES = {
-    "jsonl": "jsonl", "ndjson": "jsonl", "json": "json", "csv": "csv", "tsv": "tsv", "parquet": "parquet", "pq": "parquet",
-    "txt": "text", "md": "text", "text": "text",
+    "jsonl": "jsonl", "ndjson": "jsonl", "json": "json", "csv": "csv", "tsv": "tsv",
+    "parquet": "parquet", "pq": "parquet", "txt": "text", "md": "text", "text": "text",
 }  # fmt: skip
 """Formats told by suffix; a compression's suffix may follow, and `zip` may hold any text format."""
 
@@ -41,8 +41,8 @@ def list_shards(patterns: str | Sequence[str], root: str | Path, unopened: list[
     """The files that paths, folders or glob patterns name, sorted by path.
 
     Args:
-        patterns: below the root, absolute, or URLs of any fsspec filesystem. A folder names all files in and below it whose
-            suffix tells a format; `**` crosses folders.
+        patterns: below the root, absolute, or URLs of any fsspec filesystem. A folder names all files in and below it
+            whose suffix tells a format; `**` crosses folders.
         root: the folder that relative patterns start from.
         unopened: takes the paths of the files that folders hold besides, sorted.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -48,7 +48,7 @@ class Finder(Protocol):
         """Positions of the separators in the next chunk, ascending."""
 
     def at_end(self) -> str:
-        """What the bytes behind the last separator are when the stream has ended: `record`, `nothing` or `truncated`."""
+        """What the bytes behind the last separator are at the end of the stream: `record`, `nothing` or `truncated`."""
 
 
 class Lines:
@@ -64,7 +64,7 @@ class Lines:
 
 
 @kernel
-def _csv_separators(chunk, delimiter, state, out):  # type: ignore[no-untyped-def]
+def _csv_separators(chunk: Any, delimiter: int, state: Any, out: Any) -> Any:
     # state: 0 at the start of a field, 1 in a bare field, 2 between quotes, 3 behind a quote between quotes
     now, n = state[0], 0
     for i in range(len(chunk)):
@@ -87,7 +87,7 @@ def _csv_separators(chunk, delimiter, state, out):  # type: ignore[no-untyped-de
 
 
 class CsvRecords:
-    """Records are lines whose newlines are not between quotes; `\\r\\n` leaves an empty record behind, which is none."""
+    """Records are lines, parted by line ends outside quotes; CRLF leaves an empty record behind, which is none."""
 
     def __init__(self, delimiter: int) -> None:
         self._delimiter = delimiter
@@ -104,7 +104,7 @@ class CsvRecords:
 
 
 @kernel
-def _json_separators(chunk, state, out):  # type: ignore[no-untyped-def]
+def _json_separators(chunk: Any, state: Any, out: Any) -> Any:
     # state: depth (the enclosing bracket is 1, 0 behind it), between quotes, behind a backslash, bytes behind the end
     depth, quoted, escaped, behind = state[0], state[1], state[2], state[3]
     n = 0
