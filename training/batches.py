@@ -29,8 +29,8 @@ class Order(Protocol):
 class SequenceReader(Protocol):
     """Reads sequences of domains."""
 
-    def read(self, domains: np.ndarray, sequences: np.ndarray) -> np.ndarray:
-        """Token ids (n, T + 1) of sequence `sequences[i]` of domain `domains[i]`."""
+    def read(self, domains: np.ndarray, sequences: np.ndarray, context: int) -> np.ndarray:
+        """Token ids (n, T + 1) of sequence `sequences[i]` of domain `domains[i]`, cut for `context` = T tokens."""
 
 
 @dataclass(frozen=True)
@@ -41,12 +41,14 @@ class HeldOut:
         domains: names, in the order of the ids that `reader` takes.
         num_sequences: sequences of each domain.
         reader: reads them.
+        context: tokens a sequence.
         bytes_per_token: bytes of text behind a predicted token, a domain; None where unknown. Gives bits per byte.
     """
 
     domains: Sequence[str]
     num_sequences: Sequence[int]
     reader: SequenceReader
+    context: int
     bytes_per_token: Sequence[float | None] | None = None
 
 
@@ -124,9 +126,10 @@ def read_batch(stream: TokenStream, spans: Sequence[Span], step: int, rank: int,
     first, end = positions_of(spans, step)
     domains, _, _, sequences = stream.order.locate(np.arange(first, end, dtype=np.int64))
     mine = share(end - first, rank, world)
+    context = span_of(spans, step).context
     if not mine:  # more processes than sequences
-        return Batch(step, mine.start, end - first, domains, torch.zeros(0, span_of(spans, step).context + 1).long())
-    tokens = stream.reader.read(domains[mine.start : mine.stop], sequences[mine.start : mine.stop])
+        return Batch(step, mine.start, end - first, domains, torch.zeros(0, context + 1, dtype=torch.int64))
+    tokens = stream.reader.read(domains[mine.start : mine.stop], sequences[mine.start : mine.stop], context)
     return Batch(step, mine.start, end - first, domains, torch.from_numpy(tokens.astype(np.int64)))
 
 
@@ -159,22 +162,23 @@ class TrainBatches:
 class _SyntheticText:
     """Sequences drawn by a counter-based generator; each domain repeats runs of its own small alphabet."""
 
-    def __init__(self, vocabulary: int, num_domains: int, context: int, seed: int) -> None:
-        self.vocabulary, self.num_domains, self.context, self.seed = vocabulary, num_domains, context, seed
+    def __init__(self, vocabulary: int, num_domains: int, seed: int) -> None:
+        self.vocabulary, self.num_domains, self.seed = vocabulary, num_domains, seed
 
     def locate(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Domains in turn."""
         draws = positions // self.num_domains
         return positions % self.num_domains, draws, np.zeros_like(positions), draws
 
-    def read(self, domains: np.ndarray, sequences: np.ndarray) -> np.ndarray:
+    def read(self, domains: np.ndarray, sequences: np.ndarray, context: int) -> np.ndarray:
         """Each sequence from its own counter."""
-        return np.stack([self._sequence(int(domain), int(sequence)) for domain, sequence in zip(domains, sequences)])
+        wanted = zip(domains.tolist(), sequences.tolist())
+        return np.stack([self._sequence(domain, sequence, context) for domain, sequence in wanted])
 
-    def _sequence(self, domain: int, sequence: int) -> np.ndarray:
+    def _sequence(self, domain: int, sequence: int, context: int) -> np.ndarray:
         generator = np.random.Generator(np.random.Philox(key=[self.seed, domain], counter=[0, 0, 0, sequence]))
         alphabet = max(2, self.vocabulary // (domain + 2))
-        steps = generator.integers(0, 2, self.context + 1)
+        steps = generator.integers(0, 2, context + 1)
         return (generator.integers(0, alphabet) + np.cumsum(steps)) % alphabet
 
 
@@ -182,8 +186,9 @@ def synthetic_stream(
     vocabulary: int, domains: Sequence[str], context: int, seed: int = 0, held_out_sequences: int = 0
 ) -> TokenStream:
     """A stream without text, for tests and for measuring speed: easily learnt walks through small alphabets."""
-    text = _SyntheticText(vocabulary, len(domains), context, seed)
-    unseen = _SyntheticText(vocabulary, len(domains), context, seed + 1)
+    text = _SyntheticText(vocabulary, len(domains), seed)
+    unseen = _SyntheticText(vocabulary, len(domains), seed + 1)
     counts = [held_out_sequences] * len(domains)
-    held_out = HeldOut(list(domains), counts, unseen, [4.0] * len(domains)) if held_out_sequences else None
+    widths = [4.0] * len(domains)
+    held_out = HeldOut(list(domains), counts, unseen, context, widths) if held_out_sequences else None
     return TokenStream(list(domains), text, text, held_out)

@@ -52,7 +52,6 @@ def held_out_losses(
     domains = np.repeat(np.arange(len(held_out.domains)), held_out.num_sequences)
     sequences = np.concatenate([np.arange(count) for count in held_out.num_sequences])
     nats = torch.zeros(len(domains), dtype=torch.float64, device=device)
-    length = 1
     rounds = -(-len(domains) // (options.world * options.micro_batch))
     for round_ in range(rounds):
         start = round_ * options.world * options.micro_batch
@@ -62,16 +61,16 @@ def held_out_losses(
         places = slice(start + mine.start, start + max(mine.stop, mine.start + 1))
         if start + mine.start >= len(domains):
             places = slice(start, start + 1)
-        tokens = held_out.reader.read(domains[places], sequences[places])
-        length = tokens.shape[1] - 1
+        tokens = held_out.reader.read(domains[places], sequences[places], held_out.context)
         _, found = sequence_nats(model, torch.from_numpy(tokens.astype(np.int64)).to(device), 0.0, options)
         if mine:
             nats[places] = found
     reduce(nats)
-    return _by_domain(held_out, nats.cpu().numpy(), domains, length)
+    return _by_domain(held_out, nats.cpu().numpy(), domains)
 
 
-def _by_domain(held_out: HeldOut, nats: np.ndarray, domains: np.ndarray, length: int) -> list[DomainLoss]:
+def _by_domain(held_out: HeldOut, nats: np.ndarray, domains: np.ndarray) -> list[DomainLoss]:
+    length = held_out.context
     means = domain_means(nats, domains, length, len(held_out.domains))
     widths = held_out.bytes_per_token or [None] * len(means)
     return [

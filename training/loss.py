@@ -64,13 +64,18 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             rows = max(1, CHUNK_ELEMENTS.get(hidden_ND.device.type, 1 << 26) // weight_VD.shape[0])
             for start in range(0, hidden_ND.shape[0], rows):
                 chunk = slice(start, start + rows)
-                logits_CV = (hidden_ND[chunk] @ cast_VD.T).float()
-                log_z_C = torch.logsumexp(logits_CV, dim=-1)
-                nats_N[chunk] = log_z_C - logits_CV.gather(1, targets_N[chunk, None]).squeeze(1)
+                # One exponential a logit, in place: exp(logit - maximum) gives log(Z) and then the gradient.
+                scores_CV = (hidden_ND[chunk] @ cast_VD.T).float()
+                maximum_C = scores_CV.amax(dim=-1)
+                scores_CV.sub_(maximum_C[:, None])
+                target_C = scores_CV.gather(1, targets_N[chunk, None]).squeeze(1)
+                sum_C = scores_CV.exp_().sum(dim=-1)
+                log_z_C = maximum_C + sum_C.log()
+                nats_N[chunk] = sum_C.log() - target_C
                 loss = loss + (weights_N[chunk] * (nats_N[chunk] + z_loss * log_z_C.square())).sum()
                 if grads:
                     scale_C = weights_N[chunk] * (1 + 2 * z_loss * log_z_C)
-                    grad_CV = logits_CV.sub_(log_z_C[:, None]).exp_().mul_(scale_C[:, None])
+                    grad_CV = scores_CV.mul_((scale_C / sum_C)[:, None])
                     grad_CV.scatter_add_(1, targets_N[chunk, None], -weights_N[chunk, None])
                     grad_CV = grad_CV.to(hidden_ND.dtype)
                     torch.matmul(grad_CV, cast_VD, out=grad_hidden_ND[chunk])

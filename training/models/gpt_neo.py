@@ -48,8 +48,8 @@ class FeedForward(nn.Module):
 
     def __init__(self, shape: ModelShape) -> None:
         super().__init__()
-        self.up = nn.Linear(shape.width, shape.feed_forward)
-        self.down = nn.Linear(shape.feed_forward, shape.width)
+        self.up = nn.Linear(shape.width, shape.feedforward)
+        self.down = nn.Linear(shape.feedforward, shape.width)
 
     def forward(self, x_BTD: Tensor) -> Tensor:
         """Apply to every token alone."""

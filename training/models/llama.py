@@ -37,7 +37,7 @@ class RMSNorm(nn.Module):
 def rotary_tables(shape: ModelShape, length: int, device: torch.device) -> Rotation:
     """Cosine and sine of every position's angles, float32 (T, E), the two halves of a head alike."""
     exponents = torch.arange(0, shape.head_width, 2, dtype=torch.float32, device=device) / shape.head_width
-    angles_TE = torch.outer(torch.arange(length, dtype=torch.float32, device=device), shape.rope_theta**-exponents)
+    angles_TE = torch.outer(torch.arange(length, dtype=torch.float32, device=device), shape.rope_base**-exponents)
     angles_TE = torch.cat([angles_TE, angles_TE], dim=-1)
     return angles_TE.cos(), angles_TE.sin()
 
@@ -84,9 +84,9 @@ class FeedForward(nn.Module):
 
     def __init__(self, shape: ModelShape) -> None:
         super().__init__()
-        self.gate = nn.Linear(shape.width, shape.feed_forward, bias=False)
-        self.up = nn.Linear(shape.width, shape.feed_forward, bias=False)
-        self.down = nn.Linear(shape.feed_forward, shape.width, bias=False)
+        self.gate = nn.Linear(shape.width, shape.feedforward, bias=False)
+        self.up = nn.Linear(shape.width, shape.feedforward, bias=False)
+        self.down = nn.Linear(shape.feedforward, shape.width, bias=False)
 
     def forward(self, x_BTD: Tensor) -> Tensor:
         """Apply to every token alone."""

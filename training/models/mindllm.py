@@ -24,9 +24,9 @@ class FeedForward(nn.Module):
 
     def __init__(self, shape: ModelShape) -> None:
         super().__init__()
-        self.gate = nn.Linear(shape.width, shape.feed_forward, bias=False)
-        self.up = nn.Linear(shape.width, shape.feed_forward, bias=False)
-        self.down = nn.Linear(shape.feed_forward, shape.width, bias=False)
+        self.gate = nn.Linear(shape.width, shape.feedforward, bias=False)
+        self.up = nn.Linear(shape.width, shape.feedforward, bias=False)
+        self.down = nn.Linear(shape.feedforward, shape.width, bias=False)
 
     def forward(self, x_BTD: Tensor) -> Tensor:
         """Apply to every token alone."""

@@ -22,11 +22,11 @@ class ModelShape:
         width: size of the residual stream.
         layers: number of blocks.
         heads: query heads; `width` is their multiple.
-        feed_forward: hidden size of the feed-forward part.
+        feedforward: hidden size of the feed-forward part.
         context: tokens a sequence; GPT-Neo cannot read longer ones, the others can.
         kv_heads: key and value heads (grouped-query attention); None means as many as `heads`.
         tied: whether the output layer shares the embedding's weights.
-        rope_theta: base of the rotary frequencies (llama, mindllm).
+        rope_base: base of the rotary frequencies (llama, mindllm).
         norm_epsilon: added under the root of the norms.
         window: tokens that a local layer sees back, itself included (gpt_neo).
     """
@@ -36,11 +36,11 @@ class ModelShape:
     width: int
     layers: int
     heads: int
-    feed_forward: int
+    feedforward: int
     context: int
     kv_heads: int | None = None
     tied: bool = False
-    rope_theta: float = 10000.0
+    rope_base: float = 10000.0
     norm_epsilon: float = 1e-5
     window: int = 256
 
@@ -77,7 +77,7 @@ def num_parameters(shape: ModelShape, *, embedding: bool = True) -> int:
         embedding: also count token embedding, output layer and learned positions; False gives what scaling laws call
             the non-embedding parameters.
     """
-    width, hidden = shape.width, shape.feed_forward
+    width, hidden = shape.width, shape.feedforward
     kv_width = shape.num_kv_heads * shape.head_width
     attention = 2 * width * width + 2 * width * kv_width
     if shape.family == "gpt_neo":
