@@ -1,0 +1,248 @@
+# mypy: disable-error-code="no-untyped-def, no-untyped-call"
+"""Text to token ids: SentencePiece pieces, a tokenizer of ours (`tokenizer.json`), or words between whitespace.
+
+All give the same flat shape: ids of all texts one after the other, and where each text's ids begin.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import xxhash
+
+from curation.kernels import kernel
+
+SAMPLE_BYTES = 32 << 20
+"""Most text that pieces are learnt from; beyond it, lines are sampled by content."""
+
+_BYTES_PER_PIECE = 128  # a piece should be seen some dozens of times: 65,536 pieces from 8 MiB on
+_FEWEST = 256
+
+
+class PiecesError(ValueError):
+    """Pieces that cannot be trained or read."""
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """ids: int32 (or uint64 hashes for words) of all texts; offsets: int64 (texts + 1,)."""
+
+    ids: np.ndarray
+    offsets: np.ndarray
+
+
+class SentencePieces:
+    """A SentencePiece model: piece ids, and piece strings where a foreign model wants them."""
+
+    def __init__(self, path: Path):
+        import sentencepiece
+
+        self.path = path
+        try:
+            self.processor: Any = sentencepiece.SentencePieceProcessor(model_file=str(path))
+        except (RuntimeError, OSError) as error:
+            raise PiecesError(f"{path}: not a SentencePiece model ({error})") from error
+        self.unknown: int | None = self.processor.unk_id()
+
+    def strings(self) -> list[str]:
+        """Piece strings by id."""
+        return [self.processor.id_to_piece(i) for i in range(self.processor.get_piece_size())]
+
+    def encode(self, texts: pa.Array) -> Encoded:
+        """Ids of all texts (no nulls)."""
+        arrays = self.processor.encode(texts.to_pylist(), return_type="numpy", num_threads=1)
+        return _flat(arrays, np.int32)
+
+
+class TokenizerPieces:
+    """A Hugging Face `tokenizer.json`, such as the recipe's own BPE."""
+
+    def __init__(self, path: Path):
+        import tokenizers
+
+        self.path = path
+        try:
+            self.tokenizer: Any = tokenizers.Tokenizer.from_file(str(path))
+        except Exception as error:
+            raise PiecesError(f"{path}: not a tokenizer.json ({error})") from error
+        self.unknown: int | None = None
+
+    def strings(self) -> list[str]:
+        """Token strings by id; ids that are not used are empty."""
+        names = [""] * self.tokenizer.get_vocab_size()
+        for name, token in self.tokenizer.get_vocab().items():
+            names.extend([""] * (token + 1 - len(names)))
+            names[token] = name
+        return names
+
+    def encode(self, texts: pa.Array) -> Encoded:
+        """Ids of all texts (no nulls), without special tokens."""
+        encodings = self.tokenizer.encode_batch_fast(texts.to_pylist(), add_special_tokens=False)
+        return _flat([np.array(encoding.ids, np.int32) for encoding in encodings], np.int32)
+
+
+class WordPieces:
+    """Words between ASCII whitespace, as lmplz and KenLM split them; ids are 64-bit hashes."""
+
+    path = None
+    unknown: int | None = None
+
+    def encode(self, texts: pa.Array) -> Encoded:
+        """Hashes of the words of all texts (no nulls)."""
+        ids, offsets, _ = word_hashes(texts)
+        return Encoded(ids, offsets)
+
+
+Pieces = SentencePieces | TokenizerPieces | WordPieces
+
+
+def load_pieces(path: str | Path) -> Pieces:
+    """Open pieces by name: `words`, a `tokenizer.json`, or a SentencePiece model."""
+    if str(path) == "words":
+        return WordPieces()
+    path = Path(path)
+    if not path.exists():
+        raise PiecesError(f"{path}: no such file; pieces are 'words', a tokenizer.json, or a SentencePiece .model")
+    return TokenizerPieces(path) if path.suffix == ".json" else SentencePieces(path)
+
+
+def _flat(arrays: list[np.ndarray], dtype: type) -> Encoded:
+    offsets = np.zeros(len(arrays) + 1, np.int64)
+    np.cumsum([len(array) for array in arrays], out=offsets[1:])
+    ids = np.concatenate(arrays) if arrays else np.empty(0, dtype)
+    return Encoded(ids.astype(dtype, copy=False), offsets)
+
+
+@kernel
+def _hash_words(text, offsets, hashes, starts, ends, word_offsets):
+    """FNV-1a with a final mix over each word; whitespace is what KenLM's reader takes for it."""
+    count = 0
+    for row in range(len(offsets) - 1):
+        word_offsets[row] = count
+        inside = False
+        value = np.uint64(0)
+        for at in range(offsets[row], offsets[row + 1]):
+            byte = text[at]
+            if byte == 32 or (9 <= byte <= 13) or byte == 0:
+                if inside:
+                    ends[count - 1] = at
+                    hashes[count - 1] = value
+                inside = False
+                continue
+            if not inside:
+                starts[count] = at
+                count += 1
+                value = np.uint64(14695981039346656037)
+                inside = True
+            value = (value ^ np.uint64(byte)) * np.uint64(1099511628211)
+        if inside:
+            ends[count - 1] = offsets[row + 1]
+            hashes[count - 1] = value
+    word_offsets[len(offsets) - 1] = count
+    for i in range(count):
+        value = hashes[i]
+        value ^= value >> np.uint64(33)
+        value *= np.uint64(0xFF51AFD7ED558CCD)
+        value ^= value >> np.uint64(33)
+        hashes[i] = value
+    return count
+
+
+def buffers(texts: pa.Array) -> tuple[np.ndarray, np.ndarray]:
+    """The UTF-8 bytes (uint8) and offsets (int64, rows + 1) of a large-string array, without copying."""
+    _, offsets_buffer, text_buffer = texts.buffers()
+    offsets = np.frombuffer(offsets_buffer, np.int64)[texts.offset : texts.offset + len(texts) + 1]
+    text = np.frombuffer(text_buffer, np.uint8) if text_buffer is not None else np.empty(0, np.uint8)
+    return text, offsets
+
+
+def word_hashes(texts: pa.Array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Hashes of all words, offsets of the texts in them, and the words' (start, end) in the text buffer."""
+    text, offsets = buffers(texts)
+    most = (int(offsets[-1] - offsets[0]) + len(texts) + 1) // 2 + 1
+    hashes, spans = np.empty(most, np.uint64), np.empty((2, most), np.int64)
+    word_offsets = np.empty(len(texts) + 1, np.int64)
+    count = _hash_words(text, offsets, hashes, spans[0], spans[1], word_offsets)
+    return hashes[:count], word_offsets, spans[:, :count]
+
+
+def sample_lines(lines: Iterable[pa.Array], limit_bytes: int) -> tuple[list[str], int]:
+    """Lines within `limit_bytes` chosen by their content (64-bit hash), in order, and the bytes that were offered.
+
+    The share halves whenever the limit is passed, so one pass and the memory of the sample suffice, and the same text
+    gives the same sample however it is cut into arrays.
+    """
+    kept: list[tuple[int, str]] = []
+    held = offered = 0
+    threshold = 1 << 64
+    for array in lines:
+        for line in array.to_pylist():
+            if not line:
+                continue
+            encoded = line.encode()
+            offered += len(encoded)
+            if limit_bytes < offered or threshold < 1 << 64 or held + len(encoded) <= limit_bytes:
+                key = xxhash.xxh3_64_intdigest(encoded)
+                if key < threshold:
+                    kept.append((key, line))
+                    held += len(encoded)
+            while held > limit_bytes and len(kept) > 1:
+                threshold //= 2
+                kept = [(key, line) for key, line in kept if key < threshold]
+                held = sum(len(line.encode()) for _, line in kept)
+    return [line for _, line in kept], offered
+
+
+def train_pieces(
+    lines: Iterable[pa.Array], vocabulary: int, path: Path, seed_bytes: int = SAMPLE_BYTES
+) -> dict[str, Any]:
+    """Train a SentencePiece unigram model, the same bytes for the same lines.
+
+    Args:
+        lines: large-string arrays of normalised lines.
+        vocabulary: most pieces; small text gets fewer (one per 128 bytes), since rare pieces teach a model nothing.
+        path: the `.model` file to write.
+        seed_bytes: most text to learn from, held in memory.
+
+    Returns:
+        What was done: pieces asked for and made, bytes offered and used.
+
+    Raises:
+        PiecesError: no text.
+    """
+    import sentencepiece
+
+    sample, offered = sample_lines(lines, seed_bytes)
+    if not sample:
+        raise PiecesError("no text to learn pieces from: all lines are empty")
+    used = sum(len(line.encode()) for line in sample)
+    characters = len(set().union(*map(set, sample)))
+    wanted = min(vocabulary, max(_FEWEST, used // _BYTES_PER_PIECE) + characters)
+    model = io.BytesIO()
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(sample),
+            model_writer=model,
+            model_type="unigram",
+            vocab_size=wanted,
+            hard_vocab_limit=False,
+            seed_sentencepiece_size=min(
+                1_000_000, 12 * wanted
+            ),  # CCNet's million for 65,536; fewer rounds for small text
+            character_coverage=0.9995,  # CCNet's
+            num_threads=1,
+            shuffle_input_sentence=False,
+            max_sentence_length=1 << 20,
+            minloglevel=2,
+        )
+    except (RuntimeError, ValueError) as error:
+        raise PiecesError(f"SentencePiece cannot learn {wanted} pieces from {used} bytes: {error}") from error
+    path.write_bytes(model.getvalue())
+    made = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue()).get_piece_size()
+    return {"asked": vocabulary, "wanted": wanted, "made": made, "bytes_offered": offered, "bytes_used": used}
