@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import posixpath
+import re
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
@@ -159,6 +160,14 @@ def _plain(value: object, content_hash: Callable[[str], str] | None) -> Any:
     return value
 
 
+class AnyKey(list[str]):
+    """The known keys of a mapping whose keys are free, such as patterns."""
+
+    def __contains__(self, key: object) -> bool:
+        """Every key is known."""
+        return True
+
+
 class FilePath(str):
     """A path that the recipe names, absolute or a URL once a recipe was loaded from a file."""
 
@@ -212,6 +221,13 @@ def _words(value: object) -> object:
     return (value,) if isinstance(value, str) else value
 
 
+def _name(name: str) -> str:
+    """A name that can stand in a pattern, a column and a file name."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
+        raise ValueError(f"a name is letters, digits, _ and -; did you mean {re.sub('[^A-Za-z0-9_-]+', '_', name)}?")
+    return name
+
+
 def _sql(value: str) -> str:
     """Refuse what no SQL parser could read; the columns are checked when the signals are known."""
     bare = value.split("'")
@@ -246,9 +262,11 @@ PositiveNumber = Annotated[float, Strict(), Field(gt=0, allow_inf_nan=False)]
 Flag = Annotated[bool, Strict()]
 Share = Annotated[float, BeforeValidator(_share), Field(json_schema_extra={"minimum": 0, "maximum": 1})]
 Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
+Name = Annotated[str, AfterValidator(_name)]
 Pattern = str
 Patterns = Words
 Sql = Annotated[str, AfterValidator(_sql)]
 RecipePath = Annotated[FilePath, PlainValidator(file_path), WithJsonSchema({"type": "string", "format": "path"})]
 Paths = Annotated[tuple[RecipePath, ...], BeforeValidator(_words)]
 Direction = Literal["asc", "desc"]
+Bytes = amount_of("bytes")

@@ -9,11 +9,13 @@ from typing import Annotated, Any, ClassVar, Generic, Literal, Self, TypeVar
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from curation.amounts import Amount
-from curation.config import Bytes, Name
 from curation.fields import (
+    AnyKey,
+    Bytes,
     Count,
     Direction,
     Flag,
+    Name,
     Number,
     Pattern,
     Patterns,
@@ -173,13 +175,6 @@ class Weights(Section):
     def known_keys(cls) -> list[str]:
         """Any pattern may be a key."""
         return AnyKey()
-
-
-class AnyKey(list[str]):
-    """Known keys of a mapping whose keys are free."""
-
-    def __contains__(self, key: object) -> bool:
-        return True
 
 
 class Order(Section):

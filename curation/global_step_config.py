@@ -1,0 +1,252 @@
+"""The recipe's steps that look at many documents: perplexity buckets and deduplication."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
+
+from curation.fields import (
+    AnyKey,
+    Count,
+    Direction,
+    Name,
+    Patterns,
+    PositiveCount,
+    RecipePath,
+    Section,
+    Share,
+    amount_of,
+    file_path,
+    one_of,
+    refuse,
+)
+from curation.step_config import ON_SURVIVORS, Step
+
+
+class LanguageModel(Section):
+    """A Kneser-Ney language model trained from sources of this recipe, one for each language."""
+
+    not_in_keys: ClassVar[frozenset[str]] = frozenset()
+
+    train_on: Patterns = Field(min_length=1, description="Sources whose text it is trained on.")
+    order: Annotated[int, Field(strict=True, ge=1, le=8)] = Field(5, description="Longest n-gram.")
+    prune: tuple[Count, ...] = Field(
+        (),
+        description="n-grams seen at most so often are dropped, by order from 1; the last number holds for the rest.",
+    )
+    with_: Literal["own", "lmplz"] = Field("own", alias="with", description="Our trainer, or KenLM's lmplz binary.")
+
+
+class Pieces(Section):
+    """What the language model counts: SentencePiece pieces, the recipe's tokens, or words."""
+
+    preset_words = ("tokenizer", "words")
+    unigram: PositiveCount | None = Field(None, description="Size of a SentencePiece unigram vocabulary.")
+    unit: Literal["unigram", "tokenizer", "words"] = Field("unigram", description="Follows from the word or the key.")
+
+    @classmethod
+    def from_word(cls, word: str) -> Mapping[str, Any]:
+        """`tokenizer` or `words`."""
+        return {"unit": one_of(word, cls.preset_words, "pieces")}
+
+
+class Buckets(Section):
+    """Where head, middle and tail are cut by perplexity."""
+
+    preset_words = ("ccnet",)
+    cutoffs: Literal["ccnet"] | None = Field(None, description="CCNet's published cutoffs; the word ccnet.")
+    values: tuple[float, ...] | None = Field(None, description="Perplexities to cut at, rising.")
+    shares: tuple[Share, ...] | None = Field(None, description="Shares of documents below each cut, rising.")
+    of: str = Field("run", description="What the shares are of: run, a path (a reference), or a source pattern.")
+    by: Literal["language", "source"] = Field("language", description="Cut for each language or for each source.")
+
+    @classmethod
+    def from_word(cls, word: str) -> Mapping[str, Any]:
+        """`ccnet`: its cutoff.csv."""
+        return {"cutoffs": one_of(word, cls.preset_words, "buckets (or write {shares: [0.3, 0.6], of: run})")}
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        ways = [way for way in ("cutoffs", "values", "shares") if getattr(self, way) is not None]
+        if len(ways) != 1:
+            raise ValueError("say where to cut in one way: ccnet, {values: [..]} or {shares: [..]}")
+        cuts = list(self.values or self.shares or ())
+        if ways != ["cutoffs"] and (not cuts or cuts != sorted(set(cuts))):
+            refuse(((ways[0],), cuts, "cuts must rise, such as [0.3, 0.6]"))
+        return self
+
+
+def _language_model(value: object) -> object:
+    """A path, or how to train one."""
+    return file_path(value) if isinstance(value, str) else value
+
+
+def _word_or_mapping(value: object) -> str:
+    return "word" if isinstance(value, str) else "mapping"
+
+
+class Perplexity(Step):
+    """Perplexity under a language model, and the bucket it falls into; one model for each language."""
+
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "ccnet": {"pieces": {"unigram": 65536}, "scoring": "ccnet", "buckets": "ccnet"},
+        "sound": {"pieces": {"unigram": 65536}, "scoring": "lines", "buckets": {"shares": (0.3, 0.6), "of": "run"}},
+    }
+    kind: Literal["perplexity"] = "perplexity"
+    preset: str | None = Field("ccnet", description="ccnet: comparable with CCNet's numbers; sound: line by line.")
+    model: (
+        Annotated[
+            Annotated[RecipePath, Tag("word")] | Annotated[LanguageModel, Tag("mapping")],
+            Discriminator(_word_or_mapping),
+        ]
+        | None
+    ) = Field(None, description="Folder or file of a model (with its pieces), or {train_on, order, prune, with}.")
+    pieces: Pieces = Field(Pieces(unigram=65536), description="{unigram: size}, tokenizer or words.")
+    scoring: Literal["ccnet", "lines"] = Field(
+        "ccnet", description="The document as one line (CCNet), or line by line."
+    )
+    buckets: Buckets = Field(Buckets(cutoffs="ccnet"), description="ccnet, {values: [..]} or {shares: [..], of, by}.")
+
+    @model_validator(mode="after")
+    def _model_named(self, info: Any) -> Self:
+        if self.model is None and not (info.context or {}).get("defaults"):
+            refuse((("model",), None, "missing: a path, or {train_on: [SOURCE], order: 5}"))
+        return self
+
+
+class Shingle(Section):
+    """What is compared: runs of words or of characters."""
+
+    words: PositiveCount | None = Field(None, description="Words in a shingle.")
+    characters: PositiveCount | None = Field(None, description="Characters in a shingle.")
+
+    @model_validator(mode="after")
+    def _one_unit(self) -> Self:
+        if (self.words is None) == (self.characters is None):
+            raise ValueError("write {words: n} or {characters: n}")
+        return self
+
+
+class KeepRule(Section):
+    """One preference among duplicates: by source, by age, by length or by a signal."""
+
+    preset_words = ("newest", "longest")
+    by: Literal["source", "newest", "longest", "signal"] = Field(description="What is compared.")
+    name: str | None = Field(None, description="Source pattern or signal.")
+    direction: Direction | None = Field(None, description="desc: the larger signal is kept.")
+    values: tuple[str, ...] = Field((), description="Values of a column, the best first.")
+
+    @classmethod
+    def from_word(cls, word: str) -> Mapping[str, Any]:
+        """`newest` or `longest`."""
+        return {"by": one_of(word, cls.preset_words, "preference (or write {source: PATTERN} or {SIGNAL: desc})")}
+
+    @classmethod
+    def from_mapping(cls, mapping: Mapping[str, Any]) -> Mapping[str, Any]:
+        """`{source: pattern}`, `{SIGNAL: asc | desc}` or `{COLUMN: [best, second, …]}`."""
+        if "by" in mapping:
+            return mapping
+        if len(mapping) != 1:
+            raise ValueError("one preference in each list entry: {source: PATTERN}, newest, longest or {SIGNAL: desc}")
+        ((key, value),) = mapping.items()
+        if key == "source":
+            return {"by": "source", "name": value}
+        if isinstance(value, list | tuple) and value:
+            return {"by": "signal", "name": key, "values": value}
+        if value not in ("asc", "desc"):
+            raise ValueError(f"{key}: asc, desc or a list is wanted; did you mean {{source: {key}}}?")
+        return {"by": "signal", "name": key, "direction": value}
+
+    @classmethod
+    def known_keys(cls) -> list[str]:
+        """Any signal may be the key."""
+        return AnyKey()
+
+    def entry(self) -> str | dict[str, Any]:
+        """The preference as a recipe's list writes it."""
+        if self.by == "source":
+            return {"source": self.name}
+        if self.by != "signal":
+            return self.by
+        return {str(self.name): list(self.values) or self.direction}
+
+
+def _group(value: object) -> object:
+    return None if value == "all" else value
+
+
+def _published(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*@[0-9]+", name):
+        raise ValueError(f"an index is NAME@VERSION; did you mean {name.split('@')[0]}@1?")
+    return name
+
+
+class Index(Section):
+    """Duplicate indexes of other runs."""
+
+    against: tuple[Annotated[str, AfterValidator(_published)], ...] = Field((), description="Indexes to drop against.")
+    publish: Name | None = Field(None, description="Name to publish this run's signatures under.")
+
+
+class Dedup(Step):
+    """Drop duplicates: documents, paragraphs, near-duplicates or substrings."""
+
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "exact": {"normalize": "raw"},
+        "paragraphs_keep_first": {"normalize": "ccnet"},
+        "paragraphs_keep_none": {"normalize": "ccnet"},
+        "minhash": {"normalize": "words", "shingle": {"words": 5}, "bands": 14, "rows": 8},
+        "substring": {"normalize": "raw"},
+    }
+    only: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "shingle": ("minhash",), "threshold": ("minhash",), "bands": ("minhash",), "rows": ("minhash",),
+        "verify": ("minhash",), "cluster": ("minhash",), "max_cluster": ("minhash",),
+        "min_words": ("paragraphs_keep_first", "paragraphs_keep_none"), "group": ("paragraphs_keep_none",),
+        "false_positives": ("exact", "paragraphs_keep_first", "paragraphs_keep_none"),
+        "keep": ("exact", "paragraphs_keep_first", "minhash"), "index": ("exact", "minhash"),
+    }  # fmt: skip
+    kind: Literal["dedup"] = "dedup"
+    preset: str | None = Field("minhash", description="What counts as a duplicate.")
+    on: Literal["all", "survivors"] = ON_SURVIVORS
+    normalize: Literal["raw", "words", "numbers", "base", "ccnet"] = Field(
+        "words", description="Text as it is, folded to words, with digits alike, or without marks too; by the preset."
+    )
+    shingle: Shingle | None = Field(None, description="{words: n} or {characters: n}; by the preset.")
+    threshold: Share | None = Field(None, description="Jaccard similarity at which bands and rows are chosen.")
+    bands: PositiveCount | None = Field(None, description="Bands of a signature, in place of a threshold.")
+    rows: PositiveCount | None = Field(None, description="Hashes in a band, in place of a threshold.")
+    verify: Share | None = Field(None, description="Least Jaccard similarity of the texts themselves; null: no check.")
+    cluster: Literal["star", "components"] = Field(
+        "star", description="Duplicates of the kept document only, or also duplicates of duplicates."
+    )
+    max_cluster: PositiveCount | None = Field(None, description="Clusters above this many documents stop the run.")
+    min_words: Count = Field(0, description="Paragraphs of fewer words are never dropped.")
+    group: Annotated[amount_of("shards") | None, BeforeValidator(_group)] = Field(
+        None, description="keep-none: paragraphs are compared inside groups of so many shards, or `all`."
+    )
+    false_positives: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        None, description="Share of wrong drops that a Bloom filter may cause; null: exact."
+    )
+    keep: tuple[KeepRule, ...] = Field(
+        (), description="Which of several duplicates stays; ties by (source, shard, row)."
+    )
+    index: Index | None = Field(None, description="{against: [NAME@1], publish: NAME}: indexes across runs.")
+
+    @model_validator(mode="after")
+    def _fits_preset(self, info: Any) -> Self:
+        defaults = self.option_defaults() if not (info.context or {}).get("defaults") else {}
+        wrong = [
+            ((key,), getattr(self, key), f"counts for {' and '.join(kinds)} only, and this is {self.preset}")
+            for key, kinds in self.only.items()
+            if defaults and self.preset not in kinds and getattr(self, key) != defaults[key]
+        ]
+        if (self.bands is None) != (self.rows is None):
+            wrong.append((("bands",), self.bands, "bands and rows go together, such as bands: 14, rows: 8"))
+        if self.bands is not None and self.threshold is not None:
+            wrong.append((("threshold",), self.threshold, "write a threshold or bands and rows, not both"))
+        if wrong:
+            refuse(*wrong)
+        return self
