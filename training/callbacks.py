@@ -17,6 +17,7 @@ from training.batches import Batch, position_after, tokens_after
 from training.evaluate import held_out_losses
 from training.learning_rate import learning_rate_at
 from training.module import TrainingModule
+from training.resume import cut_prefix, is_due, prune
 from training.step import StepSums
 from training.watch import Speed, Table, check_finite, domain_means, write_status
 
@@ -151,13 +152,13 @@ class Saver(Callback):
 
     def on_train_start(self, trainer: Trainer, module: TrainingModule) -> None:
         """Save the untrained model if asked."""
-        if module.done == 0 and module.spec.num_steps > 0 and checkpoints.is_due(module.spec.checkpoints, 0, 1):
+        if module.done == 0 and module.spec.num_steps > 0 and is_due(module.spec.checkpoints, 0, 1):
             self.save(trainer, module)
 
     def on_train_batch_end(self, trainer: Trainer, module: TrainingModule, outputs: Any, batch: Batch, _: int) -> None:
         """Look at finished train steps, save when due, stop when asked."""
         self.unread.append((module.done, module.sums))
-        due = checkpoints.is_due(module.spec.checkpoints, module.done, module.spec.num_steps)
+        due = is_due(module.spec.checkpoints, module.done, module.spec.num_steps)
         # On a GPU the step that runs is not waited for: its totals are read a step later.
         waiting = 1 if module.device.type == "cuda" and not due else 0
         while len(self.unread) > waiting:
@@ -182,7 +183,7 @@ class Saver(Callback):
             "step": module.done,
             "position": position,
             "tokens": tokens_after(spec.spans, module.done),
-            "prefix": checkpoints.cut_prefix(spec.prefix, position),
+            "prefix": cut_prefix(spec.prefix, position),
             "shape": checkpoints.shape_entry(spec.shape),
             "state": {"spikes": module.spikes.state},
         }
@@ -196,7 +197,7 @@ class Saver(Callback):
             min_free_bytes=spec.execution.min_free_bytes,
         )
         if trainer.is_global_zero:
-            checkpoints.prune(self.root, spec.checkpoints, lambda at: checkpoints.cut_prefix(spec.prefix, at))
+            prune(self.root, spec.checkpoints, lambda at: cut_prefix(spec.prefix, at))
 
 
 def say(text: str) -> None:

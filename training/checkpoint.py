@@ -6,7 +6,7 @@ A checkpoint is whole when its manifest exists and every file has the size and c
 process writes the rows it holds; the manifest says which rows of which tensor lie where, so that any number of
 processes, or none (export), can read any rows. Nothing is unpickled.
 
-A checkpoint's identity is its prefix: what made it, cut at its position.
+Which one a run continues from, and which ones it keeps, is in `training.resume`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,6 @@ from torch import Tensor, nn
 
 from training.models.shape import ModelShape
 from training.sharding import Rows, local_rows
-from training.spec import Checkpoints
 
 FORMAT = "gristmill-checkpoint-1"
 MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -63,39 +62,6 @@ class Checkpoint:
         return self.manifest["state"]
 
 
-def cut_prefix(prefix: Any, position: int) -> Any:
-    """Cut what made a run at a position.
-
-    A value that changes on the way is written `{"from": [[position, value], ...]}`; the cut keeps the entries that
-    begin before `position` (and always the first). All other values count whole.
-
-    >>> cut_prefix({"seed": 1, "batch": {"from": [[0, 8], [100, 16]]}}, 100)
-    {'seed': 1, 'batch': {'from': [[0, 8]]}}
-    """
-    if isinstance(prefix, list):
-        return [cut_prefix(part, position) for part in prefix]
-    if not isinstance(prefix, dict):
-        return prefix
-    if set(prefix) == {"from"}:
-        entries = prefix["from"]
-        return {"from": [entry for place, entry in enumerate(entries) if place == 0 or entry[0] < position]}
-    return {key: cut_prefix(part, position) for key, part in prefix.items()}
-
-
-def first_difference(ours: Any, theirs: Any, path: str = "") -> str | None:
-    """Name the first place where two prefixes differ, or None."""
-    if isinstance(ours, dict) and isinstance(theirs, dict):
-        for key in sorted(set(ours) | set(theirs)):
-            found = first_difference(ours.get(key), theirs.get(key), f"{path}.{key}" if path else str(key))
-            if found:
-                return found
-        return None
-    if isinstance(ours, list) and isinstance(theirs, list) and len(ours) == len(theirs):
-        parts = (first_difference(a, b, f"{path}[{place}]") for place, (a, b) in enumerate(zip(ours, theirs)))
-        return next((part for part in parts if part), None)
-    return None if ours == theirs else f"{path} is {json.dumps(ours)} here and {json.dumps(theirs)} in the checkpoint"
-
-
 def canonical(value: Any) -> str:
     """JSON with sorted keys and no spaces: one text for one value."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"))
@@ -104,14 +70,6 @@ def canonical(value: Any) -> str:
 def checkpoint_name(step: int, prefix: Mapping[str, Any]) -> str:
     """Folder of a checkpoint; runs that differ so far have other folders."""
     return f"step-{step:08d}-{xxhash.xxh3_64_hexdigest(canonical(prefix))[:10]}"
-
-
-def is_due(plan: Checkpoints, step: int, num_steps: int) -> bool:
-    """Whether a checkpoint is saved after so many train steps."""
-    if step == num_steps or step in plan.at:
-        return True
-    early = plan.early and step <= plan.every and step & (step - 1) == 0
-    return early or (step > 0 and step % plan.every == 0)
 
 
 def named_pieces(model: nn.Module, optimizer: torch.optim.Optimizer | None) -> Iterator[tuple[str, Tensor, Rows]]:
@@ -273,55 +231,6 @@ def _check_file(path: Path, file: Mapping[str, Any], verify: bool) -> None:
         raise CheckpointError(f"{path}: {'missing' if size is None else f'{size} bytes'}, not {file['size_bytes']}")
     if verify and checksum(path) != file["xxh3_128"]:
         raise CheckpointError(f"{path}: damaged (its checksum differs)")
-
-
-def find_resume(
-    root: Path, prefix_at: Callable[[int], Any], say: Callable[[str], None] = lambda text: None
-) -> Checkpoint | None:
-    """Find the newest whole checkpoint that this run would have made itself.
-
-    Args:
-        root: folder of all checkpoints; need not exist.
-        prefix_at: the run's own prefix cut at a position, such as `partial(cut_prefix, prefix)`.
-        say: told why a newer checkpoint is passed over.
-    """
-    folders = sorted((path for path in root.glob("step-*") if path.is_dir()), reverse=True) if root.exists() else []
-    for folder in folders:
-        try:
-            found = open_checkpoint(folder, verify=False)
-            ours = json.loads(canonical(prefix_at(found.position)))
-            difference = first_difference(ours, found.manifest["prefix"])
-            if difference:
-                say(f"{folder.name} is another run's: {difference}")
-                continue
-            return open_checkpoint(folder)
-        except CheckpointError as error:
-            say(f"passed over: {error}")
-    return None
-
-
-def prune(root: Path, plan: Checkpoints, prefix_at: Callable[[int], Any]) -> list[Path]:
-    """Remove this run's checkpoints that its policy does not keep; returns what was removed.
-
-    Other runs' checkpoints in the same folder, and unfinished ones, stay.
-    """
-    if plan.keep_last is None:
-        return []
-    mine = []
-    for folder in sorted(root.glob("step-*")):
-        try:
-            found = open_checkpoint(folder, verify=False)
-        except CheckpointError:
-            continue
-        if json.loads(canonical(prefix_at(found.position))) == found.manifest["prefix"]:
-            mine.append(found)
-    removed = []
-    for found in mine[: -max(1, plan.keep_last)]:
-        if plan.keep_every is None or found.step % plan.keep_every:
-            (found.folder / "manifest.json").unlink()  # first: a half-removed folder is no checkpoint
-            shutil.rmtree(found.folder)
-            removed.append(found.folder)
-    return removed
 
 
 def read_rows(checkpoint: Checkpoint, name: str, first: int, count: int) -> Tensor:

@@ -44,7 +44,7 @@ class ProxyRun:
     learning_rate: LearningRate
     seed: int = 0
     precision: str = "fp32"
-    optimizer: Optimizer = Optimizer()
+    optimizer: Optimizer = field(default_factory=Optimizer)
     evaluate_at: tuple[int, ...] = ()
     threads: int = 1
     micro_batch: int = 16

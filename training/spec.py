@@ -150,7 +150,7 @@ class TrainSpec:
         precision: bf16 or fp32.
         start_from: folder of a checkpoint whose weights are taken instead of drawn ones.
         separator: token id after which a new document starts, where attention must not cross documents; None: it may.
-        prefix: what made the weights, as JSON; `training.checkpoint.cut_prefix` says how it is cut at a position.
+        prefix: what made the weights, as JSON; `training.resume.cut_prefix` says how it is cut at a position.
     """
 
     folder: str

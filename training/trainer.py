@@ -23,6 +23,7 @@ from training.batches import TrainBatches
 from training.callbacks import Evaluator, Journal, Saver, say
 from training.exits import Exit
 from training.module import TrainingModule
+from training.resume import cut_prefix, find_resume
 from training.spec import TrainSpec
 from training.watch import write_status
 
@@ -92,8 +93,8 @@ def agreed_resume(spec: TrainSpec, rank: int, world: int) -> checkpoints.Checkpo
     """The checkpoint to continue from, chosen and verified by the first process for all."""
     chosen: list[str | None] = [None]
     if rank == 0 and spec.execution.resume == "auto":
-        prefix_at = partial(checkpoints.cut_prefix, spec.prefix)
-        found = checkpoints.find_resume(Path(spec.folder) / "checkpoints", prefix_at, say)
+        prefix_at = partial(cut_prefix, spec.prefix)
+        found = find_resume(Path(spec.folder) / "checkpoints", prefix_at, say)
         chosen = [str(found.folder) if found else None]
     elif rank == 0 and spec.execution.resume != "none":
         chosen = [str(checkpoints.open_checkpoint(Path(spec.execution.resume)).folder)]
