@@ -24,7 +24,15 @@ from mixing.plan import Plan, PlannedPhase
 from mixing.schedule import BySignal
 from mixing.spans import Span
 from mixing.targets import TICKS, Int64s
-from mixing.windows import Located, Tables, fill_draws, fill_positions, fill_sequences, locate_sorted
+from mixing.windows import (
+    Located,
+    Tables,
+    fill_draws,
+    fill_positions,
+    fill_sequences,
+    find_window,
+    locate_sorted,
+)
 
 SignalValues = Callable[[str, str, int], npt.NDArray[Any]]
 """(domain, signal, context) -> the signal of each of the domain's sequences, in their order."""
@@ -97,6 +105,36 @@ class Order:
         for s, e in self._at_context(domain, context):
             draws.append(self._draws_in_span(s, e, sequence))
         return np.sort(self.positions_of_draws(domain, np.concatenate(draws)))
+
+    def draws_before(self, position: int) -> Int64s:
+        """Return how many sequences each domain has given before a position (0 to the number of positions), (domains,).
+
+        Costs O(domains + one order window): the window that holds the position is counted out.
+        """
+        _check_range("position", np.array([position]), self.plan.num_positions + 1)
+        counts = np.zeros(len(self.names), np.int64)
+        tables = self.tables
+        for s in range(int(np.searchsorted(tables.stop, position, side="right"))):
+            entries = slice(int(tables.first[s]), int(tables.first[s + 1]))
+            np.add.at(counts, tables.domain[entries], tables.draws[entries])
+        if position < self.plan.num_positions:
+            s, _, start, low, _ = self.window_at(position)
+            counts[tables.domain[tables.first[s] : tables.first[s + 1]]] += low
+            np.add.at(counts, self.locate(np.arange(start, position)).domain, 1)
+        return counts
+
+    def window_at(self, position: int) -> tuple[int, int, int, Int64s, Int64s]:
+        """Return (span, window, its first position, low, high) for the order window that holds a position.
+
+        `low` and `high` are what each of the span's domains has given in the span by the window's start and stop.
+        """
+        _check_range("position", np.array([position]), self.plan.num_positions)
+        s = int(np.searchsorted(self.tables.start, position, side="right")) - 1
+        count = int(self.tables.first[s + 1] - self.tables.first[s])
+        low, high = np.zeros(count, np.int64), np.zeros(count, np.int64)
+        offset = position - int(self.tables.start[s])
+        window, start, _ = find_window(self.tables, s, offset, low, high)
+        return s, int(window), int(self.tables.start[s]) + int(start), low, high
 
     def phase_at(self, position: int) -> PlannedPhase:
         """Return the phase that holds a position."""

@@ -1,209 +1,30 @@
-"""A plan: schedule, sizes and seed made explicit, so that all positions follow from it.
+"""Making a plan: schedule, sizes and seed become the spans that all positions follow from.
 
 `make_plan` cuts the schedule into whole train steps, turns weights into integers, checks the caps on epochs, and
-follows the cumulative targets to the end of every phase. The plan then says for each span (a stretch with one law of weights)
-which domains are drawn, from which draw to which, and with what remainder. `mixing.order` reads positions off it.
+follows the cumulative targets to the end of every phase. The plan then says for each span (a stretch with one law of
+weights) which domains are drawn, from which draw to which, and with what remainder. `mixing.order` reads positions off
+it. Nothing depends on the order in which domains are given.
 
-Domains are sorted by name; nothing depends on the order in which they were given. The id is the hash of the JSON.
 Memory and file grow with domains x phases, never with tokens.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from functools import cached_property
 from itertools import accumulate
-from typing import Any
 
 from mixing.budget import BudgetError, Demand, check_caps, spread_shortage
-from mixing.schedule import (
-    BatchLine,
-    Blocked,
-    BySignal,
-    OrderKind,
-    Phase,
-    ScheduleError,
-    Steps,
-    Uniform,
-    cut_steps,
-    ramp_sequences,
-)
+from mixing.plan_record import DomainSupply, Plan, PlanError, PlannedPhase
+from mixing.schedule import BatchLine, Blocked, Phase, ScheduleError, Steps, cut_steps, ramp_sequences
 from mixing.spans import Course, Span, block_spans, ramp_span
 from mixing.targets import DENOMINATOR, MAX_RAMP, MAX_SPAN, first_remainder
 from mixing.weights import Number, WeightError, to_integers
 
-FORMAT = 1
+__all__ = ["BudgetError", "DomainSupply", "Plan", "PlanError", "PlannedPhase", "Span", "make_plan"]
+
 WINDOWS_PER_DOMAIN = 8
 SMALLEST_WINDOW = 64
 """Sequences of an order window with few domains: small, since a plan extended later differs from its last window on."""
-
-
-class PlanError(ValueError):
-    """A plan that cannot be made or read."""
-
-
-@dataclass(frozen=True)
-class DomainSupply:
-    """What a domain can give, after held-out text.
-
-    Attributes:
-        name: the domain, such as `web_de/head`.
-        num_tokens: distinct tokens.
-        num_documents: documents.
-        size_bytes: UTF-8 bytes of their text.
-        num_characters: characters of their text.
-        sequences: (context, number of sequences) where packing makes it differ from (tokens - 1) // context.
-    """
-
-    name: str
-    num_tokens: int
-    num_documents: int = 0
-    size_bytes: int = 0
-    num_characters: int = 0
-    sequences: tuple[tuple[int, int], ...] = ()
-
-    def num_sequences(self, context: int) -> int:
-        """Return the sequences of `context` tokens; every token but the domain's first is predicted once."""
-        return dict(self.sequences).get(context, max(0, (self.num_tokens - 1) // context))
-
-
-@dataclass(frozen=True)
-class PlannedPhase:
-    """A phase in whole train steps, with integer weights.
-
-    `weights` are nominal, by domain; under `shortage: spread` they differ from the recipe's. A ramp's span comes first.
-    """
-
-    name: str
-    context: int
-    start: int
-    num_positions: int
-    window: int
-    order: OrderKind
-    steps: tuple[Steps, ...]
-    weights: Mapping[str, int]
-    spans: tuple[Span, ...]
-
-    @property
-    def stop(self) -> int:
-        """The first position after the phase."""
-        return self.start + self.num_positions
-
-    @property
-    def num_steps(self) -> int:
-        """Train steps of the phase."""
-        return sum(run.num_steps for run in self.steps)
-
-    @property
-    def num_tokens(self) -> int:
-        """Tokens trained in the phase."""
-        return self.num_positions * self.context
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Schedule x sizes x seed, made explicit; see the module's docstring."""
-
-    seed: int
-    domains: tuple[DomainSupply, ...]
-    max_epochs: Mapping[str, float]
-    phases: tuple[PlannedPhase, ...]
-    warnings: tuple[str, ...] = field(default=())
-
-    @cached_property
-    def id(self) -> str:
-        """Hash of the plan's JSON, 32 hexadecimal digits."""
-        return hashlib.blake2b(self._json().encode(), digest_size=16).hexdigest()
-
-    @property
-    def num_positions(self) -> int:
-        """Sequences of the run."""
-        return self.phases[-1].stop
-
-    @property
-    def num_steps(self) -> int:
-        """Train steps of the run."""
-        return sum(phase.num_steps for phase in self.phases)
-
-    @property
-    def num_tokens(self) -> int:
-        """Tokens of the run."""
-        return sum(phase.num_tokens for phase in self.phases)
-
-    @property
-    def spans(self) -> list[tuple[PlannedPhase, Span]]:
-        """All spans in order, each with its phase."""
-        return [(phase, span) for phase in self.phases for span in phase.spans]
-
-    def to_json(self) -> str:
-        """Return the plan as JSON with its id, the same bytes for the same plan."""
-        return f'{{"id": "{self.id}", "plan": {self._json()}}}\n'
-
-    def _json(self) -> str:
-        return json.dumps({"format": FORMAT, **asdict(self), "phases": [_phase_fields(phase) for phase in self.phases]})
-
-    @staticmethod
-    def from_json(text: str) -> Plan:
-        """Read a plan; its id is recomputed.
-
-        Raises:
-            PlanError: if the text is no plan, is of another format, or does not match its id.
-        """
-        try:
-            content = json.loads(text)
-            fields = content["plan"]
-            if fields["format"] != FORMAT:
-                raise PlanError(f"plan format {fields['format']} is not {FORMAT}; make the plan again")
-            plan = _plan_of(fields)
-        except (KeyError, TypeError, json.JSONDecodeError) as error:
-            raise PlanError(f"not a plan: {type(error).__name__}: {error}") from error
-        if plan.id != content["id"]:
-            raise PlanError(f"plan {content['id']} was changed after it was written: its content has id {plan.id}")
-        return plan
-
-
-def _phase_fields(phase: PlannedPhase) -> dict[str, Any]:
-    order = phase.order
-    words: dict[str, Any] = {"kind": "uniform"}
-    if isinstance(order, Blocked):
-        words = {"kind": "blocked", "blocks": order.blocks}
-    elif isinstance(order, BySignal):
-        words = {"kind": "by", "signal": order.signal, "descending": order.descending}
-    return {**asdict(phase), "order": words}
-
-
-def _order_of(words: Mapping[str, Any]) -> OrderKind:
-    if words["kind"] == "blocked":
-        return Blocked(tuple(tuple(block) for block in words["blocks"]))
-    return BySignal(words["signal"], words["descending"]) if words["kind"] == "by" else Uniform()
-
-
-def _span_of(fields: Mapping[str, Any]) -> Span:
-    values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()}
-    return Span(**values)
-
-
-def _plan_of(fields: Mapping[str, Any]) -> Plan:
-    """Build a plan from its JSON fields."""
-    domains = tuple(
-        DomainSupply(**{**domain, "sequences": tuple((c, n) for c, n in domain["sequences"])})
-        for domain in fields["domains"]
-    )
-    phases = tuple(
-        PlannedPhase(
-            **{
-                **phase,
-                "order": _order_of(phase["order"]),
-                "steps": tuple(Steps(**run) for run in phase["steps"]),
-                "spans": tuple(_span_of(span) for span in phase["spans"]),
-            }
-        )
-        for phase in fields["phases"]
-    )
-    return Plan(fields["seed"], domains, fields["max_epochs"], phases, tuple(fields["warnings"]))
 
 
 def make_plan(

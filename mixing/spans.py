@@ -93,7 +93,10 @@ def block_spans(phase: str, order: Blocked, names: Sequence[str], spans: Sequenc
             before.setdefault(g, first)
             draws[g] = draws.get(g, 0) + count
     index = {name: g for g, name in enumerate(names)}
-    blocks = [sorted(index[name] for name in block if name in index) for block in order.blocks]
+    unknown = sorted({name for block in order.blocks for name in block if name not in index})
+    if unknown:
+        raise ScheduleError(f"phase {phase!r}: blocks of unknown domains {', '.join(unknown)}")
+    blocks = [sorted(index[name] for name in block) for block in order.blocks]
     _check_blocks(phase, names, blocks, draws)
     position = spans[0].start
     rearranged = []

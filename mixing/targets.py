@@ -90,6 +90,8 @@ def exact_units(weight: int, change: int, ramp: int, ticks: int) -> int:
 def find_time(weights: Int64s, changes: Int64s, ramp: int, remainders: Int64s, num_sequences: int) -> int:
     """Return the smallest whole plan time at which the domains have given at least `num_sequences` (>= 1) together."""
     low, high = 0, num_sequences + weights.size + 1
+    if ramp:
+        high = min(high, ramp)  # past a ramp's end its formula means nothing
     while high - low > 1:
         middle = (low + high) // 2
         if sum_drawn(weights, changes, ramp, remainders, middle) >= num_sequences:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from curation.kernels import kernel
+from curation.kernels import inline_kernel, kernel
 from mixing.permutation import Word, derive_key, permute, unpermute
 from mixing.targets import Int64s, count_drawn
 
@@ -59,7 +59,7 @@ class Tables(NamedTuple):
 
 
 @kernel
-def _boundary(tables: Tables, s: Word, window: Word, drawn: Int64s) -> Word:
+def boundary(tables: Tables, s: Word, window: Word, drawn: Int64s) -> Word:
     """Fill what each domain of span s has given in it by the start of a window, (entries,); return the sum."""
     first, last = tables.first[s], tables.first[s + 1]
     if window <= 0:
@@ -79,7 +79,7 @@ def _boundary(tables: Tables, s: Word, window: Word, drawn: Int64s) -> Word:
 
 
 @kernel
-def _find_window(tables: Tables, s: Word, offset: Word, low: Int64s, high: Int64s) -> tuple[Word, Word, Word]:
+def find_window(tables: Tables, s: Word, offset: Word, low: Int64s, high: Int64s) -> tuple[Word, Word, Word]:
     """Find the window that holds the offset-th sequence of span s; fill its boundaries.
 
     The sum of the targets stays within one sequence per domain of plan time, and a window is at least 8 per domain:
@@ -87,20 +87,20 @@ def _find_window(tables: Tables, s: Word, offset: Word, low: Int64s, high: Int64
     Returns: (window, offset of its start, offset of its stop).
     """
     window = min(offset // tables.window[s], tables.num_windows[s] - 1)
-    start = _boundary(tables, s, window, low)
+    start = boundary(tables, s, window, low)
     while start > offset:
         window -= 1
-        start = _boundary(tables, s, window, low)
-    stop = _boundary(tables, s, window + 1, high)
+        start = boundary(tables, s, window, low)
+    stop = boundary(tables, s, window + 1, high)
     while stop <= offset:
         window += 1
         start = stop
         low[:] = high
-        stop = _boundary(tables, s, window + 1, high)
+        stop = boundary(tables, s, window + 1, high)
     return window, start, stop
 
 
-@kernel
+@inline_kernel
 def _last_at_most(sorted_values: Int64s, value: Word) -> Word:
     """Return the last index whose value is at most `value`; the first value always is."""
     low, high = 0, sorted_values.size
@@ -123,13 +123,15 @@ def locate_sorted(tables: Tables, positions: Int64s, where: Int64s, out: Located
     cumulative = np.zeros(most + 1, np.int64)
     window_start: Word = np.int64(0)
     window_stop: Word = np.int64(0)
-    s, first, last, key = 0, np.int64(0), np.int64(0), np.uint64(0)
+    first: Word = np.int64(0)
+    last: Word = np.int64(0)
+    s, key = 0, np.uint64(0)
     for i in range(positions.size):
         position = positions[i]
         if position >= window_stop:
             s = _last_at_most(tables.start, position)
             first, last = tables.first[s], tables.first[s + 1]
-            window, start, stop = _find_window(tables, s, position - tables.start[s], low, high)
+            window, start, stop = find_window(tables, s, position - tables.start[s], low, high)
             window_start, window_stop = tables.start[s] + start, tables.start[s] + stop
             key = derive_key(tables.window_key[s], window)
             for e in range(last - first):
@@ -139,7 +141,7 @@ def locate_sorted(tables: Tables, positions: Int64s, where: Int64s, out: Located
         _fill(tables, first + entry, low[entry] + slot - cumulative[entry], where[i], out)
 
 
-@kernel
+@inline_kernel
 def _fill(tables: Tables, e: Word, drawn: Word, i: Word, out: Located) -> None:
     """Write the domain, draw, epoch and sequence of the drawn-th draw of entry e."""
     out.domain[i] = tables.domain[e]
@@ -152,7 +154,7 @@ def _fill(tables: Tables, e: Word, drawn: Word, i: Word, out: Located) -> None:
     out.sequence[i] = sequence
 
 
-@kernel
+@inline_kernel
 def _sequence(tables: Tables, e: Word, draw: Word) -> tuple[Word, Word]:
     """Return the (epoch, sequence) that a draw of entry e is in uniform order."""
     size = tables.size[e]
@@ -174,8 +176,8 @@ def _position(tables: Tables, s: Word, e: Word, drawn: Word, low: Int64s, high: 
             left = middle
         else:
             right = middle
-    start = _boundary(tables, s, left, low)
-    stop = _boundary(tables, s, left + 1, high)
+    start = boundary(tables, s, left, low)
+    stop = boundary(tables, s, left + 1, high)
     slot = drawn - low[e - tables.first[s]]
     for other in range(e - tables.first[s]):
         slot += high[other] - low[other]

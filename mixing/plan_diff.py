@@ -1,0 +1,208 @@
+"""What changes when a plan is edited: up to which position two plans agree, and what differs after it.
+
+Two plans agree up to a position when every position before it leads to the same sequence of the same domain. That is
+read off their structure, window by window: order windows are the same when they draw the same domains (of the same
+size) from and to the same draws, under the same keys. What a domain's sequences contain is not the plan's to know.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+
+from mixing.order import Order
+from mixing.plan_record import Plan
+from mixing.schedule import BySignal
+from mixing.targets import Int64s
+from mixing.windows import boundary
+
+
+@dataclass(frozen=True)
+class DomainChange:
+    """What an edit means for one domain, in sequences.
+
+    Attributes:
+        name: the domain.
+        tokens_old: tokens it gives from the edit on, in the old plan.
+        tokens_new: the same in the new plan.
+        again: draws before the edit that the new plan makes after it, so that they are trained twice.
+        left_out: draws that the new plan makes before the edit and the old one did not, so that they are never trained.
+    """
+
+    name: str
+    tokens_old: int
+    tokens_new: int
+    again: int
+    left_out: int
+
+
+@dataclass(frozen=True)
+class PlanDifference:
+    """How a new plan differs from an old one that was followed up to a position.
+
+    Attributes:
+        same_before: the plans agree on every position before this one.
+        at: the position from which the new plan is followed.
+        reason: what differs first; empty when nothing does.
+        domains: those for which something changes, by name.
+    """
+
+    same_before: int
+    at: int
+    reason: str
+    domains: tuple[DomainChange, ...]
+
+    @property
+    def lines(self) -> list[str]:
+        """The difference in words."""
+        if not self.reason:
+            return [f"no difference: both plans hold the same {self.same_before:,} positions"]
+        told = [f"unchanged before position {self.same_before:,}; from there on: {self.reason}"]
+        if self.at <= self.same_before:
+            told.append(f"continued from position {self.at:,}: nothing is trained twice, nothing is left out")
+        for change in self.domains:
+            line = f"domain {change.name!r}: {change.tokens_old:,} -> {change.tokens_new:,} tokens from {self.at:,} on"
+            if change.again or change.left_out:
+                line += f"; {change.again:,} sequences again, {change.left_out:,} left out"
+            told.append(line)
+        return told
+
+
+def diff(old: Order, new: Order, at: int | None = None) -> PlanDifference:
+    """Say what is unchanged before a position and different after it, when `new` is followed from `at` on.
+
+    Args:
+        old: the order of the plan that was followed so far.
+        new: the order of the plan that is to be followed.
+        at: where the change is made; default: the first position on which they need not agree.
+    """
+    same_before, reason = first_difference(old, new)
+    at = same_before if at is None else at
+    names = sorted(set(old.names) | set(new.names))
+    before = [_by_name(order, order.draws_before(min(at, order.plan.num_positions))) for order in (old, new)]
+    tokens = [_tokens_after(order, min(at, order.plan.num_positions)) for order in (old, new)]
+    changes = []
+    for name in names:
+        drawn = [counts.get(name, 0) for counts in before]
+        if at <= same_before:
+            drawn = [0, 0]
+        again, left_out = max(0, drawn[0] - drawn[1]), max(0, drawn[1] - drawn[0])
+        change = DomainChange(name, tokens[0].get(name, 0), tokens[1].get(name, 0), again, left_out)
+        if change.tokens_old != change.tokens_new or again or left_out:
+            changes.append(change)
+    return PlanDifference(same_before, at, reason, tuple(changes))
+
+
+def first_difference(old: Order, new: Order) -> tuple[int, str]:
+    """Return the position before which two orders agree, told in whole order windows, and what differs there.
+
+    The reason is empty when the plans agree on all their positions, of which there are equally many.
+    """
+    for s in range(min(old.tables.start.size, new.tables.start.size)):
+        reason = _span_reason(old, new, s)
+        if reason:
+            return int(old.tables.start[s]), reason
+        if not _ends_alike(old, new, s):
+            return _common_windows(old, new, s), f"phase {_phase_name(new.plan, s)!r} has another length"
+    lengths = old.plan.num_positions, new.plan.num_positions
+    if lengths[0] != lengths[1]:
+        return min(lengths), f"the {'old' if lengths[0] < lengths[1] else 'new'} plan ends there"
+    return lengths[0], ""
+
+
+def prefix_id(order: Order, position: int) -> str:
+    """Return the hash of all that decides the positions before one, 32 hexadecimal digits.
+
+    Orders of different plans have the same prefix there when they agree on those positions (up to window structure, as
+    in `first_difference`), whatever comes later. What the sequences contain must be hashed beside it.
+    """
+    digest = hashlib.blake2b(f"{order.plan.seed} {position}".encode(), digest_size=16)
+    if position:
+        last, _, _, _, high = order.window_at(position - 1)
+        for s in range(last + 1):
+            digest.update(_span_bytes(order, s))
+            entries = _entries(order, s)
+            ends = order.tables.draws[entries] if s < last or _is_sorted(order, s) else high
+            digest.update(ends.tobytes())
+    return digest.hexdigest()
+
+
+def _entries(order: Order, s: int) -> slice:
+    return slice(int(order.tables.first[s]), int(order.tables.first[s + 1]))
+
+
+def _phase_name(plan: Plan, s: int) -> str:
+    return plan.spans[s][0].name
+
+
+def _is_sorted(order: Order, s: int) -> bool:
+    """Tell whether a span is ordered by a signal: then where it ends decides where everything stands in it."""
+    return isinstance(order.plan.spans[s][0].order, BySignal)
+
+
+def _columns(order: Order, s: int) -> dict[str, tuple[str, ...] | tuple[int, ...]]:
+    """Return what decides a span's windows, in words that a reason can name; lengths are left out."""
+    tables, entries = order.tables, _entries(order, s)
+    phase, span = order.plan.spans[s]
+    signal = (phase.order.signal, str(phase.order.descending)) if isinstance(phase.order, BySignal) else ()
+    at_context = tables.before[entries] - tables.shift[entries]
+    return {
+        "seed": (order.plan.seed,),
+        "first position": (span.start,),
+        "context": (phase.context,),
+        "order": signal,
+        "domains": tuple(order.names[g] for g in span.domains),
+        "sizes": tuple(tables.size[entries].tolist()),
+        "ramp": (span.ramp,),
+        "weights": span.weights + span.changes,
+        "draws before": tuple(at_context.tolist()) + span.remainders + span.draws_before,
+        "order window": (phase.window,),
+    }
+
+
+def _span_reason(old: Order, new: Order, s: int) -> str:
+    """Return what differs in how a span begins and goes on; empty if nothing does."""
+    first, second = _columns(old, s), _columns(new, s)
+    for word, value in first.items():
+        if value != second[word]:
+            return f"phase {_phase_name(new.plan, s)!r} has other {word}"
+    return ""
+
+
+def _span_bytes(order: Order, s: int) -> bytes:
+    return repr(sorted(_columns(order, s).items())).encode()
+
+
+def _ends_alike(old: Order, new: Order, s: int) -> bool:
+    return np.array_equal(old.tables.draws[_entries(old, s)], new.tables.draws[_entries(new, s)])
+
+
+def _common_windows(old: Order, new: Order, s: int) -> int:
+    """Return the position before which a span that only ends elsewhere is the same: the start of its last window."""
+    start = int(old.tables.start[s])
+    if _is_sorted(old, s):
+        return start
+    shorter, longer = sorted((old, new), key=lambda order: int(order.tables.num_windows[s]))
+    window = int(shorter.tables.num_windows[s])
+    count = _entries(longer, s).stop - _entries(longer, s).start
+    ends = np.zeros(count, np.int64)
+    total = int(boundary(longer.tables, s, window, ends))
+    if window < longer.tables.num_windows[s] and np.array_equal(ends, shorter.tables.draws[_entries(shorter, s)]):
+        return start + total  # the shorter span happens to end with a whole window
+    return start + int(boundary(longer.tables, s, window - 1, ends))
+
+
+def _by_name(order: Order, counts: Int64s) -> dict[str, int]:
+    return {name: int(count) for name, count in zip(order.names, counts, strict=True)}
+
+
+def _tokens_after(order: Order, position: int) -> dict[str, int]:
+    """Return the tokens each domain gives from a position on."""
+    tokens = np.zeros(len(order.names), np.int64)
+    for phase in order.plan.phases:
+        if phase.stop > position:
+            from_here = order.draws_before(phase.stop) - order.draws_before(max(position, phase.start))
+            tokens += from_here * phase.context
+    return _by_name(order, tokens)
