@@ -1,0 +1,154 @@
+"""The file of a domain index: which stretches of which token shards make a stream of tokens, and its documents.
+
+Made to be memory-mapped: two tables of little-endian int64 and a JSON footer.
+
+    runs       (r, 3)  position in the stream, shard number, offset in the shard's tokens
+    documents  (d, 2)  position in the stream, row
+    footer     JSON: shards, counts, what it was made of; then its length (8 bytes) and `GRISTIDX`
+
+A run is a stretch of neighbouring documents of one shard; it lasts up to the next one's position. Shard number -1 is
+padding (`mixing.packing`).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from mixing.shards import ShardFiles, TokenRecord
+
+_MAGIC = b"GRISTIDX"
+PADDING = -1  # shard number of padding, and its row
+
+
+class DomainIndexError(ValueError):
+    """A domain index cannot be made or read."""
+
+
+@dataclass(frozen=True)
+class IndexShard:
+    """A token shard as an index names it; files relative to the index's folder."""
+
+    source: str
+    shard: str
+    tokens: str
+    documents: str
+    num_tokens: int
+    dtype: str
+
+
+@dataclass(frozen=True)
+class Footer:
+    """What a domain index holds.
+
+    `num_tokens` counts real tokens once each. `context` and `num_sequences` are set for packed indexes only, whose
+    sequences are made for one context; `padding` counts positions without a token.
+    """
+
+    shards: tuple[IndexShard, ...]
+    num_runs: int
+    num_documents: int
+    num_tokens: int
+    num_characters: int
+    size_bytes: int
+    vocabulary: int
+    tokenizer: str
+    eos: int | None
+    part: str
+    selection: dict[str, Any] = field(default_factory=dict)
+    context: int | None = None
+    num_sequences: int | None = None
+    padding: int = 0
+
+
+class IndexWriter:
+    """Writes an index: runs to the file, documents to one beside it that is appended at the end."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._beside = path.with_name(path.name + ".documents")
+        self.num_runs = self.num_documents = self.num_tokens = self.num_characters = self.size_bytes = 0
+        self.position = 0
+        self._next: tuple[int, int] | None = None  # shard and offset at which the last run would go on
+
+    def __enter__(self) -> IndexWriter:
+        self._runs: BinaryIO = self._path.open("wb")
+        self._documents: BinaryIO = self._beside.open("w+b")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._runs.close()
+        self._documents.close()
+        self._beside.unlink()
+
+    def add(self, number: int, starts: np.ndarray, lengths: np.ndarray, rows: np.ndarray) -> None:
+        """Append documents of one shard: offsets in its tokens, lengths and rows, int64 (n,); -1 and -1 for padding."""
+        if not len(starts):
+            return
+        positions = self.position + np.concatenate(([0], np.cumsum(lengths)[:-1]))
+        goes_on = np.concatenate(([self._next == (number, int(starts[0]))], starts[1:] == starts[:-1] + lengths[:-1]))
+        if number == PADDING:
+            goes_on[:] = False
+        new = np.flatnonzero(~goes_on & (lengths > 0))
+        self._write(self._runs, positions[new], np.full(len(new), number), starts[new])
+        self._write(self._documents, positions, rows)
+        self.num_runs += len(new)
+        self.num_documents += len(starts)
+        self.position += int(lengths.sum())
+        self._next = (number, int(starts[-1] + lengths[-1]))
+
+    def close(self, footer: Footer) -> None:
+        """Append the documents and the footer."""
+        self._documents.seek(0)
+        shutil.copyfileobj(self._documents, self._runs, 1 << 20)
+        stored = json.dumps(asdict(footer), sort_keys=True, ensure_ascii=False).encode()
+        self._runs.write(stored + len(stored).to_bytes(8, "little") + _MAGIC)
+
+    @staticmethod
+    def _write(file: BinaryIO, *columns: np.ndarray) -> None:
+        file.write(np.stack(columns, axis=1).astype("<i8").tobytes())
+
+
+def index_shards(shards: Sequence[ShardFiles], records: Sequence[TokenRecord], folder: Path) -> tuple[IndexShard, ...]:
+    """Token shards as an index in `folder` names them."""
+    return tuple(
+        IndexShard(
+            files.source,
+            files.shard,
+            os.path.relpath(files.tokens_path, folder),
+            os.path.relpath(files.documents_path, folder),
+            record.num_tokens,
+            record.dtype,
+        )
+        for files, record in zip(shards, records)
+    )
+
+
+def read_footer(path: Path) -> Footer:
+    """Footer of an index, checked against the size of the file."""
+    size = path.stat().st_size
+    with path.open("rb") as index:
+        index.seek(max(0, size - 16))
+        tail = index.read(16)
+        length = int.from_bytes(tail[:8], "little")
+        if tail[8:] != _MAGIC or length > size - 16:
+            raise DomainIndexError(f"{path}: not a domain index, or cut; remove it and run again")
+        index.seek(size - 16 - length)
+        stored = json.loads(index.read(length))
+    stored["shards"] = tuple(IndexShard(**shard) for shard in stored["shards"])
+    footer = Footer(**stored)
+    if size - 16 - length != 24 * footer.num_runs + 16 * footer.num_documents:
+        raise DomainIndexError(f"{path}: its tables do not have the size its footer says; remove it and run again")
+    return footer
+
+
+def map_table(path: Path, offset: int, length: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """A table of int64 of an index, memory-mapped, flat."""
+    return np.memmap(path, "<i8", "r", offset, (length,)) if length else np.zeros(0, np.int64)

@@ -1,0 +1,265 @@
+"""Domains as streams of tokens: an index of the documents that a selection takes, and reading what it says.
+
+The stream is in canonical order (source name, shard path, row). Contiguous: sequence i of `context` T is positions
+[i T, i T + T + 1), so every token but the first is predicted once. Packed (`mixing.packing`): sequence i is positions
+[i (T + 1), (i + 1) (T + 1)), made for one context. The file is described in `mixing.domain_index`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mixing.domain_index import PADDING, DomainIndexError, Footer, IndexWriter, index_shards, map_table, read_footer
+from mixing.held_out import HeldOut
+from mixing.selections import Mask, Selection, canonical, selected
+from mixing.shards import ShardFiles, TokenRecord, TokenShardError, read_documents, read_record
+
+
+@dataclass(frozen=True)
+class Slice:
+    """A stretch of one document inside a sequence: tokens [start, stop) of the sequence, at `offset` of its shard."""
+
+    source: str
+    shard: str
+    row: int
+    start: int
+    stop: int
+    offset: int
+
+
+@dataclass(frozen=True)
+class DomainTokens:
+    """An opened domain index; its tables are memory-mapped."""
+
+    path: Path
+    footer: Footer
+    runs: np.ndarray[Any, np.dtype[np.int64]]
+    documents: np.ndarray[Any, np.dtype[np.int64]]
+
+    @classmethod
+    def open(cls, path: str | Path) -> DomainTokens:
+        """Open an index that `build_domain_index` or `pack_domain` wrote.
+
+        Raises:
+            DomainIndexError: if the file is cut or not an index.
+        """
+        path = Path(path)
+        footer = read_footer(path)
+        sizes = (3 * footer.num_runs, 2 * footer.num_documents)
+        runs = map_table(path, 0, sizes[0]).reshape(-1, 3)
+        return cls(path, footer, runs, map_table(path, 8 * sizes[0], sizes[1]).reshape(-1, 2))
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of the domain, each once, padding left out."""
+        return self.footer.num_tokens
+
+    @property
+    def length(self) -> int:
+        """Positions of the stream, padding included."""
+        if self.footer.context is None or self.footer.num_sequences is None:
+            return self.footer.num_tokens
+        return self.footer.num_sequences * (self.footer.context + 1)
+
+    def num_sequences(self, context: int) -> int:
+        """Sequences of `context` tokens (and the one that follows): (N - 1) // T, or those packed for this context."""
+        self.stride(context)
+        if self.footer.num_sequences is not None:
+            return self.footer.num_sequences
+        return max(0, self.footer.num_tokens - 1) // context
+
+    def stride(self, context: int) -> int:
+        """Positions between the starts of two sequences.
+
+        Raises:
+            DomainIndexError: if the index was packed for another context.
+        """
+        if self.footer.context is None:
+            return context
+        if context != self.footer.context:
+            raise DomainIndexError(
+                f"{self.path}: packed for context {self.footer.context}, asked for {context}; pack it again"
+            )
+        return context + 1
+
+    def files(self, number: int) -> ShardFiles:
+        """Files of a shard by its number in the index."""
+        shard = self.footer.shards[number]
+        folder = self.path.parent
+        return ShardFiles(shard.source, shard.shard, folder / shard.tokens, folder / shard.documents)
+
+    def documents_in(self, sequence: int, context: int) -> list[Slice]:
+        """Documents of a sequence's `context` + 1 positions, in order; padding is left out."""
+        start = self._start(sequence, context)
+        stop = start + context + 1
+        first = int(np.searchsorted(self.documents[:, 0], start, side="right")) - 1
+        slices = []
+        for number in range(max(first, 0), len(self.documents)):
+            begin, row = self.documents[number].tolist()
+            if begin >= stop:
+                break
+            end = int(self.documents[number + 1, 0]) if number + 1 < len(self.documents) else self.length
+            if row != PADDING and end > start:
+                slices.append(self._slice(row, max(begin, start), min(end, stop), start))
+        return slices
+
+    def sequences_of(self, source: str, shard: str, row: int, context: int) -> list[int]:
+        """Sequences that hold tokens of a document, to predict or to predict from; none if it is not in the domain."""
+        found: list[int] = []
+        stride, last = self.stride(context), self.num_sequences(context)
+        for begin, end in self._spans(source, shard, row):
+            # a contiguous sequence also holds the first token of the next
+            first = max(0, -(-(begin - context) // stride)) if stride == context else begin // stride
+            found.extend(number for number in range(first, min(last, (end - 1) // stride + 1)))
+        return sorted(set(found))
+
+    def _start(self, sequence: int, context: int) -> int:
+        number = self.num_sequences(context)
+        if not 0 <= sequence < number:
+            raise IndexError(f"{self.path}: sequence {sequence}, but it has {number} of context {context}")
+        return sequence * self.stride(context)
+
+    def _slice(self, row: int, begin: int, end: int, start: int) -> Slice:
+        position, number, offset = self.runs[int(np.searchsorted(self.runs[:, 0], begin, side="right")) - 1].tolist()
+        shard = self.footer.shards[number]
+        return Slice(shard.source, shard.shard, row, begin - start, end - start, offset + begin - position)
+
+    def _spans(self, source: str, shard: str, row: int) -> Iterator[tuple[int, int]]:
+        """Stretches of the stream that hold a document; several where packing cut it. Reads the table in pieces."""
+        numbers = [n for n, known in enumerate(self.footer.shards) if (known.source, known.shard) == (source, shard)]
+        for piece in range(0, len(self.documents), 1 << 20):
+            for number in (np.flatnonzero(self.documents[piece : piece + (1 << 20), 1] == row) + piece).tolist():
+                begin = int(self.documents[number, 0])
+                end = int(self.documents[number + 1, 0]) if number + 1 < len(self.documents) else self.length
+                run = int(np.searchsorted(self.runs[:, 0], begin, side="right")) - 1
+                if end > begin and int(self.runs[run, 1]) in numbers:
+                    yield begin, end
+
+
+def build_domain_index(
+    shards: Iterable[ShardFiles],
+    selection: Selection,
+    path: str | Path,
+    *,
+    held_out: HeldOut | None = None,
+    domain: str | None = None,
+    part: str = "training",
+) -> dict[str, int]:
+    """Write the index of a domain, or of its held-out text.
+
+    Memory grows with a row batch of documents; 40 bytes a document go to disk.
+
+    Args:
+        shards: token shards; those of other sources are left out. Their order does not matter.
+        selection: the domain's documents.
+        path: written.
+        held_out: what nothing may train on; None: nothing is held out.
+        domain: the domain's name in `held_out`, needed for part held_out.
+        part: training (nothing that any domain holds out), held_out (the domain's own choice), or all.
+
+    Returns:
+        num_documents, num_tokens, num_characters, size_bytes, num_runs.
+
+    Raises:
+        DomainIndexError: if shards disagree about the tokenizer or a column is missing.
+        TokenShardError: if a shard is cut or missing.
+    """
+    chosen_part = _part(held_out, domain, part)
+    shards = canonical(shards, [selection.source])
+    records = [read_record(files) for files in shards]
+    _check_same_tokenizer(shards, records)
+    with IndexWriter(Path(path)) as index:
+        for number, (files, record) in enumerate(zip(shards, records)):
+            _add_shard(index, number, _documents(files, record, selection), selection, chosen_part)
+        index.close(_footer(index, shards, records, selection, part, Path(path)))
+    return {
+        name: getattr(index, name)
+        for name in ("num_documents", "num_tokens", "num_characters", "size_bytes", "num_runs")
+    }
+
+
+def _part(held_out: HeldOut | None, domain: str | None, part: str) -> Callable[[pa.RecordBatch], Mask]:
+    """Which documents of a row batch the part takes, as a function."""
+    if part == "all" or (part == "training" and held_out is None):
+        return lambda documents: np.ones(documents.num_rows, dtype=bool)
+    if part == "training" and held_out is not None:
+        return lambda documents: ~held_out.untrained(documents)
+    if part == "held_out" and held_out is not None and domain is not None and domain in held_out.limits:
+        return lambda documents: held_out.own(documents, domain)
+    raise DomainIndexError(
+        f"part {part!r} of domain {domain!r}: choose training, held_out (of a domain it names) or all"
+    )
+
+
+def _documents(files: ShardFiles, record: TokenRecord, selection: Selection) -> Iterator[pa.RecordBatch]:
+    wanted = ["row", "end", "num_characters", "size_bytes", "content_id", "cluster", *selection.columns]
+    seen = 0
+    try:
+        for documents in read_documents(files, wanted):
+            seen += documents.num_rows
+            yield documents
+    except (KeyError, pa.ArrowInvalid) as error:
+        error.add_note(f"{files.documents_path}: reading {', '.join(wanted)}")
+        raise
+    if seen != record.num_documents:
+        raise TokenShardError(f"{files.documents_path}: {seen} documents, recorded {record.num_documents}")
+
+
+def _add_shard(
+    index: IndexWriter,
+    number: int,
+    batches: Iterable[pa.RecordBatch],
+    selection: Selection,
+    chosen_part: Callable[[pa.RecordBatch], Mask],
+) -> None:
+    before = 0
+    for documents in batches:
+        ends = documents["end"].to_numpy()
+        starts = np.concatenate(([before], ends[:-1]))
+        before = int(ends[-1])
+        mask: Mask = selected(documents, selection)
+        mask &= chosen_part(documents)
+        index.add(number, starts[mask], (ends - starts)[mask], documents["row"].to_numpy()[mask])
+        index.num_tokens += int((ends - starts)[mask].sum())
+        taken = pa.array(mask)
+        index.num_characters += pc.sum(documents["num_characters"].filter(taken)).as_py() or 0
+        index.size_bytes += pc.sum(documents["size_bytes"].filter(taken)).as_py() or 0
+
+
+def _footer(
+    index: IndexWriter,
+    shards: Sequence[ShardFiles],
+    records: Sequence[TokenRecord],
+    selection: Selection,
+    part: str,
+    path: Path,
+) -> Footer:
+    return Footer(
+        shards=index_shards(shards, records, path.parent),
+        num_runs=index.num_runs,
+        num_documents=index.num_documents,
+        num_tokens=index.num_tokens,
+        num_characters=index.num_characters,
+        size_bytes=index.size_bytes,
+        vocabulary=max((record.vocabulary for record in records), default=0),
+        tokenizer=records[0].tokenizer if records else "",
+        eos=records[0].eos if records else None,
+        part=part,
+        selection=asdict(selection),
+    )
+
+
+def _check_same_tokenizer(shards: Sequence[ShardFiles], records: Sequence[TokenRecord]) -> None:
+    for files, record in zip(shards, records):
+        if (record.tokenizer, record.eos, record.bos) != (records[0].tokenizer, records[0].eos, records[0].bos):
+            raise DomainIndexError(
+                f"{files.tokens_path}: made by tokenizer {record.tokenizer} (eos {record.eos}, bos {record.bos}), but "
+                f"{shards[0].tokens_path} by {records[0].tokenizer} (eos {records[0].eos}, bos {records[0].bos})"
+            )

@@ -1,0 +1,283 @@
+"""Read sequences of many domains at random, from memory-mapped token shards, in one kernel call a batch.
+
+The kernel finds the runs of a sequence by bisection and copies their tokens, widened to the batch's type: no Python per
+sequence, no state. What reads elsewhere (an object store) needs the same two methods, `read` and `document_numbers`.
+"""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numba import carray, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from curation.kernels import kernel
+from mixing.domain_index import PADDING, DomainIndexError
+from mixing.domains import DomainTokens, Slice
+from mixing.shards import map_tokens, read_record
+
+Tokens = np.ndarray[Any, np.dtype[np.int32]]
+
+
+class TokenReader:
+    """Sequences of some domains.
+
+    Open files: one a token shard and one a domain (the limit of the process is raised if that is allowed). Memory: the
+    page cache, and 32 bytes a shard. A reader can be pickled: it opens its files again.
+
+    Args:
+        paths: domain indexes; a domain's number is its place here.
+        context: tokens a sequence predicts.
+        padding: token written where a packed sequence has none.
+    """
+
+    def __init__(self, paths: Sequence[str | Path], context: int, *, padding: int = 0) -> None:
+        self._arguments = ([Path(path) for path in paths], context, padding)
+        self.context = context
+        self.domains = [DomainTokens.open(path) for path in paths]
+        self.num_sequences = np.array([domain.num_sequences(context) for domain in self.domains], np.int64)
+        self._padding = padding
+        shards = [
+            (number, place) for number, domain in enumerate(self.domains) for place in range(len(domain.footer.shards))
+        ]
+        _allow_open_files(len(shards) + len(self.domains))
+        opened: dict[Path, np.ndarray] = {}
+        addresses = np.zeros((len(shards), 2), np.int64)
+        for row, (number, place) in enumerate(shards):
+            files = self.domains[number].files(place)
+            known = self.domains[number].footer.shards[place]
+            key = files.tokens_path.resolve()
+            if key not in opened:
+                opened[key] = map_tokens(files, read_record(files))
+            if len(opened[key]) != known.num_tokens:
+                raise DomainIndexError(
+                    f"{self.domains[number].path}: made when {key} had {known.num_tokens} tokens, "
+                    f"now {len(opened[key])}; remove the index and run again"
+                )
+            addresses[row] = opened[key].ctypes.data, opened[key].dtype.itemsize
+        self._opened = opened  # keeps the maps alive while the kernel uses their addresses
+        self._shards = addresses
+        firsts = np.cumsum([0, *(len(domain.footer.shards) for domain in self.domains)])[:-1]
+        self._tables = np.array(
+            [
+                (
+                    domain.runs.ctypes.data,
+                    len(domain.runs),
+                    domain.documents.ctypes.data,
+                    len(domain.documents),
+                    first,
+                    domain.stride(context),
+                    domain.length,
+                )
+                for domain, first in zip(self.domains, firsts)
+            ],
+            np.int64,
+        ).reshape(-1, 7)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        paths, context, padding = self._arguments
+        return _reopen, (paths, context, padding)
+
+    def read(self, domain_ids: np.ndarray, sequences: np.ndarray, *, out: np.ndarray | None = None) -> Tokens:
+        """Tokens of sequences.
+
+        Args:
+            domain_ids: domain of each, int (n,).
+            sequences: its number in the domain, int (n,).
+            out: written if given, any integer type that holds the vocabulary (n, context + 1).
+
+        Returns:
+            int32 (n, context + 1), or `out`.
+
+        Raises:
+            IndexError: if a domain or sequence does not exist.
+        """
+        domain_ids, sequences = self._checked(domain_ids, sequences)
+        tokens = np.empty((len(sequences), self.context + 1), np.int32) if out is None else out
+        _gather(self._tables, self._shards, domain_ids, sequences, self._padding, tokens)
+        return tokens
+
+    def document_numbers(self, domain_ids: np.ndarray, sequences: np.ndarray) -> Tokens:
+        """Which document of its sequence each token belongs to, from 0; -1 is padding. int32 (n, context + 1)."""
+        domain_ids, sequences = self._checked(domain_ids, sequences)
+        numbers = np.empty((len(sequences), self.context + 1), np.int32)
+        _number_documents(self._tables, domain_ids, sequences, numbers)
+        return numbers
+
+    def documents_in(self, domain_id: int, sequence: int) -> list[Slice]:
+        """Documents of a sequence: source, shard, row and where."""
+        return self.domains[domain_id].documents_in(sequence, self.context)
+
+    def _checked(self, domain_ids: np.ndarray, sequences: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        domain_ids = np.ascontiguousarray(domain_ids, np.int64)
+        sequences = np.ascontiguousarray(sequences, np.int64)
+        if domain_ids.shape != sequences.shape or domain_ids.ndim != 1:
+            raise ValueError(
+                f"domain_ids {domain_ids.shape} and sequences {sequences.shape}: give two arrays of one length"
+            )
+        if len(domain_ids) and not (domain_ids.min() >= 0 and domain_ids.max() < len(self.domains)):
+            raise IndexError(f"domain {domain_ids.min()} to {domain_ids.max()}, but there are {len(self.domains)}")
+        wrong = np.flatnonzero((sequences < 0) | (sequences >= self.num_sequences[domain_ids]))
+        if len(wrong):
+            domain = int(domain_ids[wrong[0]])
+            raise IndexError(
+                f"{self.domains[domain].path}: sequence {sequences[wrong[0]]}, but it has {self.num_sequences[domain]} "
+                f"of context {self.context}"
+            )
+        return domain_ids, sequences
+
+
+class HeldOutReader:
+    """A fixed number of windows of a domain's held-out text, the same at every evaluation.
+
+    Every token but the first is predicted once when all windows are read; the last window is short and padded. Fewer
+    windows are spread evenly over the text.
+
+    Args:
+        path: index of part held_out (or all).
+        context: tokens a window predicts.
+        max_sequences: most windows; None: all.
+        padding: token written behind the last one.
+    """
+
+    def __init__(self, path: str | Path, context: int, *, max_sequences: int | None = None, padding: int = 0) -> None:
+        self._whole = TokenReader([path], context, padding=padding)
+        self._domain = self._whole.domains[0]
+        self._padding = padding
+        self.context = context
+        if self._domain.footer.context is None:
+            available = -(-max(0, self._domain.num_tokens - 1) // context)
+        else:
+            available = self._domain.num_sequences(context)
+        number = available if max_sequences is None else min(available, max_sequences)
+        self.sequences = np.arange(number, dtype=np.int64) * available // max(number, 1)
+
+    def __len__(self) -> int:
+        """Number of windows."""
+        return len(self.sequences)
+
+    def read(self, start: int, stop: int) -> tuple[Tokens, np.ndarray]:
+        """Windows [start, stop): tokens, int32 (n, context + 1), and how many of each are not padding, int64 (n,)."""
+        sequences = self.sequences[start:stop]
+        tokens = np.full((len(sequences), self.context + 1), self._padding, np.int32)
+        whole = sequences < self._whole.num_sequences[0]
+        here = np.zeros(int(whole.sum()), np.int64)
+        tokens[whole] = self._whole.read(here, sequences[whole])
+        lengths = np.full(len(sequences), self.context + 1, np.int64)
+        if self._domain.footer.context is not None:
+            lengths[whole] = (self._whole.document_numbers(here, sequences[whole]) >= 0).sum(axis=1)
+        for number in np.flatnonzero(~whole).tolist():
+            begin = int(sequences[number]) * self.context
+            lengths[number] = self._domain.num_tokens - begin
+            _gather_range(
+                self._whole._tables, self._whole._shards, 0, begin, self._padding, tokens[number, : lengths[number]]
+            )
+        return tokens, lengths
+
+
+def _reopen(paths: Sequence[Path], context: int, padding: int) -> TokenReader:
+    return TokenReader(paths, context, padding=padding)
+
+
+def _allow_open_files(number: int) -> None:
+    """Raise the soft limit of open files where more shards are mapped than it allows."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = number + 256
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        if hard != resource.RLIM_INFINITY and hard < needed:
+            raise DomainIndexError(
+                f"{number} token shards and indexes to map, but only {hard} open files are allowed; raise `ulimit -Hn`"
+            )
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+
+
+@intrinsic
+def _pointer(typing_context, address):  # type: ignore[no-untyped-def]
+    """An address as a pointer that `carray` takes."""
+
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        return builder.inttoptr(arguments[0], cgutils.voidptr_t)
+
+    return types.voidptr(types.int64), generate
+
+
+@kernel
+def _last_at_most(address: int, length: int, columns: int, position: int) -> int:
+    """Last row of a table (its first column ascends) that starts at or before `position`."""
+    table = carray(_pointer(address), (length, columns), np.int64)
+    low, high = 0, length - 1
+    while low < high:
+        middle = (low + high + 1) >> 1
+        if table[middle, 0] <= position:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+@kernel
+def _gather_range(
+    tables: np.ndarray, shards: np.ndarray, domain: int, begin: int, padding: int, out: np.ndarray
+) -> None:
+    """Write tokens [begin, begin + len(out)) of a domain's stream."""
+    num_runs, first_shard, length = tables[domain, 1], tables[domain, 4], tables[domain, 6]
+    runs = carray(_pointer(tables[domain, 0]), (num_runs, 3), np.int64)
+    run = _last_at_most(tables[domain, 0], num_runs, 3, begin)
+    written = 0
+    while written < len(out):
+        position = begin + written
+        stop = runs[run + 1, 0] if run + 1 < num_runs else length
+        number = min(stop - position, len(out) - written)
+        if runs[run, 1] == PADDING:
+            for i in range(number):
+                out[written + i] = padding
+        else:
+            shard = first_shard + runs[run, 1]
+            offset = runs[run, 2] + position - runs[run, 0]
+            if shards[shard, 1] == 2:
+                narrow = carray(_pointer(shards[shard, 0] + 2 * offset), (number,), np.uint16)
+                for i in range(number):
+                    out[written + i] = narrow[i]
+            else:
+                wide = carray(_pointer(shards[shard, 0] + 4 * offset), (number,), np.uint32)
+                for i in range(number):
+                    out[written + i] = wide[i]
+        written += number
+        run += 1
+
+
+@kernel
+def _gather(
+    tables: np.ndarray, shards: np.ndarray, domain_ids: np.ndarray, sequences: np.ndarray, padding: int, out: np.ndarray
+) -> None:
+    """Write the tokens of sequences, (n, context + 1)."""
+    for row in range(len(sequences)):
+        domain = domain_ids[row]
+        _gather_range(tables, shards, domain, sequences[row] * tables[domain, 5], padding, out[row])
+
+
+@kernel
+def _number_documents(tables: np.ndarray, domain_ids: np.ndarray, sequences: np.ndarray, out: np.ndarray) -> None:
+    """Number the documents of sequences from 0, -1 for padding, (n, context + 1)."""
+    for row in range(len(sequences)):
+        domain = domain_ids[row]
+        num_documents = tables[domain, 3]
+        documents = carray(_pointer(tables[domain, 2]), (num_documents, 2), np.int64)
+        begin = sequences[row] * tables[domain, 5]
+        document = _last_at_most(tables[domain, 2], num_documents, 2, begin)
+        number, written = -1, 0
+        while written < out.shape[1]:
+            stop = documents[document + 1, 0] if document + 1 < num_documents else tables[domain, 6]
+            length = min(stop - begin - written, out.shape[1] - written)
+            if length > 0:
+                padded = documents[document, 1] == PADDING
+                number += 0 if padded else 1
+                for i in range(written, written + length):
+                    out[row, i] = -1 if padded else number
+                written += length
+            document += 1
