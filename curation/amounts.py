@@ -33,11 +33,10 @@ _WORDS: dict[str, tuple[Unit, int]] = {
     "min": ("seconds", 60),
     "h": ("seconds", 3600),
     "d": ("seconds", 86400),
-} | {
-    f"{letter}{infix}B": ("bytes", base**power)
-    for power, letter in enumerate("KMGTP", start=1)
-    for infix, base in (("i", 1024), ("", 1000))
 }
+for _power, _letter in enumerate("KMGTP", start=1):
+    _WORDS[f"{_letter}iB"] = ("bytes", 1024**_power)
+    _WORDS[f"{_letter}B"] = ("bytes", 1000**_power)
 # What people write for a unit that is spelt otherwise here.
 _SLIPS = {
     "k": "K", "m": "M", "b": "B", "t": "T", "g": "GiB", "G": "GiB", "gb": "GB", "mb": "MB", "kb": "KB", "tb": "TB",

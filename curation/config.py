@@ -95,24 +95,29 @@ class Source(Section):
         "brings or makes); one or several.",
     )
     format: Annotated[str, AfterValidator(_format)] | None = Field(
-        None,
-        description=f"How shards are read; told by the suffix where absent. One of {', '.join(FORMATS + LATER_FORMATS)}.",
+        default=None,
+        description=f"How shards are read; default: by the suffix. One of {', '.join(FORMATS + LATER_FORMATS)}.",
     )
     fields: dict[Literal["text", "id", "url", "date", "licence"], str] = Field(
         default_factory=dict, description="Column of the file for text, id, url, date, licence; default: the format's."
     )
     language: LanguageCodes = Field(
         min_length=1,
-        description="Declared language code or codes; the step `language` enforces it, presets choose thresholds by it.",
+        description="Declared language code or codes; the step `language` enforces it, presets go by it.",
     )
-    licence: str = Field("unknown", description="Licence of the text, carried to the token shards.")
+    licence: str = Field(default="unknown", description="Licence of the text, carried to the token shards.")
     where: Sql | None = Field(
-        None, description="SQL on what the source brings: rows where it is true are read, null is not."
+        default=None, description="SQL on what the source brings: rows where it is true are read, null is not."
     )
-    sample: Share = Field(1.0, description="Share of rows to read, chosen by content hash; smaller samples are nested.")
-    broken: Share = Field(0.0, description="Share of shards that may be set aside unreadable; above it the run stops.")
+    sample: Share = Field(
+        default=1.0, description="Share of rows to read, chosen by content hash; smaller samples are nested."
+    )
+    broken: Share = Field(
+        default=0.0, description="Share of shards that may be set aside unreadable; above it the run stops."
+    )
     max_document: Bytes = Field(
-        Amount(64 << 20, "bytes"), description="Longest record; longer ones are a row with a reason, never in memory."
+        default=Amount(64 << 20, "bytes"),
+        description="Longest record; longer ones are a row with a reason, never in memory.",
     )
     steps: dict[str, dict[str, Any]] = Field(
         default_factory=dict, description="This source's own values of a step below, by the step's name."
@@ -144,9 +149,10 @@ def _entry(value: object) -> object:
         options = {"preset": options}
     if options is not None and not isinstance(options, Mapping):
         refuse(((kind,), options, f"write - {kind}: preset, or - {kind}: {{options}}"))
-    if "kind" in (options or {}):
-        refuse(((kind, "kind"), options["kind"], "unknown key"))
-    return {"kind": kind, **(options or {})}
+    given = dict(options or {})
+    if "kind" in given:
+        refuse(((kind, "kind"), given["kind"], "unknown key"))
+    return {"kind": kind, **given}
 
 
 def _kind_of(value: Any) -> str:

@@ -20,8 +20,8 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    GetCoreSchemaHandler,
     GetJsonSchemaHandler,
-    PlainSerializer,
     PlainValidator,
     Strict,
     ValidationError,
@@ -29,7 +29,7 @@ from pydantic import (
     model_validator,
 )
 from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError
+from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, core_schema
 
 from curation.amounts import Amount, Unit, amount
 
@@ -243,16 +243,23 @@ def _sql(value: str) -> str:
     return value
 
 
-def amount_of(*units: Unit) -> Any:
-    """The type of an amount in one of these units."""
-    examples = {"tokens": "300M", "bytes": "60 GiB", "seconds": "15 min"}
-    shape = {"type": ["string", "integer"], "examples": [examples.get(unit, f"20 {unit}") for unit in units]}
-    return Annotated[
-        Amount,
-        PlainValidator(partial(amount, units=units)),
-        PlainSerializer(str, return_type=str),
-        WithJsonSchema(shape),
-    ]
+class AmountIn:
+    """The unit or units that an amount field takes: `Annotated[Amount, AmountIn("tokens")]`."""
+
+    def __init__(self, *units: Unit) -> None:
+        self.units = units
+
+    def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Amounts are read by `curation.amounts.amount` and written as text."""
+        return core_schema.no_info_plain_validator_function(
+            partial(amount, units=self.units), serialization=core_schema.to_string_ser_schema()
+        )
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """For editors: text with a unit; a bare 0 needs none."""
+        examples = {"tokens": "300M", "bytes": "60 GiB", "seconds": "15 min"}
+        shown = [examples.get(unit, f"20 {unit}") for unit in self.units]
+        return {"anyOf": [{"type": "string", "examples": shown}, {"const": 0}]}
 
 
 Count = Annotated[int, Strict(), Field(ge=0)]
@@ -269,4 +276,7 @@ Sql = Annotated[str, AfterValidator(_sql)]
 RecipePath = Annotated[FilePath, PlainValidator(file_path), WithJsonSchema({"type": "string", "format": "path"})]
 Paths = Annotated[tuple[RecipePath, ...], BeforeValidator(_words)]
 Direction = Literal["asc", "desc"]
-Bytes = amount_of("bytes")
+Bytes = Annotated[Amount, AmountIn("bytes")]
+Seconds = Annotated[Amount, AmountIn("seconds")]
+Tokens = Annotated[Amount, AmountIn("tokens")]
+Span = Annotated[Amount, AmountIn("tokens", "train steps", "sequences")]

@@ -8,7 +8,9 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
 
+from curation.amounts import Amount
 from curation.fields import (
+    AmountIn,
     AnyKey,
     Count,
     Direction,
@@ -18,7 +20,6 @@ from curation.fields import (
     RecipePath,
     Section,
     Share,
-    amount_of,
     file_path,
     one_of,
     refuse,
@@ -32,20 +33,24 @@ class LanguageModel(Section):
     not_in_keys: ClassVar[frozenset[str]] = frozenset()
 
     train_on: Patterns = Field(min_length=1, description="Sources whose text it is trained on.")
-    order: Annotated[int, Field(strict=True, ge=1, le=8)] = Field(5, description="Longest n-gram.")
+    order: Annotated[int, Field(strict=True, ge=1, le=8)] = Field(default=5, description="Longest n-gram.")
     prune: tuple[Count, ...] = Field(
-        (),
+        default=(),
         description="n-grams seen at most so often are dropped, by order from 1; the last number holds for the rest.",
     )
-    with_: Literal["own", "lmplz"] = Field("own", alias="with", description="Our trainer, or KenLM's lmplz binary.")
+    with_: Literal["own", "lmplz"] = Field(
+        default="own", alias="with", description="Our trainer, or KenLM's lmplz binary."
+    )
 
 
 class Pieces(Section):
     """What the language model counts: SentencePiece pieces, the recipe's tokens, or words."""
 
     preset_words = ("tokenizer", "words")
-    unigram: PositiveCount | None = Field(None, description="Size of a SentencePiece unigram vocabulary.")
-    unit: Literal["unigram", "tokenizer", "words"] = Field("unigram", description="Follows from the word or the key.")
+    unigram: PositiveCount | None = Field(default=None, description="Size of a SentencePiece unigram vocabulary.")
+    unit: Literal["unigram", "tokenizer", "words"] = Field(
+        default="unigram", description="Follows from the word or the key."
+    )
 
     @classmethod
     def from_word(cls, word: str) -> Mapping[str, Any]:
@@ -57,11 +62,15 @@ class Buckets(Section):
     """Where head, middle and tail are cut by perplexity."""
 
     preset_words = ("ccnet",)
-    cutoffs: Literal["ccnet"] | None = Field(None, description="CCNet's published cutoffs; the word ccnet.")
-    values: tuple[float, ...] | None = Field(None, description="Perplexities to cut at, rising.")
-    shares: tuple[Share, ...] | None = Field(None, description="Shares of documents below each cut, rising.")
-    of: str = Field("run", description="What the shares are of: run, a path (a reference), or a source pattern.")
-    by: Literal["language", "source"] = Field("language", description="Cut for each language or for each source.")
+    cutoffs: Literal["ccnet"] | None = Field(default=None, description="CCNet's published cutoffs; the word ccnet.")
+    values: tuple[float, ...] | None = Field(default=None, description="Perplexities to cut at, rising.")
+    shares: tuple[Share, ...] | None = Field(default=None, description="Shares of documents below each cut, rising.")
+    of: str = Field(
+        default="run", description="What the shares are of: run, a path (a reference), or a source pattern."
+    )
+    by: Literal["language", "source"] = Field(
+        default="language", description="Cut for each language or for each source."
+    )
 
     @classmethod
     def from_word(cls, word: str) -> Mapping[str, Any]:
@@ -96,19 +105,25 @@ class Perplexity(Step):
         "sound": {"pieces": {"unigram": 65536}, "scoring": "lines", "buckets": {"shares": (0.3, 0.6), "of": "run"}},
     }
     kind: Literal["perplexity"] = "perplexity"
-    preset: str | None = Field("ccnet", description="ccnet: comparable with CCNet's numbers; sound: line by line.")
+    preset: str | None = Field(
+        default="ccnet", description="ccnet: comparable with CCNet's numbers; sound: line by line."
+    )
     model: (
         Annotated[
             Annotated[RecipePath, Tag("word")] | Annotated[LanguageModel, Tag("mapping")],
             Discriminator(_word_or_mapping),
         ]
         | None
-    ) = Field(None, description="Folder or file of a model (with its pieces), or {train_on, order, prune, with}.")
-    pieces: Pieces = Field(Pieces(unigram=65536), description="{unigram: size}, tokenizer or words.")
-    scoring: Literal["ccnet", "lines"] = Field(
-        "ccnet", description="The document as one line (CCNet), or line by line."
+    ) = Field(
+        default=None, description="Folder or file of a model (with its pieces), or {train_on, order, prune, with}."
     )
-    buckets: Buckets = Field(Buckets(cutoffs="ccnet"), description="ccnet, {values: [..]} or {shares: [..], of, by}.")
+    pieces: Pieces = Field(default=Pieces(unigram=65536), description="{unigram: size}, tokenizer or words.")
+    scoring: Literal["ccnet", "lines"] = Field(
+        default="ccnet", description="The document as one line (CCNet), or line by line."
+    )
+    buckets: Buckets = Field(
+        default=Buckets(cutoffs="ccnet"), description="ccnet, {values: [..]} or {shares: [..], of, by}."
+    )
 
     @model_validator(mode="after")
     def _model_named(self, info: Any) -> Self:
@@ -120,8 +135,8 @@ class Perplexity(Step):
 class Shingle(Section):
     """What is compared: runs of words or of characters."""
 
-    words: PositiveCount | None = Field(None, description="Words in a shingle.")
-    characters: PositiveCount | None = Field(None, description="Characters in a shingle.")
+    words: PositiveCount | None = Field(default=None, description="Words in a shingle.")
+    characters: PositiveCount | None = Field(default=None, description="Characters in a shingle.")
 
     @model_validator(mode="after")
     def _one_unit(self) -> Self:
@@ -135,9 +150,9 @@ class KeepRule(Section):
 
     preset_words = ("newest", "longest")
     by: Literal["source", "newest", "longest", "signal"] = Field(description="What is compared.")
-    name: str | None = Field(None, description="Source pattern or signal.")
-    direction: Direction | None = Field(None, description="desc: the larger signal is kept.")
-    values: tuple[str, ...] = Field((), description="Values of a column, the best first.")
+    name: str | None = Field(default=None, description="Source pattern or signal.")
+    direction: Direction | None = Field(default=None, description="desc: the larger signal is kept.")
+    values: tuple[str, ...] = Field(default=(), description="Values of a column, the best first.")
 
     @classmethod
     def from_word(cls, word: str) -> Mapping[str, Any]:
@@ -187,8 +202,10 @@ def _published(name: str) -> str:
 class Index(Section):
     """Duplicate indexes of other runs."""
 
-    against: tuple[Annotated[str, AfterValidator(_published)], ...] = Field((), description="Indexes to drop against.")
-    publish: Name | None = Field(None, description="Name to publish this run's signatures under.")
+    against: tuple[Annotated[str, AfterValidator(_published)], ...] = Field(
+        default=(), description="Indexes to drop against."
+    )
+    publish: Name | None = Field(default=None, description="Name to publish this run's signatures under.")
 
 
 class Dedup(Step):
@@ -209,31 +226,36 @@ class Dedup(Step):
         "keep": ("exact", "paragraphs_keep_first", "minhash"), "index": ("exact", "minhash"),
     }  # fmt: skip
     kind: Literal["dedup"] = "dedup"
-    preset: str | None = Field("minhash", description="What counts as a duplicate.")
+    preset: str | None = Field(default="minhash", description="What counts as a duplicate.")
     on: Literal["all", "survivors"] = ON_SURVIVORS
     normalize: Literal["raw", "words", "numbers", "base", "ccnet"] = Field(
-        "words", description="Text as it is, folded to words, with digits alike, or without marks too; by the preset."
+        default="words",
+        description="Text as it is, folded to words, with digits alike, or without marks too; by the preset.",
     )
-    shingle: Shingle | None = Field(None, description="{words: n} or {characters: n}; by the preset.")
-    threshold: Share | None = Field(None, description="Jaccard similarity at which bands and rows are chosen.")
-    bands: PositiveCount | None = Field(None, description="Bands of a signature, in place of a threshold.")
-    rows: PositiveCount | None = Field(None, description="Hashes in a band, in place of a threshold.")
-    verify: Share | None = Field(None, description="Least Jaccard similarity of the texts themselves; null: no check.")
+    shingle: Shingle | None = Field(default=None, description="{words: n} or {characters: n}; by the preset.")
+    threshold: Share | None = Field(default=None, description="Jaccard similarity at which bands and rows are chosen.")
+    bands: PositiveCount | None = Field(default=None, description="Bands of a signature, in place of a threshold.")
+    rows: PositiveCount | None = Field(default=None, description="Hashes in a band, in place of a threshold.")
+    verify: Share | None = Field(
+        default=None, description="Least Jaccard similarity of the texts themselves; null: no check."
+    )
     cluster: Literal["star", "components"] = Field(
-        "star", description="Duplicates of the kept document only, or also duplicates of duplicates."
+        default="star", description="Duplicates of the kept document only, or also duplicates of duplicates."
     )
-    max_cluster: PositiveCount | None = Field(None, description="Clusters above this many documents stop the run.")
-    min_words: Count = Field(0, description="Paragraphs of fewer words are never dropped.")
-    group: Annotated[amount_of("shards") | None, BeforeValidator(_group)] = Field(
-        None, description="keep-none: paragraphs are compared inside groups of so many shards, or `all`."
+    max_cluster: PositiveCount | None = Field(
+        default=None, description="Clusters above this many documents stop the run."
+    )
+    min_words: Count = Field(default=0, description="Paragraphs of fewer words are never dropped.")
+    group: Annotated[Annotated[Amount, AmountIn("shards")] | None, BeforeValidator(_group)] = Field(
+        default=None, description="keep-none: paragraphs are compared inside groups of so many shards, or `all`."
     )
     false_positives: Annotated[float, Field(gt=0, lt=1)] | None = Field(
-        None, description="Share of wrong drops that a Bloom filter may cause; null: exact."
+        default=None, description="Share of wrong drops that a Bloom filter may cause; null: exact."
     )
     keep: tuple[KeepRule, ...] = Field(
-        (), description="Which of several duplicates stays; ties by (source, shard, row)."
+        default=(), description="Which of several duplicates stays; ties by (source, shard, row)."
     )
-    index: Index | None = Field(None, description="{against: [NAME@1], publish: NAME}: indexes across runs.")
+    index: Index | None = Field(default=None, description="{against: [NAME@1], publish: NAME}: indexes across runs.")
 
     @model_validator(mode="after")
     def _fits_preset(self, info: Any) -> Self:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, PlainValidator, WithJsonSchema, model_validator
 
 from curation.fields import (
     Flag,
@@ -37,13 +37,17 @@ class Step(Section):
     takes_thresholds: ClassVar[bool] = False
 
     kind: str
-    preset: str | None = Field(None, description="Named set of values; the keys beside it change them.")
-    name: Name = Field("", description="Unique name; default: the preset or the kind. It names columns and reasons.")
-    sources: Patterns = Field(("*",), min_length=1, description="Sources the step is applied to: names or patterns.")
-    on: Literal["all", "survivors"] = Field(
-        "all", description="Rows it looks at: all, or only those that no earlier step dropped."
+    preset: str | None = Field(default=None, description="Named set of values; the keys beside it change them.")
+    name: Name = Field(
+        default="", description="Unique name; default: the preset or the kind. It names columns and reasons."
     )
-    max_drop: Share = Field(0.95, description="Share of its rows it may drop before the run stops and asks.")
+    sources: Patterns = Field(
+        default=("*",), min_length=1, description="Sources the step is applied to: names or patterns."
+    )
+    on: Literal["all", "survivors"] = Field(
+        default="all", description="Rows it looks at: all, or only those that no earlier step dropped."
+    )
+    max_drop: Share = Field(default=0.95, description="Share of its rows it may drop before the run stops and asks.")
 
     @classmethod
     def from_word(cls, word: str) -> Mapping[str, Any]:
@@ -115,7 +119,7 @@ def _preset_defaults(kind: type[Step], preset: str | None) -> dict[str, object]:
     return dict(kind.model_validate({"kind": kind.model_fields["kind"].default, **word}, context={"defaults": True}))
 
 
-ON_SURVIVORS = Field("survivors", description="Text edits and global steps look at survivors by default.")
+ON_SURVIVORS: Any = Field(default="survivors", description="Text edits and global steps look at survivors by default.")
 
 
 def _kinds() -> list[tuple[str, type[Step]]]:
@@ -128,7 +132,7 @@ class Extract(Step):
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"trafilatura": {}}
     kind: Literal["extract"] = "extract"
-    preset: str | None = Field("trafilatura", description="The extractor.")
+    preset: str | None = Field(default="trafilatura", description="The extractor.")
     on: Literal["all", "survivors"] = ON_SURVIVORS
 
 
@@ -137,11 +141,11 @@ class Clean(Step):
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"web": {}, "plain": {"repair": False, "whitespace": False}}
     kind: Literal["clean"] = "clean"
-    preset: str | None = Field("web", description="web: all of it; plain: the Unicode form only.")
+    preset: str | None = Field(default="web", description="web: all of it; plain: the Unicode form only.")
     on: Literal["all", "survivors"] = ON_SURVIVORS
-    repair: Flag = Field(True, description="Undo wrongly decoded UTF-8 (Ã¼ -> ü) and control characters.")
-    unicode: Literal["NFC", "NFKC"] | None = Field("NFC", description="Unicode normal form, or null for none.")
-    whitespace: Flag = Field(True, description="Trim lines, and make runs of blanks and of empty lines one.")
+    repair: Flag = Field(default=True, description="Undo wrongly decoded UTF-8 (Ã¼ -> ü) and control characters.")
+    unicode: Literal["NFC", "NFKC"] | None = Field(default="NFC", description="Unicode normal form, or null for none.")
+    whitespace: Flag = Field(default=True, description="Trim lines, and make runs of blanks and of empty lines one.")
 
 
 class Lines(Step):
@@ -155,18 +159,18 @@ class Lines(Step):
     drop: dict[Name, Sql] = Field(
         default_factory=dict, description="Reason -> SQL; a line where it is true is dropped."
     )
-    unit: Literal["line", "paragraph"] = Field("line", description="What is judged and dropped.")
-    tokenizer: RecipePath | None = Field(None, description="Tokenizer that `tokens_per_word` counts with.")
+    unit: Literal["line", "paragraph"] = Field(default="line", description="What is judged and dropped.")
+    tokenizer: RecipePath | None = Field(default=None, description="Tokenizer that `tokens_per_word` counts with.")
 
 
 class Excerpt(Section):
     """Which part of a long document is looked at."""
 
-    pieces: PositiveCount = Field(3, description="Number of pieces, evenly spread.")
-    characters: PositiveCount = Field(2000, description="Characters of each piece.")
+    pieces: PositiveCount = Field(default=3, description="Number of pieces, evenly spread.")
+    characters: PositiveCount = Field(default=2000, description="Characters of each piece.")
 
 
-def _lid_model(value: object) -> object:
+def _lid_model(value: object) -> str:
     """A model file, or the word lid176."""
     if isinstance(value, str) and not looks_like_path(value):
         return one_of(value, ("lid176",), "model (a path has a / or a suffix)")
@@ -182,13 +186,18 @@ class Language(Step):
     """Measure the language of each document and drop what is not the declared one."""
 
     kind: Literal["language"] = "language"
-    model: Annotated[RecipePath, BeforeValidator(_lid_model)] = Field(
-        "lid176", validate_default=False, description="fastText identification model: lid176 (installed) or a path."
+    model: Annotated[str, PlainValidator(_lid_model), WithJsonSchema({"type": "string"})] = Field(
+        default="lid176",
+        validate_default=False,
+        description="fastText identification model: lid176 (installed) or a path.",
     )
     min_score: Annotated[dict[str, Share], BeforeValidator(_scores)] = Field(
-        {"*": 0.65}, description='Least probability of the declared language; one share, or {CODE: share, "*": share}.'
+        default={"*": 0.65},
+        description='Least probability of the declared language; one share, or {CODE: share, "*": share}.',
     )
-    excerpt: Excerpt | None = Field(None, description="Look at some pieces of long documents only; null: all of it.")
+    excerpt: Excerpt | None = Field(
+        default=None, description="Look at some pieces of long documents only; null: all of it."
+    )
 
 
 class Rules(Step):
@@ -207,8 +216,8 @@ class Measure(Step):
     """Measure signals that no rule asks for."""
 
     kind: Literal["measure"] = "measure"
-    signals: Words = Field((), description="Names of signals.")
-    per_line: Flag = Field(False, description="Keep the value of each line beside the document's.")
+    signals: Words = Field(default=(), description="Names of signals.")
+    per_line: Flag = Field(default=False, description="Keep the value of each line beside the document's.")
 
     @model_validator(mode="after")
     def _signals_named(self, info: Any) -> Self:
@@ -223,10 +232,10 @@ class Decontaminate(Step):
     kind: Literal["decontaminate"] = "decontaminate"
     on: Literal["all", "survivors"] = ON_SURVIVORS
     against: Annotated[tuple[str, ...], BeforeValidator(lambda v: (v,) if isinstance(v, str) else v)] = Field(
-        (), description="Files, globs or sources that hold evaluation texts."
+        default=(), description="Files, globs or sources that hold evaluation texts."
     )
-    ngram: PositiveCount = Field(13, description="Words in a row that count as a match.")
-    cut: Literal["document", "span"] = Field("document", description="Drop the document, or cut the span.")
+    ngram: PositiveCount = Field(default=13, description="Words in a row that count as a match.")
+    cut: Literal["document", "span"] = Field(default="document", description="Drop the document, or cut the span.")
 
 
 class Pii(Step):
@@ -240,4 +249,4 @@ class Classify(Step):
     """Scores of a classifier as signals (comes later)."""
 
     kind: Literal["classify"] = "classify"
-    model: RecipePath | None = Field(None, description="fastText classifier.")
+    model: RecipePath | None = Field(default=None, description="fastText classifier.")

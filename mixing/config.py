@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from curation.amounts import Amount
 from curation.fields import (
+    AmountIn,
     AnyKey,
     Bytes,
     Count,
@@ -24,8 +25,9 @@ from curation.fields import (
     RecipePath,
     Section,
     Share,
+    Span,
+    Tokens,
     Words,
-    amount_of,
     did_you_mean,
     file_path,
     looks_like_path,
@@ -33,18 +35,15 @@ from curation.fields import (
     refuse,
 )
 
-Tokens = amount_of("tokens")
-Span = amount_of("tokens", "train steps", "sequences")
-
 # A model section; training/config.py has the models, and nothing here imports it.
 ModelT = TypeVar("ModelT")
 
 
 class HeldOut(Section):
-    """Text of each domain that is measured and never trained on: the smaller of the two, in whole duplicate clusters."""
+    """Text of each domain that is measured, never trained on: the smaller of the two, in whole duplicate clusters."""
 
-    tokens: Tokens = Field(Amount(1_000_000, "tokens"), description="Most held-out tokens of a domain.")
-    share: Share = Field(0.01, description="Most of a domain's tokens that are held out.")
+    tokens: Tokens = Field(default=Amount(1_000_000, "tokens"), description="Most held-out tokens of a domain.")
+    share: Share = Field(default=0.01, description="Most of a domain's tokens that are held out.")
 
 
 def _epochs(value: object) -> object:
@@ -58,15 +57,16 @@ class Domains(Section):
         default_factory=dict,
         description="Source pattern -> categorical signal (bucket, language, topic, year) it is split by.",
     )
-    held_out: HeldOut = Field(HeldOut(), description="Held-out text of each domain.")
+    held_out: HeldOut = Field(default=HeldOut(), description="Held-out text of each domain.")
     validate_only: Words = Field(
-        (), description="Sources that are measured and never trained on; no pattern means them."
+        default=(), description="Sources that are measured and never trained on; no pattern means them."
     )
     max_epochs: Annotated[dict[Pattern, PositiveNumber], BeforeValidator(_epochs)] = Field(
-        {"*": 4.0}, description="Most passes over a domain in the whole run: a number, or a number for each pattern."
+        default={"*": 4.0},
+        description="Most passes over a domain in the whole run: a number, or a number for each pattern.",
     )
     shortage: Literal["error", "spread"] = Field(
-        "error",
+        default="error",
         description="A weight that max_epochs cannot meet: stop with both remedies, or spread it over the others.",
     )
 
@@ -74,8 +74,10 @@ class Domains(Section):
 class TokenizerText(Section):
     """Text a tokenizer is trained on."""
 
-    size: Bytes = Field(Amount(10 << 30, "bytes"), description="Bytes of text; less where there is less.")
-    shares: dict[Pattern, Share] = Field({"*": 1.0}, description="Share of bytes for each pattern; they sum to 1.")
+    size: Bytes = Field(default=Amount(10 << 30, "bytes"), description="Bytes of text; less where there is less.")
+    shares: dict[Pattern, Share] = Field(
+        default={"*": 1.0}, description="Share of bytes for each pattern; they sum to 1."
+    )
 
 
 class Tokenizer(Section):
@@ -87,16 +89,20 @@ class Tokenizer(Section):
     }
     preset_words = tuple(presets)
 
-    path: RecipePath | None = Field(None, description="A ready tokenizer (the word form): nothing is trained.")
-    preset: str | None = Field(None, description="Named algorithm and vocabulary.")
-    algorithm: Literal["byte_bpe", "bpe", "unigram"] = Field("byte_bpe", description="How pieces are learnt.")
-    vocabulary: PositiveCount | None = Field(None, description="Number of token ids, special tokens among them.")
-    base: RecipePath | None = Field(None, description="Tokenizer extended by new ids up to `vocabulary`; its ids stay.")
-    text: TokenizerText = Field(TokenizerText(), description="What it is trained on.")
-    digits: Literal["single", "three", "free"] = Field(
-        "single", description="Digits one by one, in threes, or as learnt."
+    path: RecipePath | None = Field(default=None, description="A ready tokenizer (the word form): nothing is trained.")
+    preset: str | None = Field(default=None, description="Named algorithm and vocabulary.")
+    algorithm: Literal["byte_bpe", "bpe", "unigram"] = Field(default="byte_bpe", description="How pieces are learnt.")
+    vocabulary: PositiveCount | None = Field(
+        default=None, description="Number of token ids, special tokens among them."
     )
-    special: tuple[str, ...] = Field((), description="Special tokens beside begin and end of document.")
+    base: RecipePath | None = Field(
+        default=None, description="Tokenizer extended by new ids up to `vocabulary`; its ids stay."
+    )
+    text: TokenizerText = Field(default=TokenizerText(), description="What it is trained on.")
+    digits: Literal["single", "three", "free"] = Field(
+        default="single", description="Digits one by one, in threes, or as learnt."
+    )
+    special: tuple[str, ...] = Field(default=(), description="Special tokens beside begin and end of document.")
 
     @classmethod
     def from_word(cls, word: str) -> Mapping[str, Any]:
@@ -132,12 +138,12 @@ class Sequences(Section):
     """How documents become training sequences."""
 
     packing: Literal["contiguous", "best_fit"] = Field(
-        "contiguous",
+        default="contiguous",
         description="Windows over the domain's text laid end to end, or whole documents fitted into windows.",
     )
-    document_masks: Flag = Field(False, description="Attention stays inside a document.")
-    bos: Flag = Field(False, description="A begin token before each document.")
-    eos: Flag = Field(True, description="An end token after each document.")
+    document_masks: Flag = Field(default=False, description="Attention stays inside a document.")
+    bos: Flag = Field(default=False, description="A begin token before each document.")
+    eos: Flag = Field(default=True, description="An end token after each document.")
 
 
 _NATURAL_POWER = re.compile(r"natural\^(?P<power>[0-9]*\.?[0-9]+)")
@@ -149,8 +155,8 @@ class Weights(Section):
 
     preset_words = WEIGHT_WORDS
     kind: Literal["natural", "unimax", "ablation", "file", "shares"] = Field(description="Which of them it is.")
-    power: Number = Field(1.0, ge=0, description="natural^T: supply to this power; 0 is equal weights.")
-    path: RecipePath | None = Field(None, description="A file of weights.")
+    power: Number = Field(default=1.0, ge=0, description="natural^T: supply to this power; 0 is equal weights.")
+    path: RecipePath | None = Field(default=None, description="A file of weights.")
     shares: dict[Pattern, Share] = Field(default_factory=dict, description="Share of tokens for each pattern; sum 1.")
 
     @classmethod
@@ -184,9 +190,9 @@ class Order(Section):
     kind: Literal["uniform", "blocked", "by"] = Field(
         description="Mixed throughout, domain after domain, or by a signal."
     )
-    domains: Patterns = Field((), description="blocked: domains, each whole, one after the other.")
-    signal: str | None = Field(None, description="by: the signal sequences are sorted by.")
-    direction: Direction = Field("asc", description="by: asc or desc.")
+    domains: Patterns = Field(default=(), description="blocked: domains, each whole, one after the other.")
+    signal: str | None = Field(default=None, description="by: the signal sequences are sorted by.")
+    direction: Direction = Field(default="asc", description="by: asc or desc.")
 
     @classmethod
     def from_word(cls, word: str) -> Mapping[str, Any]:
@@ -217,11 +223,15 @@ class Phase(Section):
 
     name: Name = Field(description="Unique name of the phase.")
     tokens: Span = Field(description="How long it is: tokens, or train steps; rounded down to whole train steps.")
-    weights: Weights = Field(Weights(kind="natural"), description="Shares of tokens of the domains.")
-    ramp: Span = Field(Amount(0, "tokens"), description="Span in which weights go linearly from those before to these.")
-    order: Order = Field(Order(kind="uniform"), description="uniform, {blocked: [..]} or {by: {SIGNAL: asc | desc}}.")
+    weights: Weights = Field(default=Weights(kind="natural"), description="Shares of tokens of the domains.")
+    ramp: Span = Field(
+        default=Amount(0, "tokens"), description="Span in which weights go linearly from those before to these."
+    )
+    order: Order = Field(
+        default=Order(kind="uniform"), description="uniform, {blocked: [..]} or {by: {SIGNAL: asc | desc}}."
+    )
     context: PositiveCount | None = Field(
-        None,
+        default=None,
         description="Sequence length in tokens of this phase, at constant tokens a train step; default: the model's.",
     )
 
@@ -229,13 +239,17 @@ class Phase(Section):
 class Runs(Section):
     """How many proxies are trained with which weights."""
 
-    one_domain: Count = Field(1, description="Runs on each single domain (their losses make the cross-domain matrix).")
+    one_domain: Count = Field(
+        default=1, description="Runs on each single domain (their losses make the cross-domain matrix)."
+    )
     dirichlet: Count = Field(description="Runs with weights drawn around the natural weights.")
-    leave_one_out: Count = Field(0, description="Runs without each domain.")
-    space_filling: Count = Field(0, description="Runs spread evenly over the allowed weights.")
-    d_optimal: Count = Field(0, description="Runs where a linear model learns most.")
-    sequential: Count = Field(0, description="Runs placed one after another where the surrogates expect most.")
-    repeats: Count = Field(3, description="Seeds at the natural weights and at the optimum; they measure the noise.")
+    leave_one_out: Count = Field(default=0, description="Runs without each domain.")
+    space_filling: Count = Field(default=0, description="Runs spread evenly over the allowed weights.")
+    d_optimal: Count = Field(default=0, description="Runs where a linear model learns most.")
+    sequential: Count = Field(default=0, description="Runs placed one after another where the surrogates expect most.")
+    repeats: Count = Field(
+        default=3, description="Seeds at the natural weights and at the optimum; they measure the noise."
+    )
 
 
 class Pareto(Section):
@@ -250,7 +264,7 @@ class Objective(Section):
     preset_words = ("worst",)
     kind: Literal["shares", "worst", "pareto"] = Field(description="A weighted sum, the worst domain, or a front.")
     shares: dict[Pattern, Share] = Field(default_factory=dict, description="Share of each held-out domain; sum 1.")
-    pareto: Patterns = Field((), description="Domains whose losses are traded off.")
+    pareto: Patterns = Field(default=(), description="Domains whose losses are traded off.")
 
     @classmethod
     def from_word(cls, word: str) -> Mapping[str, Any]:
@@ -284,7 +298,7 @@ class Confirm(Section, Generic[ModelT]):
 
     model: ModelT = Field(description="A larger model.")
     tokens: Tokens = Field(description="Tokens of each run.")
-    seeds: PositiveCount = Field(3, description="Seeds, the same ones for every arm.")
+    seeds: PositiveCount = Field(default=3, description="Seeds, the same ones for every arm.")
 
 
 def _bounds(value: object) -> object:
@@ -312,7 +326,7 @@ class Ablation(Section, Generic[ModelT]):
     not_in_keys = frozenset()
 
     proxy: ModelT = Field(
-        "llama_15m", validate_default=True, description="Model of the proxies, with its training values."
+        default="llama_15m", validate_default=True, description="Model of the proxies, with its training values."
     )
     tokens: Tokens = Field(description="Tokens of one proxy run.")
     runs: Runs = Field(description="How many proxies, with which weights.")
@@ -320,26 +334,34 @@ class Ablation(Section, Generic[ModelT]):
         default_factory=dict, description="Least and most of the sum a pattern names."
     )
     objective: Objective | None = Field(
-        None, description="{PATTERN: share}, worst or {pareto: [..]}; default: every held-out domain alike."
+        default=None, description="{PATTERN: share}, worst or {pareto: [..]}; default: every held-out domain alike."
     )
     baselines: tuple[Weights, ...] = Field(
-        (Weights(kind="natural"),), description="Weights that are trained too and stand in the final table."
+        default=(Weights(kind="natural"),), description="Weights that are trained too and stand in the final table."
     )
-    orders: tuple[Order, ...] = Field((), description="Orders tried beside uniform on the same sequences.")
-    evaluate: amount_of("points") = Field(  # type: ignore[valid-type]
-        Amount(20, "points"), description="Times the held-out loss is measured in a run."
+    orders: tuple[Order, ...] = Field(default=(), description="Orders tried beside uniform on the same sequences.")
+    evaluate: Annotated[Amount, AmountIn("points")] = Field(
+        # type: ignore[valid-type]
+        default=Amount(20, "points"),
+        description="Times the held-out loss is measured in a run.",
     )
-    stop: Stop | None = Field(None, description="{at: share, keep: share}: stop runs that are far behind.")
+    stop: Stop | None = Field(default=None, description="{at: share, keep: share}: stop runs that are far behind.")
     surrogates: Annotated[tuple[str, ...], BeforeValidator(_surrogates)] = Field(
-        (), description="Surrogate models that are compared; all: every one."
+        default=(), description="Surrogate models that are compared; all: every one."
     )
-    effective_tokens: Flag = Field(False, description="Repeated tokens count less in the surrogates.")
-    threads: PositiveCount = Field(1, description="Threads of a proxy run; losses differ bitwise between numbers.")
-    confirm: Confirm[ModelT] | None = Field(None, description="{model, tokens, seeds}: winner and baselines, larger.")
+    effective_tokens: Flag = Field(default=False, description="Repeated tokens count less in the surrogates.")
+    threads: PositiveCount = Field(
+        default=1, description="Threads of a proxy run; losses differ bitwise between numbers."
+    )
+    confirm: Confirm[ModelT] | None = Field(
+        default=None, description="{model, tokens, seeds}: winner and baselines, larger."
+    )
 
 
 class Scaling(Section, Generic[ModelT]):
     """A scaling law over model sizes."""
 
     sizes: tuple[ModelT, ...] = Field(min_length=2, description="Models of the ladder.")
-    tokens_per_parameter: PositiveNumber = Field(20.0, description="Tokens for each of a model's total parameters.")
+    tokens_per_parameter: PositiveNumber = Field(
+        default=20.0, description="Tokens for each of a model's total parameters."
+    )

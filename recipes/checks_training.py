@@ -1,4 +1,4 @@
-"""Rules across sections of a recipe: weights, schedule, ablation and training. Each check yields (path, value, reason)."""
+"""Rules across sections of a recipe: weights, schedule, ablation, training. Each check yields (path, value, reason)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """`extends:` and `--set path=value`: trees of located values laid over each other.
 
-Mappings merge key by key; lists, values and mappings of shares, bounds and caps are replaced whole. The few places of the
-schema that merging must know stand in the constants below.
+Mappings merge key by key; lists, values and mappings of shares, bounds and caps are replaced whole. The few places of
+the schema that merging must know stand in the constants below.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _WHOLE = (
     ("ablation", "bounds"),
     ("ablation", "objective"),
 )
-# Where a word is the preset of a mapping, so that a mapping over a word (or --set below it) changes the preset's values.
+# Where a word is the preset of a mapping: a mapping over the word, or --set below it, changes the preset's values.
 _PRESET_WORDS = (("model",), ("ablation", "proxy"), ("ablation", "confirm", "model"), ("tokenizer",))
 _STEP_OPTIONS_DEPTH = 3  # steps, place, kind
 _MAX_EXTENDS = 20
@@ -150,10 +150,6 @@ def entry_name(entry: Node) -> str | None:
     if len(entry.value) != 1:
         return None
     ((kind, options),) = entry.value.items()
-    if isinstance(options.value, str):
-        return options.value
-    if isinstance(options.value, dict):
-        for key in ("name", "preset"):
-            if key in options.value:
-                return str(options.value[key].value)
-    return kind
+    given = options.value if isinstance(options.value, dict) else {"preset": options}
+    named = given.get("name") or given.get("preset")
+    return named.value if named is not None and isinstance(named.value, str) else kind

@@ -5,6 +5,7 @@ YAML 1.2, so `no` is Norwegian; duplicate keys and tags are refused. Nothing her
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -96,8 +97,7 @@ def _shown_value(value: object) -> str:
     """A short form of the value, as the recipe would write it."""
     if value is NOTHING or isinstance(value, Mapping | list | tuple):
         return ""
-    shown = {None: "null", True: "true", False: "false"}.get(value, value) if not isinstance(value, str) else value
-    text = str(shown) if not isinstance(value, str) else repr(str(value))
+    text = repr(str(value)) if isinstance(value, str) else json.dumps(value, default=str)
     return f"value {text if len(text) <= 80 else text[:77] + '...'}: "
 
 
@@ -216,7 +216,7 @@ def _located(node: YamlNode, file: str, path: Segments, problems: list[Located])
 
 def _scalar(node: ScalarNode, place: Place, path: Segments, problems: list[Located]) -> str | int | float | bool | None:
     """A scalar by its YAML 1.2 type; dates stay text."""
-    tag, written = str(node.tag).rpartition(":")[2], node.value
+    tag, written = str(node.tag).rpartition(":")[2], str(node.value)
     if tag == "null":
         return None
     if tag == "bool":
@@ -228,4 +228,4 @@ def _scalar(node: ScalarNode, place: Place, path: Segments, problems: list[Locat
         return float(written.replace("_", "").lower().replace(".inf", "inf").replace(".nan", "nan"))
     if tag not in ("str", "timestamp"):
         problems.append(Located(place, dotted(path), NOTHING, f"YAML tags such as {node.tag} are not used in recipes"))
-    return str(written)
+    return written

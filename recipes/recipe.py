@@ -1,7 +1,8 @@
 """The whole recipe: one YAML file, validated as a whole.
 
-`load_recipe` reads it with everything it extends, and raises `RecipeErrors` with all that is wrong, each with file:line.
-Nothing here imports more than the standard library, pydantic and ruamel.yaml, so that `validate` and `--help` are instant.
+`load_recipe` reads it with everything it extends, and raises `RecipeErrors` with all that is wrong, each with
+file:line. Nothing here imports more than the standard library, pydantic and ruamel.yaml: `validate` and `--help` are
+instant.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pydantic import BeforeValidator, Field, PrivateAttr
 
 from curation.amounts import Amount
 from curation.config import AnyStep, Bytes, Name, Source, Step
-from curation.fields import Count, FilePath, Flag, Paths, PositiveCount, RecipePath, Section, Words, amount_of
+from curation.fields import AmountIn, Count, FilePath, Flag, Paths, PositiveCount, RecipePath, Seconds, Section, Words
 from mixing.config import Ablation, Domains, Phase, Scaling, Sequences, Tokenizer
 from recipes.layered import load_located
 from recipes.located import Node, RecipeErrors
@@ -25,17 +26,15 @@ from training.presets import MODEL_PRESETS
 
 __all__ = ["Execution", "Recipe", "RecipeErrors", "load_recipe", "step_for"]
 
-Seconds = amount_of("seconds")
-
 
 class Slurm(Section):
     """How jobs are asked for on a cluster (comes later)."""
 
-    partition: str | None = Field(None, description="Partition.")
-    account: str | None = Field(None, description="Account.")
-    time: Seconds | None = Field(None, description="Time limit of a job.")
-    max_array: PositiveCount | None = Field(None, description="Most tasks of one job array.")
-    signal: Seconds | None = Field(None, description="How long before the end a job is told to save.")
+    partition: str | None = Field(default=None, description="Partition.")
+    account: str | None = Field(default=None, description="Account.")
+    time: Seconds | None = Field(default=None, description="Time limit of a job.")
+    max_array: PositiveCount | None = Field(default=None, description="Most tasks of one job array.")
+    signal: Seconds | None = Field(default=None, description="How long before the end a job is told to save.")
 
 
 def _automatic(value: object) -> object:
@@ -48,41 +47,57 @@ OrAutomatic = Annotated[PositiveCount | None, BeforeValidator(_automatic)]
 class TrainingExecution(Section):
     """How training is carried out; changes a result by no more than the order of float sums."""
 
-    nodes: PositiveCount = Field(1, description="Machines.")
-    devices: OrAutomatic = Field(None, description="Devices of a machine; all.")
-    threads: PositiveCount | None = Field(None, description="CPU threads of a process; default: cores / processes.")
+    nodes: PositiveCount = Field(default=1, description="Machines.")
+    devices: OrAutomatic = Field(default=None, description="Devices of a machine; all.")
+    threads: PositiveCount | None = Field(
+        default=None, description="CPU threads of a process; default: cores / processes."
+    )
     sharding: Literal["auto", "replicate", "hybrid", "full"] = Field(
-        "auto", description="Each device holds all parameters, a share inside a machine, or a share of all."
+        default="auto", description="Each device holds all parameters, a share inside a machine, or a share of all."
     )
-    micro_batch: OrAutomatic = Field(None, description="Sequences at once on a device; auto: the most that fit.")
-    recompute: Flag = Field(False, description="Activation checkpointing.")
-    compile: Flag = Field(True, description="Compile the model where the machine can.")
-    attention: Literal["auto", "sdpa", "flex", "varlen"] = Field("auto", description="Attention kernel.")
+    micro_batch: OrAutomatic = Field(
+        default=None, description="Sequences at once on a device; auto: the most that fit."
+    )
+    recompute: Flag = Field(default=False, description="Activation checkpointing.")
+    compile: Flag = Field(default=True, description="Compile the model where the machine can.")
+    attention: Literal["auto", "sdpa", "flex", "varlen"] = Field(default="auto", description="Attention kernel.")
     cache: RecipePath | None = Field(
-        None, description="Folder on each machine for the token shards of the coming hour."
+        default=None, description="Folder on each machine for the token shards of the coming hour."
     )
-    stall: Seconds = Field(Amount(900, "seconds"), description="No train step for so long: stacks of all ranks, exit.")
-    restarts: Count = Field(3, description="Restarts in a row without a new checkpoint.")
-    stacked: OrAutomatic = Field(None, description="Proxies trained at once on a device; auto: by memory.")
-    slurm: Slurm = Field(Slurm(), description="Job options of training.")
+    stall: Seconds = Field(
+        default=Amount(900, "seconds"), description="No train step for so long: stacks of all ranks, exit."
+    )
+    restarts: Count = Field(default=3, description="Restarts in a row without a new checkpoint.")
+    stacked: OrAutomatic = Field(default=None, description="Proxies trained at once on a device; auto: by memory.")
+    slurm: Slurm = Field(default=Slurm(), description="Job options of training.")
 
 
 class Execution(Section):
     """Where and how it runs. Changes no result, and enters no artifact key."""
 
-    raw: RecipePath = Field(FilePath("."), description="Root of relative source paths; default: the recipe's folder.")
-    workdir: RecipePath = Field(FilePath("work"), description="Where artifacts live; default: work beside the recipe.")
-    reuse: Paths = Field((), description="Read-only stores of artifacts, found by key.")
-    engine: Literal["local", "slurm", "ray"] = Field("local", description="Where tasks run (slurm and ray come later).")
-    slurm: Slurm = Field(Slurm(), description="Job options of curation.")
-    workers: PositiveCount | None = Field(None, description="Tasks at once; default: the cores.")
-    memory: Bytes = Field(Amount(4 << 30, "bytes"), description="Memory of a worker.")
-    disk: Bytes | None = Field(None, description="Most that the workdir may hold; null: no limit but the disk's.")
-    log_every: amount_of("train steps") = Field(  # type: ignore[valid-type]
-        Amount(10, "train steps"), description="Span between lines of the training log."
+    raw: RecipePath = Field(
+        default=FilePath("."), description="Root of relative source paths; default: the recipe's folder."
     )
-    loggers: Words = Field(("csv",), description="Where training is logged: csv, tensorboard, wandb.")
-    training: TrainingExecution = Field(TrainingExecution(), description="How training is carried out.")
+    workdir: RecipePath = Field(
+        default=FilePath("work"), description="Where artifacts live; default: work beside the recipe."
+    )
+    reuse: Paths = Field(default=(), description="Read-only stores of artifacts, found by key.")
+    engine: Literal["local", "slurm", "ray"] = Field(
+        default="local", description="Where tasks run (slurm and ray come later)."
+    )
+    slurm: Slurm = Field(default=Slurm(), description="Job options of curation.")
+    workers: PositiveCount | None = Field(default=None, description="Tasks at once; default: the cores.")
+    memory: Bytes = Field(default=Amount(4 << 30, "bytes"), description="Memory of a worker.")
+    disk: Bytes | None = Field(
+        default=None, description="Most that the workdir may hold; null: no limit but the disk's."
+    )
+    log_every: Annotated[Amount, AmountIn("train steps")] = Field(
+        # type: ignore[valid-type]
+        default=Amount(10, "train steps"),
+        description="Span between lines of the training log.",
+    )
+    loggers: Words = Field(default=("csv",), description="Where training is logged: csv, tensorboard, wandb.")
+    training: TrainingExecution = Field(default=TrainingExecution(), description="How training is carried out.")
 
     def num_workers(self) -> int:
         """Tasks at once: the recipe's number, else the cores this process may use."""
@@ -96,23 +111,29 @@ class Recipe(Section):
 
     not_in_keys: ClassVar[frozenset[str]] = frozenset({"execution", "checkpoints", "extends"})
 
-    extends: str | None = Field(None, description="Recipe that this one changes.")
-    seed: Count = Field(0, description="The only source of chance for order, initialisation and designs.")
+    extends: str | None = Field(default=None, description="Recipe that this one changes.")
+    seed: Count = Field(default=0, description="The only source of chance for order, initialisation and designs.")
     sources: dict[Name, Source] = Field(min_length=1, description="Name -> where text comes from.")
-    steps: tuple[AnyStep, ...] = Field((), description="What is done to documents, in order of work.")
-    domains: Domains = Field(Domains(), description="What gets a weight, what is held out, how often text may repeat.")
-    tokenizer: Tokenizer | None = Field(None, description="A tokenizer file, a preset, or how one is trained.")
-    sequences: Sequences = Field(Sequences(), description="How documents become training sequences.")
-    ablation: Ablation[Model] | None = Field(None, description="The study that `weights: ablation` takes weights from.")
-    scaling: Scaling[Model] | None = Field(None, description="A scaling law over model sizes.")
-    schedule: tuple[Phase, ...] = Field((), description="Phases; the token budget is their sum.")
-    model: Model | None = Field(None, description="The target model.")
-    training: Training | None = Field(None, description="How the target model is trained, over its preset's values.")
-    checkpoints: Checkpoints = Field(Checkpoints(), description="When the run is saved.")
-    evaluation: Evaluation = Field(Evaluation(), description="Held-out loss and evaluation suites.")
-    finetuning: Finetuning | None = Field(None, description="Instruction tuning.")
-    export: Export | None = Field(None, description="The model in a form that others read.")
-    execution: Execution = Field(Execution(), description="Where and how it runs.")
+    steps: tuple[AnyStep, ...] = Field(default=(), description="What is done to documents, in order of work.")
+    domains: Domains = Field(
+        default=Domains(), description="What gets a weight, what is held out, how often text may repeat."
+    )
+    tokenizer: Tokenizer | None = Field(default=None, description="A tokenizer file, a preset, or how one is trained.")
+    sequences: Sequences = Field(default=Sequences(), description="How documents become training sequences.")
+    ablation: Ablation[Model] | None = Field(
+        default=None, description="The study that `weights: ablation` takes weights from."
+    )
+    scaling: Scaling[Model] | None = Field(default=None, description="A scaling law over model sizes.")
+    schedule: tuple[Phase, ...] = Field(default=(), description="Phases; the token budget is their sum.")
+    model: Model | None = Field(default=None, description="The target model.")
+    training: Training | None = Field(
+        default=None, description="How the target model is trained, over its preset's values."
+    )
+    checkpoints: Checkpoints = Field(default=Checkpoints(), description="When the run is saved.")
+    evaluation: Evaluation = Field(default=Evaluation(), description="Held-out loss and evaluation suites.")
+    finetuning: Finetuning | None = Field(default=None, description="Instruction tuning.")
+    export: Export | None = Field(default=None, description="The model in a form that others read.")
+    execution: Execution = Field(default=Execution(), description="Where and how it runs.")
 
     _tree: Node | None = PrivateAttr(None)
     _path: Path | None = PrivateAttr(None)

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from curation.fields import Problem, did_you_mean
 from recipes.checks import all_problems
+from recipes.later import later_problems
 from recipes.located import NOTHING, Located, Node, Place, RecipeErrors, Segment, Segments
 from recipes.recipe import Recipe
 
@@ -57,6 +58,12 @@ def validated(tree: Node, path: Path) -> Recipe:
         raise RecipeErrors(sorted(unique.values(), key=lambda error: _reading_order(error.place, path)))
     recipe._tree, recipe._path = tree, path
     return recipe
+
+
+def not_yet(recipe: Recipe) -> list[Located]:
+    """Keys of a valid recipe whose work gristmill does not do yet, with their lines."""
+    tree = recipe.tree or Node({}, Place("recipe"))
+    return [_located_problem(tree, problem) for problem in later_problems(recipe)]
 
 
 def _reading_order(place: Place, path: Path) -> tuple[bool, bool, str, int]:
@@ -105,14 +112,12 @@ def _touches(path: Segments, cut: list[Segments]) -> bool:
 
 
 def _cut(raw: dict[str, Any], loc: Segments) -> Segments:
-    """Take out the deepest value that a location names; sources, steps and phases leave a stub. The path that was cut."""
+    """Take out the deepest value that a location names, and tell its path; sources, steps and phases leave a stub."""
     parents: list[tuple[Any, Segment]] = []
     value: Any = raw
     for segment in loc:
-        if isinstance(value, dict) and segment in value:
-            parents.append((value, segment))
-            value = value[segment]
-        elif isinstance(value, list) and isinstance(segment, int) and segment < len(value):
+        in_list = isinstance(value, list) and isinstance(segment, int) and segment < len(value)
+        if in_list or (isinstance(value, dict) and segment in value):
             parents.append((value, segment))
             value = value[segment]
     path = tuple(segment for _, segment in parents)
@@ -162,7 +167,7 @@ def _message(line: Mapping[str, Any]) -> Message:
 
 
 def located(tree: Node, loc: Segments, value: object, reason: str, of_key: bool = False) -> Located:
-    """A message with the place and the shown path of a location; segments that the file does not have are passed over."""
+    """A message with the place and shown path of a location; segments that the file does not have are passed over."""
     node, shown, place = tree, "", tree.key_place or tree.place
     for depth, segment in enumerate(loc):
         child = node.get(segment)

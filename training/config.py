@@ -1,4 +1,4 @@
-"""The recipe's models, training, checkpoints, evaluation, fine-tuning and export. Standard library and pydantic only."""
+"""The recipe's models, training, checkpoints, evaluation, fine-tuning and export. Only stdlib and pydantic."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from curation.amounts import Amount, amount
 from curation.fields import (
+    AmountIn,
     Flag,
     Number,
     Paths,
@@ -17,16 +18,15 @@ from curation.fields import (
     RecipePath,
     Section,
     Share,
+    Span,
     Words,
-    amount_of,
     did_you_mean,
     one_of,
     refuse,
 )
 from training.presets import MODEL_PRESETS
 
-Span = amount_of("tokens", "train steps", "sequences")
-BatchSize = amount_of("sequences", "tokens")
+BatchSize = Annotated[Amount, AmountIn("sequences", "tokens")]
 
 
 def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
@@ -43,11 +43,15 @@ class Optimizer(Section):
 
     preset_words = ("adamw",)
     betas: Annotated[tuple[Share, Share], BeforeValidator(tuple)] = Field(
-        (0.9, 0.95), description="Decay of the moments."
+        default=(0.9, 0.95), description="Decay of the moments."
     )
-    weight_decay: Number = Field(0.1, ge=0, description="Decoupled weight decay; none on norms and biases.")
-    clip: Number | None = Field(1.0, gt=0, description="Largest gradient norm, over all parameters; null: not clipped.")
-    z_loss: Number = Field(0.0, ge=0, description="Weight of the squared log of the softmax's normaliser in the loss.")
+    weight_decay: Number = Field(default=0.1, ge=0, description="Decoupled weight decay; none on norms and biases.")
+    clip: Number | None = Field(
+        default=1.0, gt=0, description="Largest gradient norm, over all parameters; null: not clipped."
+    )
+    z_loss: Number = Field(
+        default=0.0, ge=0, description="Weight of the squared log of the softmax's normaliser in the loss."
+    )
 
     @classmethod
     def from_word(cls, word: str) -> Mapping[str, Any]:
@@ -60,18 +64,18 @@ class LearningRate(Section):
     """The learning rate over the run."""
 
     peak: PositiveNumber = Field(description="Highest learning rate, reached after the warm-up.")
-    final: Number = Field(0.0, ge=0, description="Learning rate at the end.")
-    warmup: Span = Field(Amount(0, "tokens"), description="Span of the linear rise from 0.")
+    final: Number = Field(default=0.0, ge=0, description="Learning rate at the end.")
+    warmup: Span = Field(default=Amount(0, "tokens"), description="Span of the linear rise from 0.")
     shape: Literal["cosine", "linear", "wsd"] = Field(
-        "cosine", description="The way down; wsd: flat, then down over `decay`."
+        default="cosine", description="The way down; wsd: flat, then down over `decay`."
     )
-    decay: Span | None = Field(None, description="wsd: the last span of the run, in which the rate falls.")
+    decay: Span | None = Field(default=None, description="wsd: the last span of the run, in which the rate falls.")
 
     @model_validator(mode="after")
     def _decay_of_wsd(self) -> Self:
-        if self.shape == "wsd" and self.decay is None:
-            refuse((("decay",), None, "missing: shape wsd needs the span of its decay, such as decay: 300B"))
-        if self.shape != "wsd" and self.decay is not None:
+        if (self.decay is None) == (self.shape == "wsd"):
+            if self.decay is None:
+                refuse((("decay",), None, "missing: shape wsd needs the span of its decay, such as decay: 300B"))
             refuse((("decay",), str(self.decay), f"counts for shape wsd only, and this is {self.shape}"))
         if self.final > self.peak:
             refuse((("final",), self.final, f"the final rate is above the peak {self.peak:g}"))
@@ -130,8 +134,10 @@ class TrainingValues(Section):
     """What a model preset brings beside its shape."""
 
     batch: Batches = Field(description="A train step, over all devices: an amount, or [[0, amount], [10B, amount]].")
-    precision: Literal["bf16", "fp32"] = Field("bf16", description="Precision of activations; parameters stay fp32.")
-    optimizer: Optimizer = Field(Optimizer(), description="adamw, or its values.")
+    precision: Literal["bf16", "fp32"] = Field(
+        default="bf16", description="Precision of activations; parameters stay fp32."
+    )
+    optimizer: Optimizer = Field(default=Optimizer(), description="adamw, or its values.")
     learning_rate: LearningRate = Field(description="{peak, final, warmup, shape, decay}.")
 
 
@@ -139,9 +145,13 @@ class Spikes(Section):
     """What happens when the loss or the gradient norm jumps."""
 
     preset_words = ("warn", "drop_update", "rollback")
-    action: Literal["warn", "drop_update", "rollback"] = Field("warn", description="What is done on every rank.")
-    sigma: PositiveNumber = Field(6.0, description="Standard deviations above the running mean that count as a spike.")
-    back: Span = Field(Amount(2_000_000_000, "tokens"), description="rollback: how far back a run goes.")
+    action: Literal["warn", "drop_update", "rollback"] = Field(
+        default="warn", description="What is done on every rank."
+    )
+    sigma: PositiveNumber = Field(
+        default=6.0, description="Standard deviations above the running mean that count as a spike."
+    )
+    back: Span = Field(default=Amount(2_000_000_000, "tokens"), description="rollback: how far back a run goes.")
 
     @classmethod
     def from_word(cls, word: str) -> Mapping[str, Any]:
@@ -153,8 +163,12 @@ class Amendment(Section):
     """A change to a running run from a place on."""
 
     at: Span = Field(description="Tokens trained when it takes effect; before it the run is still the same run.")
-    skip_data: Span | None = Field(None, description="Span of the order that is passed over; this shortens the run.")
-    set: dict[str, Any] | None = Field(None, description="Training path -> value, such as {learning_rate.peak: 5e-4}.")
+    skip_data: Span | None = Field(
+        default=None, description="Span of the order that is passed over; this shortens the run."
+    )
+    set: dict[str, Any] | None = Field(
+        default=None, description="Training path -> value, such as {learning_rate.peak: 5e-4}."
+    )
     why: str = Field(min_length=1, description="The reason, for whoever reads the run later.")
 
     @model_validator(mode="after")
@@ -186,10 +200,12 @@ class Training(TrainingValues):
     """How the target model is trained; what is not said is the model preset's."""
 
     from_: RecipePath | None = Field(
-        None, alias="from", description="Weights to start from: a checkpoint of another run, or a Hugging Face folder."
+        default=None,
+        alias="from",
+        description="Weights to start from: a checkpoint of another run, or a Hugging Face folder.",
     )
-    spikes: Spikes = Field(Spikes(), description="warn, drop_update, rollback, or {action, sigma, back}.")
-    amendments: tuple[Amendment, ...] = Field((), description="Changes to a running run, in order of `at`.")
+    spikes: Spikes = Field(default=Spikes(), description="warn, drop_update, rollback, or {action, sigma, back}.")
+    amendments: tuple[Amendment, ...] = Field(default=(), description="Changes to a running run, in order of `at`.")
 
 
 class Model(Section):
@@ -206,9 +222,9 @@ class Model(Section):
     feedforward: PositiveCount = Field(description="Inner size of the feed-forward layer.")
     context: PositiveCount = Field(description="Sequence length in tokens.")
     tied: Flag = Field(description="Input embedding and output head are one matrix.")
-    rope_base: PositiveNumber = Field(10_000.0, description="Base of the rotary positions.")
-    norm_epsilon: PositiveNumber = Field(1e-5, description="Added under the root of norms.")
-    window: PositiveCount | None = Field(None, description="gpt_neo: tokens the local layers see.")
+    rope_base: PositiveNumber = Field(default=10_000.0, description="Base of the rotary positions.")
+    norm_epsilon: PositiveNumber = Field(default=1e-5, description="Added under the root of norms.")
+    window: PositiveCount | None = Field(default=None, description="gpt_neo: tokens the local layers see.")
     training: TrainingValues = Field(description="Training values of proxies, ladder and confirmation runs.")
 
     @classmethod
@@ -276,9 +292,9 @@ class Kept(Section):
     """Which checkpoints stay."""
 
     preset_words = ("all",)
-    all: Flag = Field(False, description="Every checkpoint; the word all.")
-    last: PositiveCount = Field(2, description="Newest checkpoints that stay.")
-    every: Span | None = Field(None, description="Checkpoints at multiples of this stay for ever.")
+    all: Flag = Field(default=False, description="Every checkpoint; the word all.")
+    last: PositiveCount = Field(default=2, description="Newest checkpoints that stay.")
+    every: Span | None = Field(default=None, description="Checkpoints at multiples of this stay for ever.")
 
     @classmethod
     def from_word(cls, word: str) -> Mapping[str, Any]:
@@ -290,32 +306,36 @@ class Kept(Section):
 class Checkpoints(Section):
     """When the run is saved. Changes no result."""
 
-    every: Span = Field(Amount(1000, "train steps"), description="Span between checkpoints.")
-    early: Flag = Field(False, description="Also at train steps 1, 2, 4, … up to the first regular one.")
-    keep: Kept = Field(Kept(), description="all, or {last: number, every: amount}.")
+    every: Span = Field(default=Amount(1000, "train steps"), description="Span between checkpoints.")
+    early: Flag = Field(default=False, description="Also at train steps 1, 2, 4, … up to the first regular one.")
+    keep: Kept = Field(default=Kept(), description="all, or {last: number, every: amount}.")
 
 
 class Evaluation(Section):
     """When held-out loss is measured, and which suites run on kept checkpoints."""
 
-    every: Span = Field(Amount(1000, "train steps"), description="Span between measurements of the held-out loss.")
-    suites: Words = Field((), description="Evaluation suites for each kept checkpoint (come later).")
+    every: Span = Field(
+        default=Amount(1000, "train steps"), description="Span between measurements of the held-out loss."
+    )
+    suites: Words = Field(default=(), description="Evaluation suites for each kept checkpoint (come later).")
 
 
 class Lora(Section):
     """Low-rank adaptation."""
 
-    rank: PositiveCount = Field(8, description="Rank of the update.")
-    alpha: PositiveNumber = Field(16.0, description="Scale of the update, times alpha / rank.")
+    rank: PositiveCount = Field(default=8, description="Rank of the update.")
+    alpha: PositiveNumber = Field(default=16.0, description="Scale of the update, times alpha / rank.")
 
 
 class Finetuning(Section):
     """Instruction tuning after pretraining (comes later)."""
 
     examples: Paths = Field(min_length=1, description="Files of examples.")
-    template: str = Field("chatml", description="How a dialogue is written as text.")
-    lora: Lora | None = Field(None, description="Low-rank adaptation; null: all parameters.")
-    selection: dict[str, Any] | None = Field(None, description="Which examples are used, such as {entropy: [1, 1.5]}.")
+    template: str = Field(default="chatml", description="How a dialogue is written as text.")
+    lora: Lora | None = Field(default=None, description="Low-rank adaptation; null: all parameters.")
+    selection: dict[str, Any] | None = Field(
+        default=None, description="Which examples are used, such as {entropy: [1, 1.5]}."
+    )
 
 
 class Average(Section):
@@ -329,9 +349,11 @@ class Export(Section):
     """The model in a form that others read."""
 
     preset_words = ("huggingface",)
-    format: Literal["huggingface"] = Field("huggingface", description="Format of the folder.")
-    precision: Literal["bf16", "fp32"] = Field("bf16", description="Precision of the weights.")
-    average: Average | None = Field(None, description="{last, every}: an average of checkpoints; null: the last one.")
+    format: Literal["huggingface"] = Field(default="huggingface", description="Format of the folder.")
+    precision: Literal["bf16", "fp32"] = Field(default="bf16", description="Precision of the weights.")
+    average: Average | None = Field(
+        default=None, description="{last, every}: an average of checkpoints; null: the last one."
+    )
 
     @classmethod
     def from_word(cls, word: str) -> Mapping[str, Any]:

@@ -1,8 +1,8 @@
 """Model presets: shape and training values, as the recipe would write them.
 
-The ladder (`llama_*`) is ours: head width 64 from 11m up, tied embeddings; names are total parameters at a vocabulary of 32,000
-(llama_1m at 4,096 and llama_4m at 8,192, the small vocabularies they are for). Peak learning rate, batch and warm-up of the
-ladder are rounded from the rule of OLMo-core's model ladder, with N = non-embedding parameters:
+The ladder (`llama_*`) is ours: mostly head width 64, tied embeddings; names are total parameters at a vocabulary of
+32,000 (llama_1m at 4,096 and llama_4m at 8,192, the small vocabularies they are for). Peak learning rate, batch and
+warm-up of the ladder are rounded from the rule of OLMo-core's model ladder, with N = non-embedding parameters:
 lr = 0.0047 / 2 * (N / 108e6)^(-1/3), batch = 2048 * 160 * (N / 108e6)^(2/3) tokens, warm-up = N tokens.
 """
 
@@ -31,12 +31,12 @@ def _llama(
 
 
 def _training(batch: int, peak: float, warmup: str, final: float | None = None, **values: Any) -> dict[str, Any]:
-    """Training values; `batch` counts sequences, the learning rate falls to a tenth by a cosine unless `final` says it."""
+    """Training values; `batch` in sequences; the rate falls to a tenth by a cosine unless `final` is given."""
     rate = {"peak": peak, "final": peak / 10 if final is None else final, "warmup": warmup, "shape": "cosine"}
     return {"batch": f"{batch} sequences", "precision": "bf16", "optimizer": {}, "learning_rate": rate, **values}
 
 
-# Table 6 of the LLäMmlein paper (arXiv:2411.11171) and its released pretraining script; warm-up and final rate are the script's.
+# Table 6 of the LLäMmlein paper (arXiv:2411.11171); warm-up and final rate are its pretraining script's.
 _LLAMMLEIN_TRAINING = _training(1024, 6e-4, "2000 train steps", 4e-6)
 
 MODEL_PRESETS: dict[str, dict[str, Any]] = {

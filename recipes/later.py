@@ -1,0 +1,67 @@
+"""What the schema has and gristmill does not do yet: the keys of a recipe that a run must refuse.
+
+A recipe with such keys is valid, so that it can be written, shared and read today. Who adds the work removes the line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from curation.config import LATER_FORMATS, Dedup, Step
+from curation.fields import Problem
+from recipes.recipe import Recipe
+
+_LATER_KINDS = {
+    "extract": "text extraction from HTML",
+    "pii": "masking personal data",
+    "classify": "classifier scores",
+    "decontaminate": "decontamination",
+}
+_REMOTE = ("http://", "https://", "s3://", "gs://", "hf://", "az://")
+
+
+def later_problems(recipe: Recipe) -> list[Problem]:
+    """(path, value, what comes later) for each key whose work is not there yet."""
+    return [*_sources(recipe), *_steps(recipe), *_training(recipe), *_execution(recipe)]
+
+
+def _sources(recipe: Recipe) -> Iterator[Problem]:
+    for name, source in recipe.sources.items():
+        if source.format in LATER_FORMATS:
+            yield ("sources", name, "format"), source.format, f"reading {source.format} is not there yet"
+        for place, path in enumerate(source.path):
+            where = ("sources", name, "path", place) if len(source.path) > 1 else ("sources", name, "path")
+            suffixes = path.lower().rsplit("/", 1)[-1].split(".")[1:]
+            if source.format is None and {"warc", "wet"} & set(suffixes):
+                yield where, path, "reading WARC and WET files is not there yet"
+            if path.startswith(_REMOTE):
+                yield where, path, "reading over the network is not there yet; copy the files below execution.raw"
+
+
+def _steps(recipe: Recipe) -> Iterator[Problem]:
+    for place, step in enumerate(recipe.steps):
+        path = ("steps", place, step.kind)
+        if step.kind in _LATER_KINDS:
+            yield path, step.preset, f"{_LATER_KINDS[step.kind]} is not there yet"
+        elif isinstance(step, Dedup):
+            yield from _dedup(step, path)
+
+
+def _dedup(step: Step, path: tuple[str | int, ...]) -> Iterator[Problem]:
+    if step.preset == "substring":
+        yield (*path, "preset"), step.preset, "dropping repeated substrings is not there yet"
+    if getattr(step, "index", None) is not None:
+        yield (*path, "index"), {}, "indexes across runs are not there yet"
+
+
+def _training(recipe: Recipe) -> Iterator[Problem]:
+    if recipe.evaluation.suites:
+        yield ("evaluation", "suites"), recipe.evaluation.suites, "evaluation suites are not there yet"
+    if recipe.finetuning is not None:
+        yield ("finetuning",), {}, "fine-tuning is not there yet"
+
+
+def _execution(recipe: Recipe) -> Iterator[Problem]:
+    if recipe.execution.engine != "local":
+        reason = f"running on {recipe.execution.engine} is not there yet; --set execution.engine=local runs it here"
+        yield ("execution", "engine"), recipe.execution.engine, reason
