@@ -17,7 +17,7 @@ from curation.signals import gopher
 from curation.signals.signal import Family, Signal, Texts
 from curation.text.segment import utf8_buffers
 
-FAMILIES: tuple[Family, ...] = (gopher.QUALITY,)
+FAMILIES: tuple[Family, ...] = (gopher.GOPHER,)
 SIGNALS: dict[str, Signal] = {signal.name: signal for family in FAMILIES for signal in family.signals}
 _TYPES = {"float64": pa.float64(), "int64": pa.int64(), "bool": pa.bool_()}
 

@@ -10,10 +10,13 @@ from __future__ import annotations
 import numpy as np
 
 from curation.kernels import kernel
+from curation.signals import repetition
 from curation.signals.signal import Family, Signal, Texts
+from curation.text.ngrams import Tables, find_slot, never_zero, new_tables, table_bits
 from curation.text.properties import ALPHA, NOT_PUNCTUATION, property_table
-from curation.text.segment import frozen, next_segment
-from curation.text.spans import ends_with_ellipsis, next_break, span_hash, trim_end, trim_start
+from curation.text.scan import Segments, longest_text, new_segments, scan_segments
+from curation.text.segment import Array, frozen
+from curation.text.spans import count_characters, ends_with_ellipsis, next_break, span_hash, trim_end, trim_start
 from curation.text.stop_words import GOPHER_STOP_WORDS
 
 IMPLEMENTATION = "gopher (datatrove 0.10.1 semantics)"
@@ -23,7 +26,7 @@ def _signal(name: str, dtype: str, description: str, *needs: str) -> Signal:
     return Signal(name, "gopher", dtype, 1, IMPLEMENTATION, description, needs)
 
 
-SIGNALS = (
+QUALITY_SIGNALS = (
     _signal("word_count", "int64", "segments that are not punctuation alone", "words"),
     _signal("segment_count", "int64", "words and symbols: the denominator of the ratios to words", "words"),
     _signal("mean_word_length", "float64", "characters of a word (of word_count), mean", "words"),
@@ -38,38 +41,23 @@ SIGNALS = (
 
 
 @kernel
-def _stop_word_place(value, stop_hashes):
-    for k in range(stop_hashes.shape[0]):
-        if stop_hashes[k] == value:
-            return k
-    return -1
-
-
-@kernel
-def _measure_words(buf, start, end, table, stop_hashes, out):
-    segments, words, characters, alpha, i = 0, 0, 0, 0, start
-    seen = np.uint64(0)
-    while True:
-        i, stop, num_characters, value, bits = next_segment(buf, i, end, table)
-        if i == stop:
-            break
-        i = stop
-        segments += 1
-        alpha += (bits & ALPHA) != 0
-        if bits & NOT_PUNCTUATION:
-            words += 1
-            characters += num_characters
-        if num_characters < 8:  # the longest stop word has 7 characters
-            place = _stop_word_place(value, stop_hashes)
-            if place >= 0:
-                seen |= np.uint64(1) << np.uint64(place)
-    distinct = 0
-    for k in range(stop_hashes.shape[0]):
-        distinct += (seen >> np.uint64(k)) & np.uint64(1)
-    out[0], out[1] = words, segments
+def _measure_words(segments: Segments, count: int, stop_keys: Array, stop_seen: Array, row: int, out: Array) -> None:
+    """Signals 0, 1, 2, 5 and 6 of a scanned text; `stop_seen` remembers for each stop word the last row that had it."""
+    bits = table_bits(stop_keys.shape[0] // 4)
+    words, characters, alpha, distinct = 0, 0, 0, 0
+    for i in range(count):
+        alpha += (segments.bits[i] & ALPHA) != 0
+        is_word = (segments.bits[i] & NOT_PUNCTUATION) != 0
+        words += is_word
+        characters += (segments.characters[i + 1] - segments.characters[i]) * is_word
+        slot = find_slot(stop_keys, bits, never_zero(segments.hashes[i]))
+        if stop_keys[slot] != np.uint64(0) and stop_seen[slot] != row:
+            stop_seen[slot] = row
+            distinct += 1
+    out[0], out[1] = words, count
     out[2] = characters / words if words else np.nan
-    out[5] = alpha / segments if segments else np.nan
-    out[6] = distinct if stop_hashes.shape[0] else np.nan
+    out[5] = alpha / count if count else np.nan
+    out[6] = distinct if stop_keys.any() else np.nan
 
 
 @kernel
@@ -109,30 +97,50 @@ def _measure_lines(buf, start, end, table, out):
 
 
 @kernel
-def _measure_quality(buf, offsets, present, table, stop_hashes, out):
+def _measure_gopher(buf: Array, offsets: Array, present: Array, table: Array, stop_keys: Array, out: Array) -> None:
+    """All rows; `out` has ten columns for quality alone and thirteen more for repetition."""
+    longest = longest_text(offsets, present)
+    segments, tables = new_segments(longest), new_tables(longest)
+    stop_seen = np.full(stop_keys.shape[0], -1, np.int64)
+    quality = 10
     for row in range(offsets.shape[0] - 1):
         if present[row]:
             start, end = offsets[row], offsets[row + 1]
-            _measure_words(buf, start, end, table, stop_hashes, out[row])
+            count = scan_segments(buf, start, end, table, segments)
+            _measure_words(segments, count, stop_keys, stop_seen, row, out[row])
             _measure_lines(buf, start, end, table, out[row])
             hashes, ellipses = _count_symbols(buf, start, end)
-            segments = out[row, 1]
-            out[row, 3] = hashes / segments if segments else np.nan
-            out[row, 4] = ellipses / segments if segments else np.nan
+            out[row, 3] = hashes / count if count else np.nan
+            out[row, 4] = ellipses / count if count else np.nan
+            if out.shape[1] > quality and end > start:
+                repetition.measure_parts(buf, start, end, table, tables, out[row, quality:])
+                characters = count_characters(buf, start, end)
+                repetition.measure_ngrams(segments, count, characters, tables, out[row, quality:])
 
 
-def word_hashes(words: tuple[str, ...]) -> np.ndarray:
-    """Hashes of words as `next_segment` computes them, uint64 (len(words),), read-only."""
+def word_keys(words: tuple[str, ...]) -> np.ndarray:
+    """An open-addressing table (see `find_slot`) of words' hashes as `scan_segments` computes them, uint64, read-only."""
     spans = [frozen(np.frombuffer(word.encode(), np.uint8)) for word in words]
-    return frozen(np.array([span_hash(span, 0, len(span)) for span in spans], np.uint64))
+    size = max(2, len(words))
+    keys = np.zeros(2 ** (int(table_bits(size)) + 2), np.uint64)
+    bits = int(table_bits(len(keys) // 4))
+    for span in spans:
+        value = np.uint64(span_hash(span, 0, len(span)))
+        keys[find_slot(keys, bits, value)] = value
+    return frozen(keys)
 
 
-def measure_quality(texts: Texts, language: str, wanted: frozenset[str]) -> dict[str, np.ndarray]:
-    """All quality signals; `stop_word_count` is undefined in a language without a list."""
-    out = np.full((len(texts.present), len(SIGNALS)), np.nan)
-    stop_hashes = word_hashes(GOPHER_STOP_WORDS.get(language, ()))
-    _measure_quality(texts.content, texts.offsets, texts.present, property_table(), stop_hashes, out)
-    return {signal.name: out[:, k] for k, signal in enumerate(SIGNALS)}
+def measure_gopher(texts: Texts, language: str, wanted: frozenset[str]) -> dict[str, np.ndarray]:
+    """Quality signals, and those of repetition where one is wanted.
+
+    `stop_word_count` is undefined in a language without a list, a share where its denominator is 0.
+    """
+    signals = QUALITY_SIGNALS if wanted <= {signal.name for signal in QUALITY_SIGNALS} else SIGNALS
+    out = np.full((len(texts.present), len(signals)), np.nan)
+    stop_keys = word_keys(GOPHER_STOP_WORDS.get(language, ()))
+    _measure_gopher(texts.content, texts.offsets, texts.present, property_table(), stop_keys, out)
+    return {signal.name: out[:, k] for k, signal in enumerate(signals)}
 
 
-QUALITY = Family("gopher", SIGNALS, measure_quality)
+SIGNALS = QUALITY_SIGNALS + repetition.SIGNALS
+GOPHER = Family("gopher", SIGNALS, measure_gopher)

@@ -19,27 +19,23 @@ import pyarrow as pa
 
 from curation.kernels import kernel
 from curation.text.properties import (
-    CHARACTER,
-    CONNECTOR,
     DIGIT,
     EXTEND,
     LETTER,
     MID_LETTER,
     MID_NUMBER,
     MID_NUMBER_LETTER,
-    SEPARATOR,
-    SYMBOL,
     WORD_CLASS,
-    property_table,
 )
 
 SEGMENTATION = "unicode-14 words, unspaced scripts by character (1)"
+Array = np.ndarray
 HASH_BASE = 0x9E3779B97F4A7C15 | 1  # an odd multiplier with well-mixed bits: polynomials modulo 2**64
 WORD = 1 << 31  # set in the properties of a segment that is a word; the other bits are those of all its characters
 
 
 @kernel
-def decode(buf, i):
+def decode(buf: Array, i: int) -> tuple[int, int]:
     """Code point at byte `i` of valid UTF-8, and the place of the next one."""
     first = np.int64(buf[i])
     if first < 0x80:
@@ -53,107 +49,18 @@ def decode(buf, i):
 
 
 @kernel
-def mixed(value):
-    """Spread the bits of a uint64 (the finaliser of splitmix64)."""
-    value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return value ^ (value >> np.uint64(31))
-
-
-@kernel
-def _joins(buf, i, end, table, previous):
-    """Whether the mid character before `i` joins: the next letter (digit) after marks is of the kind before it."""
-    while i < end:
-        code_point, i = decode(buf, i)
-        kind = table[code_point] & WORD_CLASS
-        if kind != EXTEND:
-            return kind == previous
-    return False
-
-
-@kernel
-def next_segment(buf, i, end, table):
-    """The first segment of `buf[i:end]`.
-
-    Returns:
-        start, stop: bytes; start == stop when nothing is left.
-        num_characters: code points.
-        value: uint64 polynomial of the bytes, base HASH_BASE; that of a concatenation follows from its parts.
-        bits: uint32, the properties of all its characters, or-ed; WORD is set for a word.
-    """
-    code_point, bits, kind, after = np.int64(0), np.uint32(0), np.uint32(0), i
-    while True:
-        if i >= end:
-            return end, end, np.int64(0), np.uint64(0), np.uint32(0)
-        code_point, after = decode(buf, i)
-        bits = table[code_point]
-        kind = bits & WORD_CLASS
-        if kind != SEPARATOR:
-            break
-        i = after
-    start, num_characters, value = i, np.int64(0), np.uint64(0)
-    first, previous, all_bits = code_point, kind, np.uint32(0)
-    if kind == LETTER or kind == DIGIT or kind == CONNECTOR:
-        all_bits = np.uint32(WORD)
-        wide = True
+def joins(buf: Array, i: int, end: int, table: Array, kind: int, previous: int) -> bool:
+    """Whether a character of `kind` before `i` joins: the next one after marks is of the kind before it."""
+    if previous == LETTER:
+        may = kind in (MID_NUMBER_LETTER, MID_LETTER)
     else:
-        if kind == CHARACTER:
-            all_bits = np.uint32(WORD)
-        wide = False
-    while True:
-        all_bits |= bits & np.uint32(0xFFFFFF00)
-        num_characters += 1
-        for k in range(i, after):
-            value = value * np.uint64(HASH_BASE) + np.uint64(buf[k]) + np.uint64(1)
-        i = after
-        if i >= end:
-            break
-        code_point, after = decode(buf, i)
-        bits = table[code_point]
-        kind = bits & WORD_CLASS
-        if kind == EXTEND:
-            continue
-        if wide:
-            if kind == LETTER or kind == DIGIT or kind == CONNECTOR:
-                previous = kind
-                continue
-            between = kind == MID_NUMBER_LETTER and (previous == LETTER or previous == DIGIT)
-            between = between or (kind == MID_LETTER and previous == LETTER)
-            between = between or (kind == MID_NUMBER and previous == DIGIT)
-            if between and _joins(buf, after, end, table, previous):
-                previous = kind
-                continue
-        elif previous != CHARACTER and code_point == first:
-            continue
-        break
-    return start, i, num_characters, value, all_bits
-
-
-@kernel
-def _segment_spans(buf, start, end, table, starts, stops, is_word):
-    count, i = 0, start
-    while True:
-        i, stop, _, _, bits = next_segment(buf, i, end, table)
-        if i == stop:
-            return count
-        starts[count], stops[count], is_word[count] = i, stop, bits & np.uint32(WORD) != 0
-        count += 1
-        i = stop
-
-
-def segments(text: str) -> list[tuple[str, bool]]:
-    """Segments of one text with whether each is a word; for tests, examples and other libraries' tokenizer slots."""
-    raw = text.encode()
-    buf = frozen(np.frombuffer(raw, np.uint8))
-    starts, stops = np.empty((2, len(raw) + 1), np.int64)
-    is_word = np.empty(len(raw) + 1, np.bool_)
-    count = _segment_spans(buf, 0, len(raw), property_table(), starts, stops, is_word)
-    return [(raw[a:b].decode(), bool(w)) for a, b, w in zip(starts[:count], stops[:count], is_word[:count])]
-
-
-def words(text: str) -> list[str]:
-    """Words of one text, without the symbols between them."""
-    return [segment for segment, is_word in segments(text) if is_word]
+        may = previous == DIGIT and kind in (MID_NUMBER_LETTER, MID_NUMBER)
+    while may and i < end:
+        code_point, i = decode(buf, i)
+        following = table[code_point] & WORD_CLASS
+        if following != EXTEND:
+            return following == previous
+    return False
 
 
 def frozen(array: np.ndarray) -> np.ndarray:

@@ -1,0 +1,239 @@
+"""Repeated word n-grams of one document: kernels over the hashes of its segments.
+
+Nearly all n-grams of sound text occur once, and a value that occurs once cannot matter to any count of repetitions. So
+cheap passes over two bitmaps (seen; seen again), which stay in the nearest cache, leave the places that may be repeated,
+and only these reach a hash table. The results are exact: a false alarm of a bitmap costs time.
+
+* Tuples of words nest: a 3-gram can be repeated only where the 2-grams at its first and second word are.
+* Words joined by nothing do not nest (`1 11` and `11 1` join alike), but equal strings begin with equal bytes: an n-gram of
+  at least 16 (32) bytes can be repeated only where its first 16 (32) bytes are.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from curation.kernels import kernel
+from curation.text.scan import Segments, joined_hash
+from curation.text.segment import Array
+
+_SCATTER = 0xD6E8FEB86659FD93  # odd: the high bits of value * _SCATTER depend on all bits of the value
+_WORD_BASE = 0xC2B2AE3D27D4EB4F  # odd, of the polynomial over words
+SHORT_WINDOW, LONG_WINDOW = 16, 32  # bytes; `Segments.joined` has 32 zero bytes behind it
+
+
+class Tables(NamedTuple):
+    """Scratch of the n-gram kernels.
+
+    keys: uint64, an open-addressing table in its first 2**bits slots; 0 is empty.
+    counts, firsts: int32, beside keys.
+    seen, again: uint64, the bitmaps.
+    values: uint64, one value a place.
+    places: int32, places that may be repeated.
+    windows: uint8, per segment: 1 if its first 16 bytes may be repeated, 2 if its first 32 may be too.
+    """
+
+    keys: Array
+    counts: Array
+    firsts: Array
+    seen: Array
+    again: Array
+    values: Array
+    places: Array
+    windows: Array
+
+
+@kernel
+def new_tables(num_values: int) -> Tables:
+    """Scratch for at most `num_values` segments or parts; the system maps only as much of it as is used."""
+    return Tables(
+        np.empty(4 * num_values + 16, np.uint64),
+        np.empty(4 * num_values + 16, np.int32),
+        np.empty(4 * num_values + 16, np.int32),
+        np.empty(num_values + 16, np.uint64),
+        np.empty(num_values + 16, np.uint64),
+        np.empty(num_values + 16, np.uint64),
+        np.empty(num_values + 16, np.int32),
+        np.empty(num_values + 16, np.uint8),
+    )
+
+
+@kernel
+def table_bits(count: int) -> int:
+    """The exponent of the smallest power of two that is at least twice `count`, and at least 8."""
+    bits = 3
+    while (1 << bits) < 2 * count:
+        bits += 1
+    return bits
+
+
+@kernel
+def may_repeat(tables: Tables, count: int) -> int:
+    """Fill the bitmaps for `values[:count]`; `is_repeat` then tells for each. Returns the shift that it needs."""
+    bits = table_bits(count) + 3  # 16 to 32 bits a value: one false alarm in 16 to 32
+    shift, low = 64 - bits, np.uint64(63)
+    num_words = 1 << max(0, bits - 6)
+    tables.seen[:num_words] = 0
+    tables.again[:num_words] = 0
+    for i in range(count):
+        key = tables.values[i] >> np.uint64(shift)
+        word, bit = key >> np.uint64(6), np.uint64(1) << (key & low)
+        before = tables.seen[word]
+        tables.again[word] |= before & bit
+        tables.seen[word] = before | bit
+    return shift
+
+
+@kernel
+def is_repeat(tables: Tables, value: np.uint64, shift: int) -> np.int64:
+    """1 where the bitmaps say that the value may occur more than once, else 0."""
+    key = value >> np.uint64(shift)
+    return np.int64((tables.again[key >> np.uint64(6)] >> (key & np.uint64(63))) & np.uint64(1))
+
+
+@kernel
+def never_zero(value: np.uint64) -> np.uint64:
+    """The value as a key of a table, whose empty slots are 0."""
+    return value if value != np.uint64(0) else np.uint64(1)
+
+
+@kernel
+def find_slot(keys: Array, bits: int, value: np.uint64) -> int:
+    """The slot of `value` in an open-addressing table of 2**bits keys: where it is, or the empty slot (0) for it."""
+    mask = (1 << bits) - 1
+    slot = np.int64((value * np.uint64(_SCATTER)) >> np.uint64(64 - bits))
+    while keys[slot] != np.uint64(0) and keys[slot] != value:
+        slot = (slot + 1) & mask
+    return slot
+
+
+@kernel
+def clear_table(keys: Array, count: int) -> int:
+    """Make `keys` an empty table for `count` values; returns its bits. `keys` has at least 4 x count + 8 slots."""
+    bits = table_bits(count)
+    keys[: 1 << bits] = 0
+    return bits
+
+
+@kernel
+def insert_new(keys: Array, bits: int, value: np.uint64) -> bool:
+    """Put a value into a set; whether it was not there yet."""
+    value = never_zero(value)
+    slot = find_slot(keys, bits, value)
+    if keys[slot] == value:
+        return False
+    keys[slot] = value
+    return True
+
+
+@kernel
+def tuple_hash(hashes: Array, first: int, n: int) -> np.uint64:
+    """Hash of n words as a tuple."""
+    value = hashes[first]
+    for k in range(first + 1, first + n):
+        value = value * np.uint64(_WORD_BASE) + hashes[k]
+    return value * np.uint64(_SCATTER)
+
+
+@kernel
+def repeated_pairs(hashes: Array, count: int, tables: Tables) -> int:
+    """Write the places of 2-grams that may be repeated to `places`, in order; returns how many there are."""
+    for i in range(count - 1):
+        tables.values[i] = tuple_hash(hashes, i, 2)
+    shift = may_repeat(tables, count - 1)
+    found = 0
+    for i in range(count - 1):
+        tables.places[found] = i
+        found += is_repeat(tables, tables.values[i], shift)
+    return found
+
+
+@kernel
+def narrow_places(tables: Tables, found: int) -> int:
+    """Keep the places whose right neighbour is a place too: those where an n-gram one longer may be repeated."""
+    left = 0
+    for k in range(found - 1):
+        place = tables.places[k]
+        follows = tables.places[k + 1] == place + 1
+        tables.places[left] = place
+        left += follows
+    return left
+
+
+@kernel
+def top_tuple(hashes: Array, n: int, tables: Tables, found: int) -> tuple[int, int]:
+    """The most frequent n-gram of those at `places[:found]`, the earliest of equals: its first place and its count.
+
+    (0, 1) when nothing repeats: every n-gram occurs once, and the first is the earliest.
+    """
+    bits = clear_table(tables.keys, found)
+    most, first = 1, 0
+    for k in range(found):
+        place = tables.places[k]
+        value = never_zero(tuple_hash(hashes, place, n))
+        slot = find_slot(tables.keys, bits, value)
+        if tables.keys[slot] == np.uint64(0):
+            tables.keys[slot], tables.counts[slot], tables.firsts[slot] = value, 1, place
+        else:
+            tables.counts[slot] += 1
+            count, seen = tables.counts[slot], tables.firsts[slot]
+            if count > most or (count == most and seen < first):
+                most, first = count, seen
+    return first, most
+
+
+@kernel
+def _window(joined: Array, at: int) -> np.uint64:
+    """Eight bytes as one number."""
+    value = np.uint64(0)
+    for k in range(8):
+        value |= np.uint64(joined[at + k]) << np.uint64(8 * k)
+    return value
+
+
+@kernel
+def mark_windows(segments: Segments, count: int, tables: Tables) -> None:
+    """Fill `windows` for all segments."""
+    for i in range(count):
+        at = segments.ends[i]
+        value = _window(segments.joined, at) * np.uint64(_WORD_BASE) + _window(segments.joined, at + 8)
+        value ^= value >> np.uint64(32)
+        tables.values[i] = value * np.uint64(_SCATTER)
+    shift = may_repeat(tables, count)
+    left = 0
+    for i in range(count):
+        repeated = is_repeat(tables, tables.values[i], shift)
+        tables.windows[i] = repeated
+        tables.places[left] = i
+        left += repeated
+    for k in range(left):
+        at = segments.ends[tables.places[k]]
+        value = tables.values[tables.places[k]] + _window(segments.joined, at + 16) * np.uint64(_WORD_BASE)
+        value = (value ^ (value >> np.uint64(29))) * np.uint64(_SCATTER) + _window(segments.joined, at + 24)
+        tables.values[k] = (value ^ (value >> np.uint64(32))) * np.uint64(_SCATTER)
+    shift = may_repeat(tables, left)
+    for k in range(left):
+        tables.windows[tables.places[k]] += is_repeat(tables, tables.values[k], shift)
+
+
+@kernel
+def repeated_joined(segments: Segments, count: int, n: int, tables: Tables) -> int:
+    """Characters of n-grams that occurred before, from left to right, jumping over each n-gram that is counted.
+
+    N-grams are compared as words joined by nothing. `windows` is filled.
+    """
+    ends, found = segments.ends, 0
+    for i in range(count - n + 1):
+        size = ends[i + n] - ends[i]
+        tables.places[found] = i
+        found += tables.windows[i] >= (size >= SHORT_WINDOW) + (size >= LONG_WINDOW)
+    bits = clear_table(tables.keys, found)
+    characters, free = 0, 0
+    for k in range(found):
+        place = tables.places[k]
+        if place >= free and not insert_new(tables.keys, bits, joined_hash(segments, place, place + n)):
+            characters += segments.characters[place + n] - segments.characters[place]
+            free = place + n
+    return characters

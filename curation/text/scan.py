@@ -1,0 +1,156 @@
+"""One pass over a document's segments that leaves arrays behind, for whatever counts words or n-grams."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from curation.kernels import kernel
+from curation.text.properties import CHARACTER, CONNECTOR, EXTEND, SEPARATOR, SYMBOL, WORD_CLASS, property_table
+from curation.text.segment import HASH_BASE, WORD, Array, decode, frozen, joins
+
+NUM_POWERS = 1024
+
+
+class Segments(NamedTuple):
+    """Arrays of one document's segments: scratch, filled up to the number that `scan_segments` returns.
+
+    hashes: uint64, polynomial of a segment's bytes.
+    prefixes: uint64, one longer: polynomial of all bytes before a segment, those in no segment left out; so
+        `joined_hash` is the hash of any segments joined by nothing.
+    ends: int32, one longer: bytes before a segment, counted likewise.
+    characters: int32, one longer: code points before a segment, counted likewise.
+    bits: uint32, the or-ed properties of a segment.
+    joined: uint8: the bytes of all segments, 32 zero bytes behind them.
+    powers: uint64 (NUM_POWERS,): HASH_BASE ** k.
+    """
+
+    hashes: Array
+    prefixes: Array
+    ends: Array
+    characters: Array
+    bits: Array
+    joined: Array
+    powers: Array
+
+
+@kernel
+def new_segments(num_bytes: int) -> Segments:
+    """Scratch for texts of at most `num_bytes`; the system maps only as much of it as is used."""
+    powers = np.ones(NUM_POWERS, np.uint64)
+    for k in range(1, NUM_POWERS):
+        powers[k] = powers[k - 1] * np.uint64(HASH_BASE)
+    size = num_bytes + 1
+    return Segments(
+        np.empty(size, np.uint64),
+        np.empty(size, np.uint64),
+        np.empty(size, np.int32),
+        np.empty(size, np.int32),
+        np.empty(size, np.uint32),
+        np.empty(num_bytes + 32, np.uint8),
+        powers,
+    )
+
+
+@kernel
+def power_of_base(segments: Segments, exponent: int) -> np.uint64:
+    """HASH_BASE ** exponent modulo 2**64: shifts the hash of a text by that many bytes."""
+    if exponent < NUM_POWERS:
+        return segments.powers[exponent]
+    result, factor = np.uint64(1), np.uint64(HASH_BASE)
+    while exponent:
+        if exponent & 1:
+            result *= factor
+        factor *= factor
+        exponent >>= 1
+    return result
+
+
+@kernel
+def joined_hash(segments: Segments, first: int, stop: int) -> np.uint64:
+    """Hash of segments `first` to `stop - 1` joined by nothing."""
+    shift = power_of_base(segments, segments.ends[stop] - segments.ends[first])
+    return segments.prefixes[stop] - segments.prefixes[first] * shift
+
+
+@kernel
+def scan_segments(buf: Array, start: int, end: int, table: Array, segments: Segments) -> int:
+    """Fill the arrays for the text `buf[start:end]`; returns the number of segments.
+
+    One step a character: it stays in the open segment, or it closes that one and opens the next (a separator: none).
+    """
+    count, begin, filled, characters = 0, 0, 0, 0
+    prefix, value, bits = np.uint64(0), np.uint64(0), np.uint32(0)
+    inside, previous, repeats = False, 0, -1  # in a word: the class before; in a symbol: the character that may repeat
+    segments.prefixes[0], segments.ends[0], segments.characters[0] = prefix, 0, 0
+    i, after, code_point, kind = start, start, 0, 0
+    found = np.uint32(0)
+    while True:
+        stays = False
+        if i < end:
+            code_point, after = decode(buf, i)
+            found = table[np.uint64(code_point)]
+            kind = found & WORD_CLASS
+            if inside:
+                if kind == EXTEND or code_point == repeats:
+                    stays = True
+                elif previous != 0 and kind != SEPARATOR and kind != CHARACTER and kind != SYMBOL:
+                    stays = kind <= CONNECTOR or joins(buf, after, end, table, kind, previous)
+                    previous = kind
+        if not stays:
+            if inside:
+                segments.hashes[count], segments.bits[count] = value, bits
+                prefix = prefix * power_of_base(segments, filled - begin) + value
+                count += 1
+                segments.prefixes[count], segments.ends[count], segments.characters[count] = prefix, filled, characters
+            if i >= end:
+                break
+            inside = kind != SEPARATOR
+            if not inside:
+                i = after
+                continue
+            begin, value, bits, previous, repeats = filled, np.uint64(0), np.uint32(0), 0, -1
+            if kind <= CONNECTOR:
+                previous, bits = kind, np.uint32(WORD)
+            elif kind == CHARACTER:
+                bits = np.uint32(WORD)
+            else:
+                repeats = code_point
+        bits |= found
+        characters += 1
+        for k in range(i, after):
+            value = value * np.uint64(HASH_BASE) + (np.uint64(buf[k]) + np.uint64(1))
+            segments.joined[filled] = buf[k]
+            filled += 1
+        i = after
+    segments.joined[filled : filled + 32] = 0
+    return count
+
+
+@kernel
+def _scan_one(buf: Array, table: Array) -> tuple[int, Segments]:
+    segments = new_segments(buf.shape[0])
+    return scan_segments(buf, 0, buf.shape[0], table, segments), segments
+
+
+def segments_of(text: str) -> list[tuple[str, bool]]:
+    """Segments of one text with whether each is a word; for tests, examples and other libraries' tokenizer slots."""
+    count, found = _scan_one(frozen(np.frombuffer(text.encode(), np.uint8)), property_table())
+    joined, ends = found.joined.tobytes(), found.ends[: count + 1].tolist()
+    return [(joined[a:b].decode(), bool(bits & WORD)) for a, b, bits in zip(ends, ends[1:], found.bits[:count].tolist())]
+
+
+def words(text: str) -> list[str]:
+    """Words of one text, without the symbols between them."""
+    return [segment for segment, is_word in segments_of(text) if is_word]
+
+
+@kernel
+def longest_text(offsets: Array, present: Array) -> int:
+    """Bytes of the longest text that is not null."""
+    longest = 0
+    for row in range(offsets.shape[0] - 1):
+        if present[row]:
+            longest = max(longest, offsets[row + 1] - offsets[row])
+    return longest
