@@ -3,11 +3,15 @@
 The square's side is ceil(sqrt(n)). A number below `side * side` is a pair of digits (left, right) to the base
 `side`; a round replaces it by (right, left + F(right) mod side), which is undone without inverting F. Numbers that land
 at n or above walk on until they are below n. The square is at most 2 sqrt(n) + 1 larger than n, so the walk is short: a
-network on whole bits walks up to four times on average. The round function is SplitMix64's finalizer; six rounds (more
-for the tiny squares, where one round decides too little) pass the tests of `tests/mixing/test_permutation.py`.
+network on whole bits walks up to four times on average. The round function is SplitMix64's finalizer.
 
-Source: Black and Rogaway 2002, "Ciphers with arbitrary finite domains" (generalized Feistel, cycle walking);
-Steele, Lea and Flood 2014, "Fast splittable pseudorandom number generators" (the finalizer).
+Six rounds pass the tests of `tests/mixing/test_permutation.py`; on squares narrower than 32 the distance of neighbours
+was uneven after six (p = 0.001 in 400,000 trials), so they get ten. Up to 64 things no number of rounds helps, as a
+Feistel network on an odd square only makes even permutations: they are permuted by swap-or-not.
+
+Source: Black and Rogaway 2002, "Ciphers with arbitrary finite domains" (generalized Feistel, cycle walking); Hoang,
+Morris and Rogaway 2012, arXiv:1208.1176 (swap-or-not); Steele, Lea and Flood 2014, "Fast splittable pseudorandom number
+generators" (the finalizer).
 """
 
 from __future__ import annotations
@@ -21,12 +25,14 @@ import numpy as np
 from curation.kernels import inline_kernel, kernel
 
 ROUNDS = 6
-ROUNDS_SMALL = 12
-SMALL_SIDE = 16
+ROUNDS_NARROW = 10
+NARROW_SIDE = 32
+SMALL_SIZE = 64
+SMALL_ROUNDS = 48
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _FIRST = np.uint64(0xBF58476D1CE4E5B9)
 _SECOND = np.uint64(0x94D049BB133111EB)
-_S30, _S27, _S31, _S32 = np.uint64(30), np.uint64(27), np.uint64(31), np.uint64(32)
+_S30, _S27, _S31, _S32, _S63 = np.uint64(30), np.uint64(27), np.uint64(31), np.uint64(32), np.uint64(63)
 
 
 Word = Any
@@ -50,7 +56,7 @@ def _mix(value: Word) -> Word:
 @kernel
 def derive_key(key: Word, number: Word) -> Word:
     """Return the uint64 key of the `number`-th child of a uint64 key: an epoch of a domain, a window of a span."""
-    return _mix(_mix(key + _GOLDEN) ^ (np.uint64(number) * _GOLDEN + _SECOND))
+    return _mix(_mix(np.uint64(key) + _GOLDEN) ^ (np.uint64(number) * _GOLDEN + _SECOND))
 
 
 @inline_kernel
@@ -70,13 +76,26 @@ def _round(digit: Word, round_key: Word, side: Word) -> Word:
     return np.int64((((_mix(np.uint64(digit) ^ round_key)) >> _S32) * np.uint64(side)) >> _S32)
 
 
+@inline_kernel
+def _swap_or_not(value: Word, size: Word, key: Word, first: Word, step: Word) -> Word:
+    """Permute few things: in each round a keyed bit for each pair (x, K - x) tells whether the two change places."""
+    for number in range(SMALL_ROUNDS):
+        round_key = derive_key(key, first + step * number)
+        partner = np.int64(((round_key >> _S32) * np.uint64(size)) >> _S32) - value
+        if partner < 0:
+            partner += size
+        if _mix(np.uint64(max(value, partner)) ^ round_key) >> _S63:
+            value = partner
+    return value
+
+
 @kernel
 def permute(index: Word, size: Word, key: Word) -> Word:
     """Return where the permutation of 0..size-1 under a uint64 key sends `index` (0 <= index < size < 2**62)."""
-    if size <= 1:
-        return np.int64(0)
+    if size <= SMALL_SIZE:
+        return _swap_or_not(np.int64(index), size, np.uint64(key), 0, 1)
     side = _side(size)
-    rounds = ROUNDS if side >= SMALL_SIDE else ROUNDS_SMALL
+    rounds = ROUNDS if side >= NARROW_SIDE else ROUNDS_NARROW
     value = np.int64(index)
     while True:
         left = value // side
@@ -96,10 +115,10 @@ def permute(index: Word, size: Word, key: Word) -> Word:
 @kernel
 def unpermute(value: Word, size: Word, key: Word) -> Word:
     """Return the index that `permute` sends to `value`: the inverse permutation under the same key."""
-    if size <= 1:
-        return np.int64(0)
+    if size <= SMALL_SIZE:
+        return _swap_or_not(np.int64(value), size, np.uint64(key), SMALL_ROUNDS - 1, -1)
     side = _side(size)
-    rounds = ROUNDS if side >= SMALL_SIDE else ROUNDS_SMALL
+    rounds = ROUNDS if side >= NARROW_SIDE else ROUNDS_NARROW
     index = np.int64(value)
     while True:
         left = index // side

@@ -1,0 +1,187 @@
+"""A plan for people to read before anything trains: a table of amounts per domain and phase, and a tree.
+
+Amounts are what the run draws, repeats counted: 10 documents passed over twice are 20 documents. The unique share is
+the part of the tokens drawn that no earlier draw of the run has brought.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+from mixing.plan_record import DomainSupply, Plan, PlannedPhase
+from mixing.schedule import Blocked, BySignal
+from mixing.targets import DENOMINATOR
+
+ALL = "all"
+"""The name of the row over all phases, or over all domains."""
+
+
+@dataclass(frozen=True)
+class PlanRow:
+    """What one domain (or group of domains) gives in one phase (or in the run).
+
+    Attributes:
+        phase: its name, or `all`.
+        domain: the domain's or group's name, or `all`.
+        share: of the tokens of the phase or run.
+        num_sequences: draws.
+        num_tokens: tokens drawn.
+        num_documents: documents drawn, to the nearest.
+        size_bytes: bytes of text drawn, to the nearest.
+        num_characters: characters of text drawn, to the nearest.
+        epochs: tokens drawn as passes over the supply (over the group's supply together).
+        unique_share: part of the tokens drawn that is new to the run; where phases differ in context, its expectation.
+    """
+
+    phase: str
+    domain: str
+    share: float
+    num_sequences: int
+    num_tokens: int
+    num_documents: int
+    size_bytes: int
+    num_characters: int
+    epochs: float
+    unique_share: float
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """Exact amounts of one domain in one phase; they add up over phases and domains."""
+
+    sequences: int = 0
+    tokens: int = 0
+    new_tokens: Fraction = Fraction(0)
+    documents: Fraction = Fraction(0)
+    bytes: Fraction = Fraction(0)
+    characters: Fraction = Fraction(0)
+    supply: int = 0
+
+
+def table(plan: Plan, groups: Mapping[str, Sequence[str]] | None = None) -> list[PlanRow]:
+    """Return the plan's rows: for each phase and then for the run, each domain, each group, and all domains.
+
+    Args:
+        plan: the plan.
+        groups: names of groups (patterns) and the domains they cover.
+
+    Domains that give nothing in a phase have a row of zeros there.
+    """
+    amounts = _amounts(plan)
+    phases = [(phase.name, [place]) for place, phase in enumerate(plan.phases)]
+    if len(plan.phases) > 1:
+        phases.append((ALL, list(range(len(plan.phases)))))
+    domains: list[tuple[str, list[str]]] = [(domain.name, [domain.name]) for domain in plan.domains]
+    domains += [(label, list(names)) for label, names in (groups or {}).items()]
+    domains.append((ALL, [domain.name for domain in plan.domains]))
+    rows = []
+    for phase, places in phases:
+        total = sum(plan.phases[place].num_tokens for place in places)
+        for label, names in domains:
+            # a domain's supply counts once, however many phases draw from it
+            supply = sum(amounts[0][name].supply for name in names)
+            rows.append(_row(phase, label, [amounts[p][name] for p in places for name in names], supply, total))
+    return rows
+
+
+def tree(plan: Plan) -> str:
+    """Return the plan as an indented tree: the run, its phases with steps and order, their domains with shares."""
+    lines = [f"plan {plan.id}: {plan.num_tokens:,} tokens, {plan.num_steps:,} train steps, seed {plan.seed}"]
+    rows = {(row.phase, row.domain): row for row in table(plan)}
+    for phase in plan.phases:
+        last_phase = phase is plan.phases[-1]
+        lines.append(f"{'└─' if last_phase else '├─'} {_phase_line(phase)}")
+        drawn = [domain for domain in plan.domains if rows[phase.name, domain.name].num_sequences]
+        for domain in drawn:
+            branch = ("   " if last_phase else "│  ") + ("└─" if domain is drawn[-1] else "├─")
+            row = rows[phase.name, domain.name]
+            lines.append(
+                f"{branch} {domain.name} {row.share:.2%}: {row.num_tokens:,} tokens, "
+                f"{row.epochs:.2f} epochs, {row.unique_share:.0%} unique"
+            )
+    return "\n".join([*lines, *plan.warnings])
+
+
+def _phase_line(phase: PlannedPhase) -> str:
+    order = "uniform"
+    if isinstance(phase.order, Blocked):
+        order = "blocked " + " | ".join(",".join(block) for block in phase.order.blocks)
+    elif isinstance(phase.order, BySignal):
+        order = f"by {phase.order.signal} {'desc' if phase.order.descending else 'asc'}"
+    steps = ", then ".join(f"{run.num_steps:,} x {run.sequences:,} sequences" for run in phase.steps)
+    ramp = next((f", ramp over {span.ramp:,} sequences" for span in phase.spans if span.ramp), "")
+    return (
+        f"{phase.name}: {phase.num_tokens:,} tokens = {steps} of {phase.context:,}, {order}{ramp}, "
+        f"from position {phase.start:,}"
+    )
+
+
+def _amounts(plan: Plan) -> list[dict[str, _Drawn]]:
+    """Return what each domain gives in each phase."""
+    drawn: dict[tuple[int, int], int] = {}
+    amounts = []
+    for phase in plan.phases:
+        here: dict[int, int] = {}
+        for span in phase.spans:
+            for g, count in zip(span.domains, span.draws, strict=True):
+                here[g] = here.get(g, 0) + count
+        row = {}
+        for g, domain in enumerate(plan.domains):
+            count = here.get(g, 0)
+            row[domain.name] = _drawn(domain, phase.context, count, _new_sequences(domain, g, phase, count, drawn))
+            drawn[g, phase.context] = drawn.get((g, phase.context), 0) + count
+        amounts.append(row)
+    return amounts
+
+
+def _new_sequences(
+    domain: DomainSupply, g: int, phase: PlannedPhase, count: int, drawn: Mapping[tuple[int, int], int]
+) -> Fraction:
+    """Return how many of `count` further draws bring text for the first time.
+
+    Exact for one context. Text seen at another context is spread evenly over this one's sequences, in expectation.
+    """
+    size = domain.num_sequences(phase.context)
+    before = drawn.get((g, phase.context), 0)
+    new = Fraction(max(0, min(count, size - before)))
+    for (other, context), number in drawn.items():
+        if other == g and context != phase.context and number:
+            new *= 1 - min(Fraction(1), Fraction(number, domain.num_sequences(context)))
+    return new
+
+
+def _drawn(domain: DomainSupply, context: int, count: int, new: Fraction) -> _Drawn:
+    tokens = count * context
+    passes = Fraction(tokens, domain.num_tokens) if domain.num_tokens else Fraction(0)
+    return _Drawn(
+        count,
+        tokens,
+        new * context,
+        domain.num_documents * passes,
+        domain.size_bytes * passes,
+        domain.num_characters * passes,
+        domain.num_tokens,
+    )
+
+
+def _row(phase: str, label: str, parts: Sequence[_Drawn], supply: int, total: int) -> PlanRow:
+    tokens = sum(part.tokens for part in parts)
+    return PlanRow(
+        phase=phase,
+        domain=label,
+        share=tokens / total,
+        num_sequences=sum(part.sequences for part in parts),
+        num_tokens=tokens,
+        num_documents=round(sum((part.documents for part in parts), start=Fraction(0))),
+        size_bytes=round(sum((part.bytes for part in parts), start=Fraction(0))),
+        num_characters=round(sum((part.characters for part in parts), start=Fraction(0))),
+        epochs=tokens / supply if supply else 0.0,
+        unique_share=float(sum((part.new_tokens for part in parts), start=Fraction(0)) / tokens) if tokens else 0.0,
+    )
+
+
+def nominal_share(phase: PlannedPhase, domain: str) -> float:
+    """Return the weight a domain has in a phase (after its ramp, and after spreading a shortage)."""
+    return phase.weights.get(domain, 0) / DENOMINATOR
