@@ -50,11 +50,11 @@ def find_candidates(inputs: Inputs, options: Options, folder: Path, memory: int)
         SignatureError: when the documents' state alone is more than the memory.
     """
     num_documents = inputs.num_documents
-    if num_documents * STATE_BYTES > memory // 2:
+    state_gib, memory_gib = num_documents * STATE_BYTES / 2**30, memory / 2**30
+    if state_gib > memory_gib / 2:
         raise SignatureError(
-            f"{num_documents:,} documents x {STATE_BYTES} bytes of state = {num_documents * STATE_BYTES / 2**30:.1f} GiB is more "
-            f"than half of the memory of {memory / 2**30:.1f} GiB; raise execution.memory to "
-            f"{num_documents * STATE_BYTES * 2 / 2**30:.0f} GiB"
+            f"{num_documents:,} documents x {STATE_BYTES} bytes of state = {state_gib:.3g} GiB is more than half of "
+            f"the memory of {memory_gib:.3g} GiB; raise execution.memory to {2 * state_gib:.3g} GiB"
         )
     document_type = np.dtype(np.int32 if num_documents < 2**31 else np.int64)
     parts = 1

@@ -11,7 +11,7 @@ calls again until none is asked for. The result is that of checking one pair aft
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -56,7 +56,7 @@ def union_runs(parent: np.ndarray, starts: np.ndarray, members: np.ndarray) -> N
 
 
 @kernel
-def _find(parent, node):  # type: ignore[no-untyped-def]
+def _find(parent: np.ndarray, node: Any) -> Any:
     while parent[node] != node:
         parent[node] = parent[parent[node]]
         node = parent[node]
@@ -83,7 +83,7 @@ def sort_runs(starts: np.ndarray, members: np.ndarray) -> None:
 
 
 @kernel
-def invert_runs(starts: np.ndarray, members: np.ndarray, num_documents: int):  # type: ignore[no-untyped-def]
+def invert_runs(starts: np.ndarray, members: np.ndarray, num_documents: int) -> Any:
     """Groups of each document: document d is in groups `runs[first[d]:first[d + 1]]`."""
     first = np.zeros(num_documents + 1, np.int64)
     for place in range(members.shape[0]):
@@ -101,7 +101,7 @@ def invert_runs(starts: np.ndarray, members: np.ndarray, num_documents: int):  #
 
 
 @inline_kernel
-def _known(keys, similarity, better, worse):  # type: ignore[no-untyped-def]
+def _known(keys: np.ndarray, similarity: np.ndarray, better: Any, worse: Any) -> Any:
     """Similarity of a measured pair, -1 where it is not measured."""
     key = (np.uint64(better) << np.uint64(32)) | np.uint64(worse)
     place = np.searchsorted(keys, key)
@@ -111,7 +111,57 @@ def _known(keys, similarity, better, worse):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _star(starts, first, runs, fixed, keys, similarities, threshold, check, centre, similarity, asked):  # type: ignore[no-untyped-def]
+def _list_candidates(
+    document: int,
+    first: np.ndarray,
+    runs: np.ndarray,
+    kept: np.ndarray,
+    room: np.ndarray,
+    num_kept: np.ndarray,
+    candidates: np.ndarray,
+) -> int:
+    """Documents kept so far in the groups of `document`, best first, each perhaps more than once; returns how many."""
+    found = 0
+    for place in range(first[document], first[document + 1]):
+        run = runs[place]
+        for index in range(num_kept[run]):
+            candidates[found] = kept[room[run] + index]
+            found += 1
+    if found > 1:
+        candidates[:found] = np.sort(candidates[:found])
+    return found
+
+
+@kernel
+def _list_as_kept(
+    document: int, first: np.ndarray, runs: np.ndarray, kept: np.ndarray, room: np.ndarray, num_kept: np.ndarray
+) -> int:
+    """Add `document` to its groups' kept ones; returns in how many groups there was no room."""
+    left_out = 0
+    for place in range(first[document], first[document + 1]):
+        run = runs[place]
+        if num_kept[run] < MAX_KEPT_IN_RUN:
+            kept[room[run] + num_kept[run]] = document
+            num_kept[run] += 1
+        else:
+            left_out += 1
+    return left_out
+
+
+@kernel
+def _star(  # noqa: C901, PLR0913
+    starts: np.ndarray,
+    first: np.ndarray,
+    runs: np.ndarray,
+    fixed: np.ndarray,
+    keys: np.ndarray,
+    similarities: np.ndarray,
+    threshold: Any,
+    check: Any,
+    centre: np.ndarray,
+    similarity: np.ndarray,
+    asked: np.ndarray,
+) -> Any:
     """One pass; returns (pairs asked for, documents left out of full groups). `centre` is -1 where pending."""
     num_documents = first.shape[0] - 1
     status = np.zeros(num_documents, np.int8)
@@ -126,15 +176,8 @@ def _star(starts, first, runs, fixed, keys, similarities, threshold, check, cent
     candidates = np.zeros(most * MAX_KEPT_IN_RUN, np.int32)
     num_asked, num_unlisted = 0, 0
     for document in range(num_documents):
-        found = 0
-        for place in range(first[document], first[document + 1]):
-            run = runs[place]
-            for index in range(num_kept[run]):
-                candidates[found] = kept[room[run] + index]
-                found += 1
+        found = _list_candidates(document, first, runs, kept, room, num_kept, candidates)
         centre[document], similarity[document] = document, np.float32(np.nan)
-        if found > 1:
-            candidates[:found] = np.sort(candidates[:found])
         unsettled, asked_here = False, 0
         for index in range(found):
             other = candidates[index]
@@ -168,18 +211,20 @@ def _star(starts, first, runs, fixed, keys, similarities, threshold, check, cent
         if unsettled:
             status[document] = _PENDING
             centre[document] = -1
-        for place in range(first[document], first[document + 1]):
-            run = runs[place]
-            if num_kept[run] < MAX_KEPT_IN_RUN:
-                kept[room[run] + num_kept[run]] = document
-                num_kept[run] += 1
-            else:
-                num_unlisted += 1
+        num_unlisted += _list_as_kept(document, first, runs, kept, room, num_kept)
     return num_asked, num_unlisted
 
 
 @kernel
-def _components(starts, members, keys, similarities, threshold, parent, asked):  # type: ignore[no-untyped-def]
+def _components(
+    starts: np.ndarray,
+    members: np.ndarray,
+    keys: np.ndarray,
+    similarities: np.ndarray,
+    threshold: Any,
+    parent: np.ndarray,
+    asked: np.ndarray,
+) -> Any:
     """One pass over the groups; joins similar documents in `parent`; returns (pairs asked for, left out)."""
     for document in range(parent.shape[0]):
         parent[document] = document

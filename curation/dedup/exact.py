@@ -19,7 +19,7 @@ def options(normalize: str | None) -> Options:
 
 
 def hashes(text: pa.Array, normalize: str) -> pa.RecordBatch:
-    """Exact hashes of normalised texts, row-aligned: columns `exact` (16 bytes) and `num_shingles` (words), null without text."""
+    """Exact hashes of normalised texts, row-aligned: `exact` (16 bytes), `num_shingles` (words), null without text."""
     return signatures(text, options(normalize))
 
 

@@ -6,7 +6,7 @@ One table per normalisation: code point -> folded code point with flags, 0 where
   Full-width and half-width, composed and decomposed, ß and ss, upper and lower case are the same.
 * `numbers`: the same, every digit becomes 0 (documents that differ in numbers only are copies).
 * `base`: `numbers` without diacritics (ä is a), like datatrove and RedPajama.
-* `raw`: nothing is folded, white space separates: Python's `str.split`.
+* `raw`: nothing is folded, white space separates as in Python's `str.split` (and so does NUL).
 
 A letter of a script that writes no spaces between words (Han, Kana, Thai, Lao, Khmer, Burmese, Tibetan …) is a word of
 its own, so that no language is without shingles. The tables are made once, of the Unicode version named in the file, by
@@ -27,6 +27,10 @@ SINGLE = 1 << 31  # a word of its own
 EXPANDS = 1 << 30  # the low bits are an index into the expansions
 MARK = 1 << 29  # joins the word before it
 CODE_POINT = (1 << 21) - 1
+SPACE = 1 << 31  # of the line table: what str.strip takes off a line's ends
+REMOVED = 1 << 30
+# Code points that CCNet deletes beside control characters (cc_net/text_normalizer.py)
+_CCNET_PUNCTUATION = frozenset("，。、„”“«»１」「《》´∶：？！（）；–—．～’…━〈〉【】％►")
 _CODE_POINTS = 0x110000
 _SPACELESS = (
     (0x0E00, 0x0EFF),  # Thai, Lao
@@ -76,16 +80,24 @@ def load_fold(normalize: str) -> Fold:
         return Fold(table, tables[f"{normalize}_starts"], tables[f"{normalize}_expansions"])
 
 
+@functools.cache
 def unicode_version() -> str:
     """Unicode version that the tables were made of."""
     with np.load(_FILE) as tables:
         return str(tables["unicode_version"])
 
 
+@functools.cache
+def load_line_fold() -> np.ndarray:
+    """CCNet's line normalisation, uint32 (0x110000,): lower case, digits to 0, with `SPACE` and `REMOVED`."""
+    with np.load(_FILE) as tables:
+        return np.cumsum(tables["ccnet_steps"], dtype=np.uint32)
+
+
 def fold_character(character: str, normalize: str) -> list[int]:
     """Folded code points of one character, with flags; empty where it separates words. The tables' definition."""
     if normalize == "raw":
-        return [] if character.isspace() else [ord(character)]
+        return [] if character.isspace() or character == "\0" else [ord(character)]
     decomposed = unicodedata.normalize("NFKD", character)
     folded = unicodedata.normalize("NFKD", decomposed.casefold())
     kept = [_flagged(part, normalize) for part in folded if unicodedata.category(part)[0] in "LMN"]
@@ -119,6 +131,18 @@ def _make_table(normalize: str) -> Fold:
     return Fold(table, np.array(starts, np.int64), np.array(expansions, np.uint32))
 
 
+def line_fold_character(character: str) -> int:
+    """Entry of the line table for one character; the dotted capital I, whose lower case is two, stays itself."""
+    code_point = ord(character)
+    if unicodedata.category(character) == "Nd":
+        return ord("0")
+    lower = character.lower()
+    entry = ord(lower) if len(lower) == 1 else code_point
+    control = code_point < 32 or 127 <= code_point < 160
+    removed = REMOVED if control or lower in _CCNET_PUNCTUATION else 0
+    return entry | removed | (SPACE if character.isspace() else 0)
+
+
 def _write_tables() -> None:
     arrays: dict[str, np.ndarray] = {"unicode_version": np.array(unicodedata.unidata_version)}
     for normalize in NORMALIZATIONS:
@@ -126,6 +150,8 @@ def _write_tables() -> None:
         arrays[f"{normalize}_steps"] = np.diff(fold.table, prepend=np.uint32(0))  # steps compress to a few KiB
         arrays[f"{normalize}_starts"] = fold.starts
         arrays[f"{normalize}_expansions"] = fold.expansions
+    lines = [line_fold_character(chr(code_point)) for code_point in range(_CODE_POINTS)]
+    arrays["ccnet_steps"] = np.diff(np.array(lines, np.uint32), prepend=np.uint32(0))
     np.savez_compressed(_FILE, allow_pickle=False, **arrays)
 
 

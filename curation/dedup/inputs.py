@@ -80,9 +80,10 @@ class Inputs:
         if one.alive is None:
             return None
         alive = one.alive if isinstance(one.alive, np.ndarray) else _read_bools(one.alive)
-        if len(alive) != self.offsets[number + 1] - self.offsets[number]:
+        num_rows = int(self.offsets[number + 1] - self.offsets[number])
+        if len(alive) != num_rows:
             raise SignatureError(
-                f"{one.signatures}: {self.offsets[number + 1] - self.offsets[number]} rows, but its mask has {len(alive)}; "
+                f"{one.signatures}: {num_rows} rows, but its mask has {len(alive)}; "
                 "the layers of a shard must be made from the same rows"
             )
         return alive
@@ -111,6 +112,8 @@ class Inputs:
 
 def _take(one: MatchInput, column: str, rows: np.ndarray) -> pa.Array:
     path = _file_with(one, column)
+    if path is None and one.fixed:
+        return pa.nulls(len(rows))  # an index keeps no signals; its documents come first in any case
     if path is None:
         raise SignatureError(
             f"column {column!r} is in none of the layers of {one.shard} (source {one.source}): "
@@ -143,7 +146,7 @@ def _checked_rows(one: MatchInput, options: Options, exact: str) -> int:
             schema, rows = file.schema_arrow, file.metadata.num_rows
     except (pa.ArrowInvalid, OSError) as error:
         raise _unreadable(one.signatures, error) from error
-    if options.bands:
+    if exact == "exact":
         check_options(one.signatures, schema, options)
     missing = [name for name in (exact, *band_names(options)) if name not in schema.names]
     if missing:
@@ -158,8 +161,11 @@ def check_options(path: str, schema: pa.Schema, options: Options) -> None:
         SignatureError: with both sets of options, and which differ.
     """
     wanted = described(options)
+    if not options.bands:  # exact hashes are the same for all shingles and bands of one normalisation
+        wanted = {name: wanted[name] for name in ("normalize", "unit", "version", "unicode")}
     stored: dict[str, Any] = json.loads((schema.metadata or {}).get(METADATA_KEY, b"{}"))
-    differing = [name for name in sorted(wanted.keys() | stored.keys()) if wanted.get(name) != stored.get(name)]
+    named = wanted.keys() | stored.keys() if options.bands else wanted.keys()
+    differing = [name for name in sorted(named) if wanted.get(name) != stored.get(name)]
     if differing:
         raise SignatureError(
             f"{path} was made with other options ({', '.join(differing)} differ)\n"

@@ -67,7 +67,7 @@ def source_places(criterion: Criterion, sources: Sequence[str]) -> np.ndarray:
 
 
 def column_places(criterion: Criterion, values: pa.ChunkedArray) -> np.ndarray:
-    """Place of each value in the criterion's order, 0 best, equal values equal, missing and NaN last; int64 (values,)."""
+    """Place of each value in the criterion's order, smallest best, missing and NaN last; int64 (values,)."""
     if isinstance(criterion.order, tuple):
         found = pc.index_in(values.cast(pa.string()), value_set=pa.array(criterion.order, pa.string()))
         return np.asarray(pc.fill_null(found, len(criterion.order)).to_numpy()).astype(np.int64)

@@ -61,7 +61,7 @@ class Result:
     @property
     def dropped(self) -> np.ndarray:
         """Which documents are duplicates of another that stays; bool by place."""
-        return self.survivor != np.arange(len(self.survivor))
+        return np.asarray(self.survivor != np.arange(len(self.survivor)))
 
 
 def write_layers(inputs: Inputs, result: Result, output_paths: Sequence[str | None], suffix: str) -> None:
@@ -218,7 +218,7 @@ def _alarms(
         one = inputs.inputs[int(inputs.input_of(np.array([document]))[0])]
         row = int(document - inputs.offsets[inputs.inputs.index(one)])
         alarms.append(
-            f"{len(too_large):,} clusters have more than {max_cluster:,} documents; the largest has {int(result.size[place]):,}, "
-            f"kept: source {one.source!r}, shard {one.shard!r}, row {row}"
+            f"{len(too_large):,} clusters have more than {max_cluster:,} documents; the largest has "
+            f"{int(result.size[place]):,}, kept: source {one.source!r}, shard {one.shard!r}, row {row}"
         )
     return alarms

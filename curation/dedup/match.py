@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -68,7 +69,7 @@ def match(
     *,
     fetch_text: FetchText | None = None,
     scratch: str | None = None,
-) -> dict[str, object]:
+) -> dict[str, Any]:
     """Deduplicate documents over all inputs and write one row-aligned layer for each.
 
     Args:

@@ -22,7 +22,7 @@ from curation.kernels import inline_kernel, kernel
 
 VERSION = 1  # raise when a signature of the same text and options changes
 METADATA_KEY = b"gristmill.signatures"
-_SCHEMES = {"affine32": np.dtype(np.uint32), "affine64": np.dtype(np.uint64)}
+_SCHEMES: dict[str, np.dtype[Any]] = {"affine32": np.dtype(np.uint32), "affine64": np.dtype(np.uint64)}
 _BAND_FACTOR = np.uint64(0x9FB21C651E98DF25)
 
 
@@ -72,6 +72,7 @@ def bands_for_threshold(threshold: float, hashes: int) -> tuple[int, int]:
     Args:
         threshold: Jaccard similarity, 0 to 1.
         hashes: permutations at hand; bands x rows uses at most so many.
+
     Returns:
         (bands, rows) with the least `0.5 * false positives + 0.5 * false negatives`, the areas under
         1 - (1 - s^rows)^bands below, and over it above the threshold; 128 hashes give RedPajama's 14 x 9 for 0.7,
@@ -115,7 +116,9 @@ def permutations(options: Options) -> tuple[np.ndarray, np.ndarray]:
 
 
 @inline_kernel
-def _lower_minima32(shingles, count, factors, addends, minima):  # type: ignore[no-untyped-def]
+def _lower_minima32(
+    shingles: np.ndarray, count: Any, factors: np.ndarray, addends: np.ndarray, minima: np.ndarray
+) -> Any:
     for index in range(count):
         x = np.uint32(shingles[index] >> np.uint64(32))
         x ^= x >> np.uint32(16)
@@ -128,7 +131,9 @@ def _lower_minima32(shingles, count, factors, addends, minima):  # type: ignore[
 
 
 @inline_kernel
-def _lower_minima64(shingles, count, factors, addends, minima):  # type: ignore[no-untyped-def]
+def _lower_minima64(
+    shingles: np.ndarray, count: Any, factors: np.ndarray, addends: np.ndarray, minima: np.ndarray
+) -> Any:
     for index in range(count):
         x = mix(shingles[index])
         for p in range(factors.shape[0]):
@@ -136,7 +141,19 @@ def _lower_minima64(shingles, count, factors, addends, minima):  # type: ignore[
 
 
 @kernel
-def _sign32(content, offsets, valid, fold, characters, size, factors, addends, minima, exact_out, counts):  # type: ignore[no-untyped-def]
+def _sign32(  # noqa: PLR0913
+    content: np.ndarray,
+    offsets: np.ndarray,
+    valid: np.ndarray,
+    fold: Any,
+    characters: Any,
+    size: Any,
+    factors: np.ndarray,
+    addends: np.ndarray,
+    minima: np.ndarray,
+    exact_out: np.ndarray,
+    counts: np.ndarray,
+) -> Any:
     cursor, exact = np.zeros(2, np.int64), np.zeros(5, np.uint64)
     units = np.zeros(BLOCK + size + 24, np.uint64)
     shingles = np.zeros(BLOCK + size + 24, np.uint64)
@@ -153,7 +170,19 @@ def _sign32(content, offsets, valid, fold, characters, size, factors, addends, m
 
 
 @kernel
-def _sign64(content, offsets, valid, fold, characters, size, factors, addends, minima, exact_out, counts):  # type: ignore[no-untyped-def]
+def _sign64(  # noqa: PLR0913
+    content: np.ndarray,
+    offsets: np.ndarray,
+    valid: np.ndarray,
+    fold: Any,
+    characters: Any,
+    size: Any,
+    factors: np.ndarray,
+    addends: np.ndarray,
+    minima: np.ndarray,
+    exact_out: np.ndarray,
+    counts: np.ndarray,
+) -> Any:
     cursor, exact = np.zeros(2, np.int64), np.zeros(5, np.uint64)
     units = np.zeros(BLOCK + size + 24, np.uint64)
     shingles = np.zeros(BLOCK + size + 24, np.uint64)
@@ -170,7 +199,7 @@ def _sign64(content, offsets, valid, fold, characters, size, factors, addends, m
 
 
 @kernel
-def _hash_bands(minima, bands, rows, out):  # type: ignore[no-untyped-def]
+def _hash_bands(minima: np.ndarray, bands: Any, rows: Any, out: np.ndarray) -> Any:
     """64-bit hash of each band's minima into `out` (bands, documents)."""
     for row in range(minima.shape[0]):
         for band in range(bands):

@@ -8,6 +8,8 @@ FNV-1a over its folded code points with a finaliser, the hash of a shingle a pol
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
 
@@ -31,7 +33,7 @@ _OUTSIDE, _INSIDE, _ALONE = np.uint64(0), np.uint64(1), np.uint64(2)
 
 
 def text_buffers(text: pa.Array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """UTF-8 bytes, int64 offsets (rows + 1,) and validity (rows,) bool of a large_string array, without copying text."""
+    """UTF-8 bytes, int64 offsets (rows + 1,) and bool validity (rows,) of a large_string array; text is not copied."""
     text = text.cast(pa.large_string()) if text.type != pa.large_string() else text
     _, offset_buffer, byte_buffer = text.buffers()
     offsets = np.frombuffer(offset_buffer, np.int64)[text.offset : text.offset + len(text) + 1]
@@ -41,7 +43,7 @@ def text_buffers(text: pa.Array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 @inline_kernel
-def mix(x):  # type: ignore[no-untyped-def]
+def mix(x: Any) -> Any:
     """MurmurHash3's finaliser, a bijection on 64 bits."""
     x ^= x >> np.uint64(33)
     x *= _MIX_1
@@ -51,7 +53,17 @@ def mix(x):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _next_words(content, place, end, table, starts, expansions, state, units, filled):  # type: ignore[no-untyped-def]
+def _next_words(  # noqa: PLR0913
+    content: np.ndarray,
+    place: Any,
+    end: Any,
+    table: np.ndarray,
+    starts: np.ndarray,
+    expansions: np.ndarray,
+    state: np.ndarray,
+    units: np.ndarray,
+    filled: Any,
+) -> Any:
     """Hash words from `place` until `units` is full or the document ends; returns (place, filled)."""
     hashed, where = state[0], state[1]
     room = units.shape[0] - 24  # one character adds at most its expansion, 18 code points
@@ -113,7 +125,17 @@ def _next_words(content, place, end, table, starts, expansions, state, units, fi
 
 
 @kernel
-def _next_characters(content, place, end, table, starts, expansions, state, units, filled):  # type: ignore[no-untyped-def]
+def _next_characters(  # noqa: PLR0913
+    content: np.ndarray,
+    place: Any,
+    end: Any,
+    table: np.ndarray,
+    starts: np.ndarray,
+    expansions: np.ndarray,
+    state: np.ndarray,
+    units: np.ndarray,
+    filled: Any,
+) -> Any:
     """Folded code points from `place`, one space between words; returns (place, filled)."""
     room = units.shape[0] - 24
     while place < end and filled < room:
@@ -145,7 +167,17 @@ def _next_characters(content, place, end, table, starts, expansions, state, unit
 
 
 @kernel
-def next_shingles(content, end, fold, characters, size, cursor, exact, units, shingles):  # type: ignore[no-untyped-def]
+def next_shingles(  # noqa: PLR0913
+    content: np.ndarray,
+    end: Any,
+    fold: Any,
+    characters: Any,
+    size: Any,
+    cursor: np.ndarray,
+    exact: np.ndarray,
+    units: np.ndarray,
+    shingles: np.ndarray,
+) -> Any:
     """Scan one block of a document: fill `shingles` with hashes, update `exact`; returns how many there are.
 
     `cursor` int64 (2,): place in `content`, units carried over from the block before. `exact` uint64 (5,): the word
@@ -181,7 +213,7 @@ def next_shingles(content, end, fold, characters, size, cursor, exact, units, sh
 
 
 @inline_kernel
-def start_document(cursor, exact, place):  # type: ignore[no-untyped-def]
+def start_document(cursor: np.ndarray, exact: np.ndarray, place: Any) -> Any:
     """Set the scanning state to the start of a document."""
     cursor[0], cursor[1] = place, 0
     exact[0], exact[1] = _FNV_START, _OUTSIDE
@@ -189,7 +221,7 @@ def start_document(cursor, exact, place):  # type: ignore[no-untyped-def]
 
 
 @inline_kernel
-def finish_exact(exact, content, start, end):  # type: ignore[no-untyped-def]
+def finish_exact(exact: np.ndarray, content: np.ndarray, start: Any, end: Any) -> Any:
     """128-bit hash of a scanned document's units; of its bytes where it has none (punctuation only, empty)."""
     first, second = exact[2], exact[3]
     if exact[4] == 0:
@@ -203,7 +235,9 @@ def finish_exact(exact, content, start, end):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _fill_shingles(content, start, end, fold, characters, size, out):  # type: ignore[no-untyped-def]
+def _fill_shingles(
+    content: np.ndarray, start: Any, end: Any, fold: Any, characters: Any, size: Any, out: np.ndarray
+) -> Any:
     """Shingle hashes of one document in order; only the first `len(out)` are written. Returns their number."""
     cursor, exact = np.zeros(2, np.int64), np.zeros(5, np.uint64)
     units = np.zeros(BLOCK + size + 24, np.uint64)
@@ -220,7 +254,9 @@ def _fill_shingles(content, start, end, fold, characters, size, out):  # type: i
 
 
 @kernel
-def sorted_sets(content, offsets, fold, characters, size, out, ends):  # type: ignore[no-untyped-def]
+def sorted_sets(
+    content: np.ndarray, offsets: np.ndarray, fold: Any, characters: Any, size: Any, out: np.ndarray, ends: np.ndarray
+) -> Any:
     """Sorted distinct shingle hashes of each document, one after another in `out`.
 
     `ends[i]` is where document i stops. Returns the room that was needed; more than `len(out)` means: call again.
@@ -242,7 +278,7 @@ def sorted_sets(content, offsets, fold, characters, size, out, ends):  # type: i
 
 
 def shingle_hashes(text: str, normalize: str, size: int, *, characters: bool = False) -> np.ndarray:
-    """Shingle hashes of one text in order, uint64 (shingles,): what datasketch's `update_batch` takes with `hashfunc=int`.
+    """Shingle hashes of one text in order, uint64: what datasketch's `update_batch` takes with `hashfunc=int`.
 
     Args:
         text: the document.

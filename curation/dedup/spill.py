@@ -44,11 +44,14 @@ class HashFile:
             if len(chosen):
                 self._append(number, hashes[chosen], documents[chosen], None if second is None else second[chosen])
 
+    def read(self, part: int) -> tuple[np.ndarray, np.ndarray]:
+        """Hashes and documents of one part, in the order in which they were added."""
+        return self._read_kind(part, "hash", np.dtype(np.uint64)), self._read_kind(part, "document", self.document_type)
+
     def runs(self, part: int, left_out: np.ndarray | None = None) -> Runs:
         """Groups of equal hashes in one part, without the documents that `left_out` (bool by document) marks."""
-        hashes = self._read(part, "hash", np.dtype(np.uint64))
-        documents = self._read(part, "document", self.document_type)
-        second = self._read(part, "second", np.dtype(np.uint64)) if self.wide else None
+        hashes, documents = self.read(part)
+        second = self._read_kind(part, "second", np.dtype(np.uint64)) if self.wide else None
         if left_out is not None and len(documents):
             used = np.flatnonzero(~left_out[documents])
             if len(used) < len(documents):
@@ -68,7 +71,7 @@ class HashFile:
             with self._path(part, kind).open("ab") as file:
                 np.ascontiguousarray(values).tofile(file)
 
-    def _read(self, part: int, kind: str, dtype: np.dtype) -> np.ndarray:
+    def _read_kind(self, part: int, kind: str, dtype: np.dtype) -> np.ndarray:
         path = self._path(part, kind)
         return np.fromfile(path, dtype) if path.exists() else np.zeros(0, dtype)
 
