@@ -140,11 +140,11 @@ def _entry(value: object) -> object:
         raise ValueError("a step is written - KIND: preset, or - KIND: {options}")
     kinds = [key for key in value if key in STEP_KINDS]
     if len(value) != 1:
-        fix = f"indent its options below {kinds[0]}:" if len(kinds) == 1 else "begin each step with its own dash"
+        fix = f"indent its options below {kinds[0]}:" if len(kinds) == 1 else "write each as - KIND: {options}"
         raise ValueError(f"a step is one kind with its options, this has {len(value)} keys; {fix}")
     ((kind, options),) = value.items()
     if kind not in STEP_KINDS:
-        refuse(((kind,), options, f"unknown kind of step{did_you_mean(kind, STEP_KINDS)}"))
+        refuse(((), kind, f"unknown kind of step{did_you_mean(kind, STEP_KINDS)}"))
     if isinstance(options, str):
         options = {"preset": options}
     if options is not None and not isinstance(options, Mapping):

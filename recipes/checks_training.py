@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from curation.amounts import Amount, in_tokens
 from curation.fields import Problem, did_you_mean
 from mixing.config import Phase, Weights
-from mixing.patterns import covers
+from mixing.patterns import PatternError, covers, winners
 from recipes.located import Segments
 from recipes.names import Names, domain_problems, names_domain
 from recipes.recipe import Recipe
@@ -83,17 +83,34 @@ def _weights(weights: Weights, names: Names, path: Segments) -> Iterator[Problem
         return
     yield from domain_problems(weights.shares, names, path)
     yield from shares_problem(weights.shares, path)
+    yield from _nothing_left(weights.shares, names, path)
     unnamed = [source for source in names.trained() if not _is_named(source, weights.shares)]
     if unnamed:
         reason = f'no weight names {", ".join(unnamed)}; add them (0 leaves a source out), or "*": SHARE for the rest'
         yield path, weights.shares, reason
 
 
+def _nothing_left(shares: Mapping[str, float], names: Names, path: Segments) -> Iterator[Problem]:
+    """Two patterns of one precedence, and patterns whose domains are all named more specifically."""
+    try:
+        chosen = winners(shares, names.domains)
+    except PatternError as error:
+        yield path, shares, str(error)
+        return
+    for pattern in shares:
+        won_by = {chosen[domain] for domain in names.domains if covers(pattern, domain)}
+        if won_by and pattern not in won_by and not names.open:
+            others = ", ".join(sorted(str(other) for other in won_by))
+            yield (
+                (*path, pattern),
+                shares[pattern],
+                f"nothing is left for {pattern!r}: all it covers is named by {others}",
+            )
+
+
 def _is_named(source: str, patterns: Iterable[str]) -> bool:
     """Whether a weight names a source or at least a part of it; parts are known when data has been read."""
-    return any(covers(pattern, source) or pattern.startswith(f"{source}/") for pattern in patterns) or any(
-        covers(pattern.partition("/")[0], source) for pattern in patterns
-    )
+    return any(covers(pattern.partition("/")[0], source) for pattern in patterns)
 
 
 def _phases(recipe: Recipe, names: Names) -> Iterator[Problem]:

@@ -26,24 +26,26 @@ _STEP_OPTIONS_DEPTH = 3  # steps, place, kind
 _MAX_EXTENDS = 20
 
 
-def load_located(path: str | Path, overrides: Sequence[str] = ()) -> Node:
+def load_located(path: str | Path, overrides: Sequence[str], noticed: list[Located]) -> Node:
     """Read a recipe with all it extends, and apply `path=value` overrides.
 
+    Errors that leave a tree to look at, such as keys that stand twice, are added to `noticed`.
+
     Raises:
-        RecipeErrors: what is no YAML, keys that stand twice, files that are missing, overrides that name nothing.
+        RecipeErrors: what is no YAML, files that are missing, overrides that name nothing.
     """
     file = Path(path).expanduser()
-    tree = _with_extended(file.resolve(), ())
+    tree = _with_extended(file.resolve(), (), noticed)
     for override in overrides:
         tree = apply_override(tree, override)
     return tree
 
 
-def _with_extended(file: Path, seen: tuple[Path, ...], asked: Located | None = None) -> Node:
+def _with_extended(file: Path, seen: tuple[Path, ...], noticed: list[Located], asked: Located | None = None) -> Node:
     """A file's tree over the trees of what it extends."""
     if file in seen or len(seen) > _MAX_EXTENDS:
         raise RecipeErrors([replace(asked, reason="a recipe cannot extend itself")] if asked else [])
-    tree = read_file(file, asked)
+    tree = read_file(file, noticed, asked)
     assert isinstance(tree.value, dict)
     extends = tree.value.get("extends")
     if extends is None or extends.value is None:
@@ -52,7 +54,7 @@ def _with_extended(file: Path, seen: tuple[Path, ...], asked: Located | None = N
     if not isinstance(extends.value, str):
         raise RecipeErrors([message])
     other = Path(extends.value).expanduser()
-    below = _with_extended((file.parent / other).resolve(), (*seen, file), message)
+    below = _with_extended((file.parent / other).resolve(), (*seen, file), noticed, message)
     return merge(below, tree)
 
 
@@ -79,7 +81,10 @@ def apply_override(tree: Node, override: str) -> Node:
     place = Place(f"--set {override}")
     if not equals or not path.strip():
         raise RecipeErrors([Located(place, "", NOTHING, "write --set path=value, such as steps.gopher.min_words=30")])
-    value = _relocated(parse(written, "--set"), place)
+    noticed: list[Located] = []
+    value = _relocated(parse(written, "--set", noticed), place)
+    if noticed:
+        raise RecipeErrors([replace(error, place=place) for error in noticed])
     return _set(tree, tuple(path.strip().split(".")), value, ())
 
 

@@ -126,7 +126,7 @@ def dotted(path: Segments) -> str:
     return text
 
 
-def read_file(file: Path, asked: Located | None = None) -> Node:
+def read_file(file: Path, noticed: list[Located], asked: Located | None = None) -> Node:
     """One file as a tree; an empty file is an empty mapping."""
     place = Place(str(file), 1)
     try:
@@ -139,7 +139,7 @@ def read_file(file: Path, asked: Located | None = None) -> Node:
         raise RecipeErrors(
             [replace(asked, reason=message) if asked else Located(place, "", NOTHING, message)]
         ) from None
-    tree = parse(text, str(file))
+    tree = parse(text, str(file), noticed)
     if tree.value is None:
         return Node({}, place)
     if not isinstance(tree.value, dict):
@@ -153,8 +153,8 @@ def _near_file(file: Path) -> str:
     return did_you_mean(file.name, names, limit=6)
 
 
-def parse(text: str, file: str) -> Node:
-    """YAML text as a tree of located nodes."""
+def parse(text: str, file: str, noticed: list[Located]) -> Node:
+    """YAML text as a tree of located nodes; keys that stand twice or are no words are noticed and left out."""
     yaml = YAML(typ="rt", pure=True)
     try:
         root = yaml.compose(text)
@@ -164,11 +164,7 @@ def parse(text: str, file: str) -> Node:
         raise RecipeErrors([Located(Place(file, 1), "", NOTHING, f"not YAML: {str(error).splitlines()[0]}")]) from None
     if root is None:
         return Node(None, Place(file, 1))
-    problems: list[Located] = []
-    tree = _located(root, file, (), problems)
-    if problems:
-        raise RecipeErrors(problems)
-    return tree
+    return _located(root, file, (), noticed)
 
 
 def _syntax_error(error: MarkedYAMLError, text: str, file: str) -> Located:
@@ -184,6 +180,11 @@ def _syntax_error(error: MarkedYAMLError, text: str, file: str) -> Located:
         what = "a second `: ` on this line, or a line above that is not closed; quote text that holds `: `"
     elif "undefined alias" in what or "alphabetic or numeric" in what:
         what = f'{what}; quote text that begins with * or &, such as "*"'
+    elif "<block end>" in what:
+        what = "the indent of this line fits none of the lines above it"
+    elif "<stream end>" in what and error.context_mark:
+        number = error.context_mark.line
+        written, what = lines[number], "a bracket or quote opens here and is never closed"
     elif error.context_mark and error.context_mark.line != number:
         what = (
             f"{what} ({error.context} that begins in line {error.context_mark.line + 1}); check the indent and brackets"

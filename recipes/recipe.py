@@ -20,7 +20,7 @@ from curation.config import AnyStep, Bytes, Name, Source, Step
 from curation.fields import AmountIn, Count, FilePath, Flag, Paths, PositiveCount, RecipePath, Seconds, Section, Words
 from mixing.config import Ablation, Domains, Phase, Scaling, Sequences, Tokenizer
 from recipes.layered import load_located
-from recipes.located import Node, RecipeErrors
+from recipes.located import Located, Node, RecipeErrors
 from training.config import Checkpoints, Evaluation, Export, Finetuning, Model, Training, merged
 from training.presets import MODEL_PRESETS
 
@@ -150,6 +150,13 @@ class Recipe(Section):
         values = MODEL_PRESETS.get(str(preset), MODEL_PRESETS["llama_15m"])["training"]
         return {**mapping, "training": merged(values, training or {})}
 
+    @classmethod
+    def unknown_key(cls, key: object) -> str:
+        """A key of a section that stands at the top, for want of an indent, is sent there."""
+        sections = {name: field.annotation for name, field in cls.model_fields.items()}
+        homes = [name for name, section in sections.items() if key in _section_keys(section)]
+        return f"unknown key; it stands below {' or '.join(homes)}" if homes else super().unknown_key(key)
+
     @property
     def name(self) -> str:
         """The file's name without its suffix; a run is `name@key`."""
@@ -172,6 +179,12 @@ class Recipe(Section):
     def steps_of(self, source: str) -> list[Step]:
         """The steps applied to a source, in order, with the source's own values."""
         return [step_for(step, source, self) for step in self.steps if matches(step.sources, source)]
+
+
+def _section_keys(annotation: Any) -> list[str]:
+    """Keys of a section, also of one that may be null."""
+    sections = [annotation, *getattr(annotation, "__args__", ())]
+    return [key for section in sections if hasattr(section, "known_keys") for key in section.known_keys()]
 
 
 def matches(patterns: Sequence[str], source: str) -> bool:
@@ -199,4 +212,5 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """
     from recipes.validation import validated
 
-    return validated(load_located(path, overrides), Path(path))
+    noticed: list[Located] = []
+    return validated(load_located(path, overrides, noticed), Path(path), noticed)

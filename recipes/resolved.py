@@ -56,6 +56,8 @@ def resolved(recipe: Recipe) -> Tree:
             }
         elif key != "extends":
             result[key] = _value(value, node, origins.get(key, {}))
+    if isinstance(result["model"], dict):
+        del result["model"]["training"]  # the target's are in `training`
     return result
 
 

@@ -7,7 +7,7 @@ A message about a place that something was cut out of is left out: it could be a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,12 @@ from pydantic import ValidationError
 from curation.fields import Problem, did_you_mean
 from recipes.checks import all_problems
 from recipes.later import later_problems
+from recipes.layered import entry_name
 from recipes.located import NOTHING, Located, Node, Place, RecipeErrors, Segment, Segments
 from recipes.recipe import Recipe
 
 _MOST_PASSES = 12
+_KIND_DEPTH = 2  # steps, place, kind: the kind is not shown
 _WANTED = {
     "int_type": "a whole number is wanted",
     "int_parsing": "a whole number is wanted",
@@ -31,9 +33,12 @@ _WANTED = {
     "dict_type": "a mapping is wanted",
     "mapping_type": "a mapping is wanted",
     "finite_number": "a finite number is wanted",
+    "too_short": "more entries are wanted",
 }
 _BOOLEANS = {"yes": "true", "on": "true", "True": "true", "no": "false", "off": "false", "False": "false"}
 _EXAMPLES = {
+    "sources": "such as sources: {wiki: {path: wiki/*.jsonl, language: de}}",
+    "dirichlet": "such as 64",
     "language": "such as de",
     "path": "such as wiki/de-*.jsonl.zst",
     "tokens": "such as 300M",
@@ -41,15 +46,15 @@ _EXAMPLES = {
 }
 
 
-def validated(tree: Node, path: Path) -> Recipe:
-    """The recipe of a located tree.
+def validated(tree: Node, path: Path, noticed: Sequence[Located] = ()) -> Recipe:
+    """The recipe of a located tree; `noticed` are errors that were found while it was read.
 
     Raises:
         RecipeErrors: all errors, in the order of files and lines.
     """
     raw = _with_default_folders(tree, path)
     recipe, lines, cut = _validate_in_passes(raw)
-    errors = [located(tree, loc, *message) for loc, message in lines]
+    errors = [*noticed, *(located(tree, loc, *message) for loc, message in lines)]
     if recipe is not None:
         found = all_problems(recipe, tree)
         errors += [_located_problem(tree, problem) for problem in found if not _touches(problem[0], cut)]
@@ -97,6 +102,8 @@ def _validate_in_passes(raw: dict[str, Any]) -> tuple[Recipe | None, list[tuple[
         cut_now = []
         for line in lines:
             loc = line["loc"]
+            if line["type"] == "too_short" and any(other["loc"][: len(loc)] == loc != other["loc"] for other in lines):
+                continue  # pydantic counts the entries that are right
             if not _touches(loc, cut):
                 messages.append((loc, _message(line)))
             cut_now.append(_cut(raw, loc))
@@ -112,7 +119,9 @@ def _touches(path: Segments, cut: list[Segments]) -> bool:
 
 
 def _cut(raw: dict[str, Any], loc: Segments) -> Segments:
-    """Take out the deepest value that a location names, and tell its path; sources, steps and phases leave a stub."""
+    """Take out the deepest value that a location names, and tell its path; what is required leaves a stub."""
+    if len(loc) > 1 and _stub(loc) is not None and _put(raw, loc, _stub(loc)):
+        return loc
     parents: list[tuple[Any, Segment]] = []
     value: Any = raw
     for segment in loc:
@@ -133,16 +142,35 @@ def _cut(raw: dict[str, Any], loc: Segments) -> Segments:
     return path
 
 
+def _put(raw: dict[str, Any], path: Segments, stub: object) -> bool:
+    """Put a stub in the place of a required value, unless it stands there already."""
+    value: Any = raw
+    for segment in path[:-1]:
+        if (isinstance(value, dict) and segment in value) or (
+            isinstance(value, list) and isinstance(segment, int) and segment < len(value)
+        ):
+            value = value[segment]
+        else:
+            return False
+    if not isinstance(value, dict) or value.get(path[-1]) == stub:
+        return False
+    value[path[-1]] = stub
+    return True
+
+
 def _stub(path: Segments) -> object:
-    """What stands in for a source, step or phase that cannot be read, so that the others keep their places."""
-    match path:
-        case ("sources", str()):
-            return {"path": "stub.jsonl", "language": "und"}
-        case ("steps", int(place)):
-            return {"measure": {"signals": ["stub"], "name": f"stub-{place}"}}
-        case ("schedule", int(place)):
-            return {"name": f"stub-{place}", "tokens": "1000T"}
-    return None
+    """What stands in for a source, step or phase (or what one must have), so that the others keep their places."""
+    number = path[1] if len(path) > 1 else 0
+    stubs: dict[tuple[object, ...], object] = {
+        ("sources",): {"path": "stub.jsonl", "language": "und"},
+        ("sources", "language"): "und",
+        ("sources", "path"): "stub.jsonl",
+        ("steps",): {"measure": {"signals": ["stub"], "name": f"stub-{number}"}},
+        ("schedule",): {"name": f"stub-{number}", "tokens": "1000T"},
+        ("schedule", "tokens"): "1000T",
+        ("schedule", "name"): f"stub-{number}",
+    }
+    return stubs.get((path[0], *path[2:])) if len(path) > 1 else None
 
 
 def _message(line: Mapping[str, Any]) -> Message:
@@ -163,7 +191,9 @@ def _message(line: Mapping[str, Any]) -> Message:
     if kind in _WANTED:
         return value, _WANTED[kind], False
     reason = str(line["msg"]).removeprefix("Value error, ")
-    return value, reason[:1].lower() + reason[1:], False
+    if value is None and reason.startswith("missing"):
+        value = NOTHING
+    return value, reason if reason[1:2].isupper() else reason[:1].lower() + reason[1:], False
 
 
 def located(tree: Node, loc: Segments, value: object, reason: str, of_key: bool = False) -> Located:
@@ -172,10 +202,11 @@ def located(tree: Node, loc: Segments, value: object, reason: str, of_key: bool 
     for depth, segment in enumerate(loc):
         child = node.get(segment)
         if child is None:
-            if depth == len(loc) - 1 and isinstance(segment, str) and segment != "[key]" and shown[-1:] != "]":
-                shown += f".{segment}" if shown else segment
+            if depth == len(loc) - 1 and reason.startswith("missing"):
+                shown += f".{segment}" if shown else str(segment)
             continue
-        shown = _extended(shown, node, segment, child)
+        is_kind = depth == _KIND_DEPTH and loc[0] == "steps"
+        shown = shown if is_kind else _extended(shown, segment, child)
         node = child
         place = (child.key_place or child.place) if of_key else child.place
         if isinstance(child.value, dict | list) and child.key_place is not None:
@@ -183,10 +214,8 @@ def located(tree: Node, loc: Segments, value: object, reason: str, of_key: bool 
     return Located(place, shown, value, reason)
 
 
-def _extended(shown: str, parent: Node, segment: Segment, child: Node) -> str:
-    """`steps` + 3 -> `steps.gopher`, as --set takes it; the kind below a step is not shown."""
-    from recipes.layered import entry_name
-
+def _extended(shown: str, segment: Segment, child: Node) -> str:
+    """`steps` + 3 -> `steps.gopher`, as --set takes it."""
     if isinstance(segment, int):
         name = entry_name(child) if shown in ("steps", "schedule") else None
         return f"{shown}.{name}" if name else f"{shown}[{segment}]"
