@@ -219,13 +219,6 @@ def _extended(shown: str, segment: Segment, child: Node) -> str:
     if isinstance(segment, int):
         name = entry_name(child) if shown in ("steps", "schedule") else None
         return f"{shown}.{name}" if name else f"{shown}[{segment}]"
-    if (
-        shown.startswith("steps.")
-        and shown.count(".") == 1
-        and isinstance(parent.value, dict)
-        and len(parent.value) == 1
-    ):
-        return shown
     return f"{shown}.{segment}" if shown else str(segment)
 
 
