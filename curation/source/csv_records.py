@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from curation.kernels import kernel
 from curation.source.reader import Reading, check_columns
@@ -175,4 +176,11 @@ def _csv_column(buffer: Bytes, starts: Positions, stops: Positions, kind: str) -
     """Values of one kind; empty fields are null."""
     offsets, values = copy_fields(buffer, starts, stops)
     array = binary_array(offsets, values, np.diff(offsets) > 0)
-    return numbers(repair(array)[0]) if kind == "number" else array
+    if kind == "number":
+        return numbers(repair(array)[0])
+    if kind == "bool":
+        folded = pc.utf8_lower(repair(array)[0])
+        return pc.if_else(
+            pc.is_in(folded, pa.array(["true", "false"], pa.large_string())), pc.equal(folded, "true"), None
+        )
+    return array

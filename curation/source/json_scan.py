@@ -260,7 +260,7 @@ def copy_values(
     """Copy values out of a buffer: strings with escapes resolved, all others as they are written.
 
     Returns:
-        offsets int64 (R + 1,) and values uint8 as Arrow lays them out; lone surrogates replaced by U+FFFD, int64 (R,).
+        offsets int64 (R + 1,) and values uint8 as Arrow lays them out; lone surrogates replaced, int64 (R,).
     """
     out = np.empty(int((stops - starts).sum()), np.uint8)  # resolving an escape never makes it longer
     offsets, lone = np.zeros(len(starts) + 1, np.int64), np.zeros(len(starts), np.int64)

@@ -23,7 +23,7 @@ def opened_chunks(file: BinaryIO, compression: str, path: str, chunk_bytes: int)
         chunk_bytes: about the bytes of a chunk.
 
     Raises:
-        UnreadableShard: if no byte can be read, or the text is UTF-16.
+        UnreadableShard: if no byte can be read (of a stream that is no member of an archive), or the text is UTF-16.
         BrokenStream: when it breaks after some bytes.
     """
     chunks = _member_chunks(file, chunk_bytes) if compression == "zip" else read_chunks(file, compression, chunk_bytes)
@@ -35,7 +35,7 @@ def opened_chunks(file: BinaryIO, compression: str, path: str, chunk_bytes: int)
             yield chunk if started else chunk.removeprefix(_UTF8_MARK)
             started = True
     except BrokenStream as error:
-        if started:
+        if started or compression == "zip":  # the other members of a zip archive can still be read
             raise
         raise UnreadableShard(path, error) from error
     if not started and compression not in ("", "zip") and file.tell() == 0:

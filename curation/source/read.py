@@ -7,6 +7,7 @@ from contextlib import closing
 from typing import BinaryIO
 
 import pyarrow as pa
+import xxhash
 
 from curation.source.chunks import BrokenStream, UnreadableShard, compression_of, open_bytes
 from curation.source.formats import FORMATS
@@ -14,8 +15,9 @@ from curation.source.kinds import column_types
 from curation.source.opened import opened_chunks, zip_members
 from curation.source.parquet_records import open_parquet, parquet
 from curation.source.reader import ReadCounts, Reader, Reading
-from curation.source.records import Records
+from curation.source.records import Records, unheld_record
 from curation.source.rows import as_rows
+from curation.source.spans import Unheld
 from curation.source.where import SourceError, did_you_mean
 
 
@@ -77,7 +79,12 @@ def _stream(file: BinaryIO, compression: str, reading: Reading, batch_bytes: int
 
 
 def _members(file: BinaryIO, reading: Reading, batch_bytes: int) -> Iterator[Records]:
-    """Records of all members of a zip archive; a damaged member leaves one row for its unread rest."""
+    """Records of all members of a zip archive; a member of which nothing can be read is one row."""
     for member in zip_members(file, reading.path):
         with member as stream:
-            yield from _stream(stream, "zip", reading, batch_bytes)
+            try:
+                yield from FORMATS[reading.reader.format](
+                    opened_chunks(stream, "zip", reading.path, batch_bytes), reading
+                )
+            except BrokenStream as error:
+                yield unheld_record(Unheld(error.reason, 0, xxhash.xxh3_128_digest(b"")))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Collection, Mapping
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -44,17 +45,36 @@ def is_true(sql: str, columns: Mapping[str, pa.Array], num_rows: int) -> npt.NDA
     """
     expression, names = condition(sql)
     frame = pl.DataFrame({name: pl.Series(columns[name]) for name in names})
+    _check_comparisons(sql, tuple(frame.schema.items()))
     try:
-        answer = (
-            frame.select(expression.alias("true")).get_column("true") if names else pl.select(expression).to_series()
-        )
+        answer = (frame if names else pl.DataFrame({"": [0]})).select(expression.alias("true")).get_column("true")
     except pl.exceptions.PolarsError as error:
-        types = ", ".join(f"{name}: {frame[name].dtype}" for name in names)
-        raise SourceError(f"where: {sql!r} cannot be asked of {types}: {error}") from error
+        raise SourceError(_cannot_be_asked(sql, frame.schema, error)) from error
     if answer.dtype != pl.Boolean:
         raise SourceError(f"where: {sql!r} gives {answer.dtype}, not true or false; compare it with something")
     mask: npt.NDArray[np.bool_] = answer.fill_null(False).to_numpy().astype(bool)
-    return np.broadcast_to(mask, num_rows) if len(mask) == 1 else mask
+    return mask if names else np.broadcast_to(mask, num_rows)
+
+
+def _cannot_be_asked(sql: str, schema: Mapping[str, pl.DataType], why: object) -> str:
+    types = ", ".join(f"{name}: {kind}" for name, kind in schema.items())
+    return f"where: {sql!r} cannot be asked of {types}: {why}; declare the columns' kinds or use TRY_CAST"
+
+
+@lru_cache
+def _check_comparisons(sql: str, schema: tuple[tuple[str, pl.DataType], ...]) -> None:
+    """Refuse text compared with a number: polars compares some of them letter by letter ('10' > 5.0 is false)."""
+    frame = pl.DataFrame(schema=dict(schema))
+    pending = [condition(sql)[0]]
+    while pending:
+        inputs = pending.pop().meta.pop()
+        pending.extend(inputs)
+        try:
+            kinds = [frame.select(expression).dtypes[0] for expression in inputs] if len(inputs) == 2 else []
+        except pl.exceptions.PolarsError:
+            continue  # evaluating the whole condition says it better
+        if len(kinds) == 2 and pl.String in kinds and any(kind.is_numeric() for kind in kinds):
+            raise SourceError(_cannot_be_asked(sql, dict(schema), "it compares text with a number"))
 
 
 def sampled(content_ids: bytes, share: float) -> npt.NDArray[np.bool_]:

@@ -1,0 +1,194 @@
+"""What `where`, `sample` and `brought` do, whatever the format; and which shards a source names."""
+
+import pickle
+
+import fsspec
+import pytest
+import xxhash
+
+from curation.source import (
+    ROWS,
+    ReadCounts,
+    Reader,
+    SourceError,
+    UnreadableShard,
+    column_types,
+    content_checksum,
+    format_of,
+    list_shards,
+    read_shard,
+)  # fmt: skip
+
+
+def read(path, reader, **options):
+    return [row for batch in read_shard(str(path), reader, **options) for row in batch.to_pylist()]
+
+
+@pytest.fixture
+def scored(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text(
+        '{"text":"a","score":0.9,"good":true,"tag":"x"}\n{bad\n{"text":"b","score":0.1,"good":false,"tag":3}\n'
+        '{"text":5,"score":0.8}\n{"text":"c","score":null,"tag":["y"]}\n{"text":"d","score":"high","good":1}\n'
+    )
+    return path
+
+
+def test_rows_have_the_schema_and_the_brought_columns(scored):
+    batch = next(iter(read_shard(str(scored), Reader("jsonl", brought=("good", "tag")))))
+    assert batch.schema.names == [*ROWS.names, "good@source", "tag@source"]
+    assert batch.schema.names[: len(ROWS)] == ROWS.names
+    assert all(batch.schema.field(name).type == ROWS.field(name).type for name in ROWS.names)
+
+
+def test_brought_kinds_come_from_the_values(scored):
+    reader = Reader("jsonl", brought=("good", "score", "tag"))
+    assert column_types(str(scored), reader) == (("good", "text"), ("score", "text"), ("tag", "text"))
+    scored.write_text(
+        '{"text":"a","score":0.9,"good":true,"tag":"x"}\n{"score":3,"good":null,"tag":"1"}\n{"score": "cut off'
+    )
+    assert column_types(str(scored), reader) == (("good", "bool"), ("score", "number"), ("tag", "text"))
+
+
+def test_brought_kinds_can_be_declared_and_misfits_are_null(scored):
+    reader = Reader(
+        "jsonl", brought=("good", "score", "tag"), types=(("good", "bool"), ("score", "number"), ("tag", "text"))
+    )
+    rows = read(scored, reader)
+    assert [row["score@source"] for row in rows] == [0.9, None, 0.1, 0.8, None, None]
+    assert [row["good@source"] for row in rows] == [True, None, False, None, None, None]
+    assert [row["tag@source"] for row in rows] == ["x", None, "3", None, '["y"]', None]
+
+
+def test_brought_from_csv_is_a_number_when_all_values_are(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("text,n,m,yes\na,1,1,true\nb,,x,False\nc,2.5e1,2,\n")
+    rows = read(path, Reader("csv", brought=("n", "m", "yes")))
+    assert [(row["n@source"], row["m@source"], row["yes@source"]) for row in rows] == [
+        (1.0, "1", True), (None, "x", False), (25.0, "2", None),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("batch_bytes", [10, 1 << 20])
+def test_where_leaves_rows_unread_but_counted_and_bad_records_stay_rows(scored, batch_bytes):
+    counts = ReadCounts()
+    reader = Reader("jsonl", where="score > 0.5 AND text IS NOT NULL", types=(("score", "number"), ("text", "text")))
+    rows = read(scored, reader, batch_bytes=batch_bytes, counts=counts)
+    assert [(row["row"], row["text"], row["read_reason"]) for row in rows] == [
+        (0, "a", None), (1, None, "bad_json"), (3, None, "non_string_text"),
+    ]  # fmt: skip
+    assert (counts.records, counts.rows, counts.unread_where, counts.unread_sample) == (6, 3, 3, 0)
+    assert counts.reasons == {"bad_json": 1, "non_string_text": 1}
+
+
+@pytest.mark.parametrize(
+    ("where", "message"),
+    [
+        ("scroe > 1", "did you mean 'score'"),
+        ("score >", "not a condition"),
+        ("(SELECT text FROM read_csv('/etc/passwd')) = 'x'", "not a condition"),
+        ("length(tag)", "not true or false"),
+        ("score > 0.5", "text with a number"),
+        ("tag = 'x' OR (1.0 < score AND good = 'a')", "text with a number"),
+    ],
+)
+def test_where_that_cannot_be_asked_is_a_clear_error(scored, where, message):
+    with pytest.raises(SourceError, match=message):
+        read(scored, Reader("jsonl", where=where))
+
+
+def test_sample_is_a_share_of_rows_nested_and_keeps_copies_together(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text("".join(f'{{"text":"document {i % 1500}"}}\n' for i in range(3000)))
+    samples = {}
+    for share in (0.0, 0.1, 0.5, 1.0):
+        counts = ReadCounts()
+        rows = read(path, Reader("jsonl", sample=share), counts=counts)
+        samples[share] = {row["row"] for row in rows}
+        assert counts.rows + counts.unread_sample == counts.records == 3000
+        assert abs(len(rows) / 3000 - share) < 0.05  # five standard deviations of 1,500 different texts
+        assert all((row + 1500) % 3000 in samples[share] for row in samples[share])
+    assert samples[0.0] == set()
+    assert samples[0.1] < samples[0.5] < samples[1.0]
+
+
+def test_reader_and_errors_can_be_pickled():
+    reader = Reader("jsonl", (("text", "content"),), ("score",), "score > 1")
+    assert pickle.loads(pickle.dumps(reader)) == reader
+    error = pickle.loads(pickle.dumps(UnreadableShard("a.gz", "truncated")))
+    assert (error.path, error.cause) == ("a.gz", "truncated")
+
+
+def test_shard_of_a_remote_filesystem_is_read():
+    filesystem = fsspec.filesystem("memory")
+    filesystem.pipe("/raw/a.jsonl", b'{"text":"a"}\n')
+    shards = list_shards("memory://raw/*.jsonl", "/nowhere")
+    assert [(shard.path, shard.size_bytes) for shard in shards] == [("memory:///raw/a.jsonl", 13)]
+    assert [row["text"] for row in read(shards[0].absolute, Reader("jsonl"))] == ["a"]
+    filesystem.rm("/raw", recursive=True)
+
+
+@pytest.fixture
+def raw(tmp_path):
+    for name in (
+        "b/2.jsonl.zst",
+        "b/1.jsonl",
+        "a.csv",
+        "b/README",
+        "b/.hidden.jsonl",
+        "b/c/3.parquet",
+        "b/x.jsonl.tmp",
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    return tmp_path
+
+
+def test_shards_of_a_folder_a_pattern_and_a_file_are_sorted(raw):
+    unopened = []
+    assert [shard.path for shard in list_shards("b", raw, unopened)] == ["b/1.jsonl", "b/2.jsonl.zst", "b/c/3.parquet"]
+    assert unopened == ["b/README"]
+    shards = list_shards(["b/**/*.parquet", "a.csv", str(raw / "b/1.jsonl")], raw)
+    assert [(shard.path, shard.size_bytes) for shard in shards] == [
+        ("a.csv", 5),
+        ("b/1.jsonl", 9),
+        ("b/c/3.parquet", 13),
+    ]
+    assert shards[0].absolute == str(raw / "a.csv")
+
+
+def test_shards_a_pattern_without_a_file_is_refused(raw):
+    with pytest.raises(SourceError, match=r"no file matches 'c/\*'"):
+        list_shards(["b", "c/*"], raw)
+
+
+def test_shards_a_file_named_twice_is_refused(raw):
+    with pytest.raises(SourceError, match=r"b/1.jsonl is named twice, by 'b' and 'b/1"):
+        list_shards(["b", "b/1*"], raw)
+
+
+def test_shards_below_a_root_with_pattern_signs_are_found(tmp_path):
+    root = tmp_path / "raw[1]"
+    root.mkdir()
+    (root / "a.jsonl").touch()
+    assert [shard.path for shard in list_shards("*.jsonl", root)] == ["a.jsonl"]
+
+
+@pytest.mark.parametrize(
+    ("name", "form"),
+    [
+        ("a.jsonl", "jsonl"),
+        ("x/a.JSONL.GZ", "jsonl"),
+        ("a.csv.zip", "csv"),
+        ("a.txt.zst", "text"),
+        ("a.gz", None),
+        ("a.b/c", None),
+    ],
+)
+def test_format_is_told_by_the_suffix(name, form):
+    assert format_of(name) == form
+
+
+def test_content_checksum_is_the_hash_of_the_bytes(tmp_path):
+    (tmp_path / "a").write_bytes(b"x" * 3_000_000)
+    assert content_checksum(str(tmp_path / "a")) == xxhash.xxh3_128_hexdigest(b"x" * 3_000_000)
