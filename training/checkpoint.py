@@ -76,7 +76,9 @@ def named_pieces(model: nn.Module, optimizer: torch.optim.Optimizer | None) -> I
     """Every tensor of a training by name: (name, the whole tensor or DTensor, what lies here)."""
     for name, parameter in model.named_parameters():
         yield f"model/{name}", parameter, local_rows(parameter)
-        if optimizer is not None and parameter in optimizer.state:
+        if optimizer is not None and optimizer.state:
+            # A parameter that the optimizer does not know is a gathered one: a bug, and never to be saved.
+            assert parameter in optimizer.state, f"{name} is not sharded now"
             for moment in MOMENTS:
                 values = optimizer.state[parameter][moment]
                 yield f"{moment}/{name}", values, local_rows(values)

@@ -65,6 +65,10 @@ def held_out_losses(
         _, found = sequence_nats(model, torch.from_numpy(tokens.astype(np.int64)).to(device), 0.0, options)
         if mine:
             nats[places] = found
+    if hasattr(model, "reshard"):
+        # Forward leaves the root's parameters gathered for a backward that does not come: a checkpoint would save them
+        # as every process's own, and without their moments.
+        model.reshard()
     reduce(nats)
     return _by_domain(held_out, nats.cpu().numpy(), domains)
 

@@ -1,0 +1,95 @@
+import json
+
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("transformers")
+
+from training import checkpoint  # noqa: E402
+from training.export import ExportError, ExportOptions, check_export, export_huggingface  # noqa: E402
+
+
+@pytest.fixture(autouse=True)
+def own_module_cache(tmp_path, monkeypatch):
+    """transformers copies an export's own code into its cache."""
+    import transformers.dynamic_module_utils
+
+    monkeypatch.setattr(transformers.dynamic_module_utils, "HF_MODULES_CACHE", str(tmp_path / "modules"))
+
+
+@pytest.fixture
+def saved(tmp_path, make_model):
+    def save(shape, seed=0):
+        entry = checkpoint.shape_entry(shape)
+        manifest = {"step": 1, "position": 4, "tokens": 64, "prefix": {"seed": seed}, "shape": entry, "state": {}}
+        return checkpoint.save(tmp_path / "checkpoints", make_model(shape, seed), None, manifest)
+
+    return save
+
+
+@pytest.fixture
+def tokenizer(tmp_path):
+    """A tokenizer of single letters."""
+    import tokenizers
+
+    letters = {"<s>": 0, "</s>": 1, **{letter: 2 + place for place, letter in enumerate("abcdefghij ")}}
+    model = tokenizers.Tokenizer(tokenizers.models.BPE(letters, [], unk_token="<s>"))
+    model.add_special_tokens(["<s>", "</s>"])
+    model.decoder = tokenizers.decoders.Fuse()
+    path = tmp_path / "letters" / "tokenizer.json"
+    path.parent.mkdir()
+    model.save(str(path))
+    return path
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_export_loads_in_transformers_with_our_logits(tmp_path, shape, saved, precision):
+    folder = tmp_path / "export"
+    found = export_huggingface([saved(shape)], folder, ExportOptions(precision, name="tiny", sheet={"rows": 3}))
+    assert found.logit_difference <= 1e-5 < found.logit_scale
+    assert len(found.continuation.split()) == 8
+    assert json.loads((folder / "data_sheet.json").read_text()) == {"rows": 3}
+    assert "# tiny" in (folder / "README.md").read_text()
+    config = json.loads((folder / "config.json").read_text())
+    if shape.family == "llama":
+        assert config["rope_theta"] == config["rope_parameters"]["rope_theta"] == 10000.0
+
+
+def test_export_carries_the_tokenizer_and_its_ids(tmp_path, tiny, saved, tokenizer):
+    from transformers import AutoTokenizer
+
+    folder = tmp_path / "export"
+    export_huggingface([saved(tiny["llama"])], folder, ExportOptions(tokenizer=str(tokenizer), prompt="abc"))
+    assert AutoTokenizer.from_pretrained(folder)("abc", add_special_tokens=False)["input_ids"] == [2, 3, 4]
+    config = json.loads((folder / "config.json").read_text())
+    assert (config["bos_token_id"], config["eos_token_id"], config["pad_token_id"]) == (0, 1, None)
+
+
+def test_export_average_is_the_mean_of_the_weights(tmp_path, tiny, saved, make_model):
+    from safetensors.torch import load_file
+
+    shape = tiny["llama"]
+    folder = tmp_path / "export"
+    export_huggingface([saved(shape, seed) for seed in (0, 1)], folder, ExportOptions("fp32"))
+    exported = load_file(folder / "model.safetensors")["model.embed_tokens.weight"]
+    mean = (make_model(shape, 0).embedding.weight + make_model(shape, 1).embedding.weight) / 2
+    torch.testing.assert_close(exported, mean.detach())
+
+
+def test_export_in_several_files_loads_the_same(tmp_path, tiny, saved, monkeypatch):
+    monkeypatch.setattr("training.export.FILE_BYTES", 20_000)
+    folder = tmp_path / "export"
+    assert export_huggingface([saved(tiny["llama"])], folder).logit_difference <= 1e-5
+    files = sorted(path.name for path in folder.glob("model-*.safetensors"))
+    assert len(files) > 1
+    assert all(path.stat().st_size < 25_000 for path in folder.glob("model-*.safetensors"))
+    weights = json.loads((folder / "model.safetensors.index.json").read_text())["weight_map"]
+    assert sorted(set(weights.values())) == files
+
+
+def test_export_of_other_weights_is_refused(tmp_path, tiny, saved):
+    shape = tiny["llama"]
+    first, second = saved(shape, 0), saved(shape, 1)
+    export_huggingface([first], tmp_path / "export")
+    with pytest.raises(ExportError, match="logits differ"):
+        check_export([checkpoint.open_checkpoint(second)], tmp_path / "export", ExportOptions())

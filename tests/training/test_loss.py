@@ -1,0 +1,66 @@
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from training import loss  # noqa: E402
+
+
+def plain_loss(hidden, weight, targets, weights, z_loss):
+    """The definition, with all logits at once."""
+    logits = hidden @ weight.T
+    nats = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none")
+    log_z = logits.logsumexp(-1).flatten()
+    return (weights.flatten() * (nats + z_loss * log_z**2)).sum(), nats.view(targets.shape)
+
+
+@pytest.mark.parametrize("rows", [1, 4, 1000])
+@pytest.mark.parametrize("z_loss", [0.0, 0.1])
+def test_cross_entropy_chunks_give_the_plain_loss_and_gradients(monkeypatch, rows, z_loss):
+    monkeypatch.setitem(loss.CHUNK_ELEMENTS, "cpu", rows * 11)
+    draw = torch.Generator().manual_seed(1)
+    hidden = torch.randn(3, 5, 8, generator=draw, dtype=torch.float64).float().requires_grad_()
+    weight = torch.randn(11, 8, generator=draw).requires_grad_()
+    targets = torch.randint(0, 11, (3, 5), generator=draw)
+    weights = torch.rand(3, 5, generator=draw)
+    ours, our_nats = loss.cross_entropy(hidden, weight, targets, weights, z_loss)
+    (3 * ours).backward()
+    our_gradients = hidden.grad.clone(), weight.grad.clone()
+    hidden.grad = weight.grad = None
+    plain, plain_nats = plain_loss(hidden, weight, targets, weights, z_loss)
+    (3 * plain).backward()
+    torch.testing.assert_close(ours, plain)
+    torch.testing.assert_close(our_nats, plain_nats)
+    torch.testing.assert_close(our_gradients[0], hidden.grad)
+    torch.testing.assert_close(our_gradients[1], weight.grad)
+
+
+def test_cross_entropy_huge_logits_stay_finite():
+    hidden = torch.tensor([[[1000.0]]], requires_grad=True)
+    weight = torch.tensor([[1.0], [-1.0]])
+    value, _ = loss.cross_entropy(hidden, weight, torch.tensor([[1]]))
+    value.backward()
+    assert value.item() == 2000.0
+    assert hidden.grad.item() == pytest.approx(2.0)
+
+
+def test_cross_entropy_without_gradients_keeps_none():
+    weight = torch.ones(4, 2, requires_grad=True)
+    with torch.no_grad():
+        value, nats = loss.cross_entropy(torch.ones(1, 3, 2), weight, torch.zeros(1, 3, dtype=torch.int64))
+    assert not value.requires_grad
+    torch.testing.assert_close(nats, torch.full((1, 3), 4.0).log())
+
+
+def test_cross_entropy_gradient_in_bf16_follows_fp32():
+    draw = torch.Generator().manual_seed(2)
+    weight = torch.randn(50, 16, generator=draw)
+    hidden = torch.randn(1, 8, 16, generator=draw)
+    targets = torch.randint(0, 50, (1, 8), generator=draw)
+    gradients = []
+    for dtype in (torch.float32, torch.bfloat16):
+        leaf = weight.clone().requires_grad_()
+        value, _ = loss.cross_entropy(hidden.to(dtype), leaf, targets)
+        value.backward()
+        gradients.append(leaf.grad)
+    assert gradients[1].dtype == torch.float32
+    assert (gradients[0] - gradients[1]).norm() / gradients[0].norm() < 0.02

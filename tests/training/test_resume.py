@@ -1,0 +1,85 @@
+from functools import partial
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from training.checkpoint import checkpoint_name, save  # noqa: E402
+from training.resume import cut_prefix, find_resume, first_difference, is_due, prune  # noqa: E402
+from training.spec import Checkpoints  # noqa: E402
+
+PREFIX = {"seed": 1, "batch": {"from": [[0, 8], [100, 16]]}, "phases": [{"weights": {"from": [[0, "a"], [50, "b"]]}}]}
+
+
+def test_cut_prefix_keeps_what_began_before_the_position():
+    first = {"seed": 1, "batch": {"from": [[0, 8]]}, "phases": [{"weights": {"from": [[0, "a"]]}}]}
+    assert cut_prefix(PREFIX, 0) == first
+    assert cut_prefix(PREFIX, 50) == first
+    assert cut_prefix(PREFIX, 51)["phases"] == PREFIX["phases"]
+    assert cut_prefix(PREFIX, 101) == PREFIX
+
+
+def test_first_difference_names_the_path_and_both_values():
+    changed = {**PREFIX, "batch": {"from": [[0, 9], [100, 16]]}}
+    assert first_difference(PREFIX, changed) == "batch.from[0][1] is 8 here and 9 in the checkpoint"
+    assert first_difference(PREFIX, PREFIX) is None
+    assert first_difference({"a": 1}, {}) == "a is 1 here and null in the checkpoint"
+
+
+@pytest.mark.parametrize(
+    ("plan", "steps"),
+    [
+        (Checkpoints(4), [4, 8, 10]),
+        (Checkpoints(4, early=True), [0, 1, 2, 4, 8, 10]),
+        (Checkpoints(6, at=(5,)), [5, 6, 10]),
+    ],
+)
+def test_is_due_names_the_steps(plan, steps):
+    assert [step for step in range(11) if is_due(plan, step, 10)] == steps
+
+
+@pytest.fixture
+def put(tmp_path):
+    """Save a checkpoint of one weight at a step, 10 positions a step."""
+
+    def saved(step, prefix=PREFIX):
+        at = {"step": step, "position": 10 * step, "tokens": 0, "shape": {}, "state": {}}
+        return save(tmp_path, torch.nn.Linear(2, 2), None, {**at, "prefix": cut_prefix(prefix, 10 * step)})
+
+    return saved
+
+
+def test_find_resume_takes_the_newest_whole_checkpoint(tmp_path, put):
+    put(1)
+    kept, broken, unfinished = put(2), put(3), put(4)
+    (broken / "rank-00000.safetensors").write_bytes(b"")
+    (unfinished / "manifest.json").unlink()
+    said = []
+    assert find_resume(tmp_path, partial(cut_prefix, PREFIX), said.append).folder == kept
+    assert ["not finished" in said[0], "0 bytes" in said[1]] == [True, True]
+
+
+def test_find_resume_of_a_later_change_goes_back_to_before_it(tmp_path, put):
+    for step in (4, 5, 6):
+        put(step)
+    branch = {**PREFIX, "phases": [{"weights": {"from": [[0, "a"], [50, "c"]]}}]}
+    said = []
+    assert find_resume(tmp_path, partial(cut_prefix, branch), said.append).step == 5
+    assert said == [
+        f"{checkpoint_name(6, cut_prefix(PREFIX, 60))} is another run's: "
+        'phases[0].weights.from[1][1] is "c" here and "b" in the checkpoint'
+    ]
+    assert find_resume(tmp_path, partial(cut_prefix, {**PREFIX, "seed": 2})) is None
+    assert find_resume(tmp_path / "nothing", partial(cut_prefix, PREFIX)) is None
+
+
+def test_prune_keeps_the_last_and_the_multiples_and_other_runs(tmp_path, put):
+    for step in range(1, 8):
+        put(step)
+    other = put(1, {"seed": 9})
+    removed = prune(tmp_path, Checkpoints(1, keep_last=2, keep_every=3), partial(cut_prefix, PREFIX))
+    assert len(removed) == 4
+    left = {path.name[:13] for path in tmp_path.iterdir()}
+    assert left == {"step-00000001", "step-00000003", "step-00000006", "step-00000007"}
+    assert other.exists()
+    assert prune(tmp_path, Checkpoints(1), partial(cut_prefix, PREFIX)) == []

@@ -1,0 +1,78 @@
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from training.batches import read_batch  # noqa: E402
+from training.spec import Optimizer, Span  # noqa: E402
+from training.step import Hooks, StepOptions, accumulate, make_optimizer, train_step  # noqa: E402
+
+SPANS = (Span(0, 0, 0, 7, 16),)
+
+
+def gradients_of(model):
+    return torch.cat([parameter.grad.flatten() for parameter in model.parameters()])
+
+
+def test_accumulate_any_micro_batch_gives_the_same_gradient(tiny, make_model, stream):
+    batch = read_batch(stream.make(), SPANS, 0, 0, 1)
+    found = []
+    for micro in (1, 3, 7):
+        model = make_model(tiny["llama"])
+        nats = accumulate(model, batch, StepOptions(micro))
+        found.append((nats, gradients_of(model)))
+    for nats, gradients in found[1:]:
+        torch.testing.assert_close(nats, found[0][0])
+        torch.testing.assert_close(gradients, found[0][1], rtol=1e-4, atol=1e-7)
+
+
+def test_accumulate_three_uneven_processes_sum_to_one(tiny, make_model, stream):
+    # What fully_shard does with gradients: the mean over processes.
+    alone = make_model(tiny["llama"])
+    accumulate(alone, read_batch(stream.make(), SPANS, 0, 0, 1), StepOptions(2))
+    parts = []
+    for rank in range(3):
+        model = make_model(tiny["llama"])
+        accumulate(model, read_batch(stream.make(), SPANS, 0, rank, 3), StepOptions(2, world=3))
+        parts.append(gradients_of(model))
+    torch.testing.assert_close(torch.stack(parts).mean(0), gradients_of(alone), rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("clip", [0.01, 1e6, None])
+def test_train_step_clips_the_whole_gradient(tiny, make_model, stream, clip):
+    model, seen = make_model(tiny["llama"]), []
+    optimizer = make_optimizer(model, Optimizer())
+    batch = read_batch(stream.make(), SPANS, 0, 0, 1)
+
+    def keeps(totals):
+        seen.append((totals[0].sqrt().item(), gradients_of(model).norm().item()))
+        return False
+
+    train_step(model, optimizer, batch, 1e-3, StepOptions(7, clip=clip), hooks=Hooks(keeps=keeps))
+    norm, clipped = seen[0]
+    assert clipped == pytest.approx(min(norm, clip or norm), rel=1e-4)
+    assert not optimizer.state
+
+
+def test_train_step_totals_are_norm_mean_loss_and_stop_requests(tiny, make_model, stream):
+    model = make_model(tiny["llama"])
+    batch = read_batch(stream.make(), SPANS, 0, 0, 1)
+    sums = train_step(model, make_optimizer(model, Optimizer()), batch, 0.0, StepOptions(7), stop=True)
+    assert sums.totals[1].item() == pytest.approx(sums.nats.sum().item() / 7 / 16)
+    assert sums.totals[2].item() == 1.0
+
+
+def test_train_step_repeated_on_one_batch_learns_it_by_heart(shape, make_model, stream):
+    model = make_model(shape)
+    optimizer = make_optimizer(model, Optimizer(weight_decay=0.0))
+    batch = read_batch(stream.make(), (Span(0, 0, 0, 2, 16),), 0, 0, 1)
+    losses = [train_step(model, optimizer, batch, 1e-2, StepOptions(2)).totals[1].item() for _ in range(80)]
+    assert losses[0] > 3
+    assert losses[-1] < 0.1
+
+
+def test_optimizer_decays_matrices_only(tiny, make_model):
+    model = make_model(tiny["gpt_neo"])
+    decayed, plain = make_optimizer(model, Optimizer(weight_decay=0.5)).param_groups
+    assert {p.ndim for p in decayed["params"]} == {2}
+    assert {p.ndim for p in plain["params"]} == {1}
+    assert (decayed["weight_decay"], plain["weight_decay"]) == (0.5, 0.0)

@@ -1,0 +1,36 @@
+import math
+
+import numpy as np
+import pytest
+
+from training.watch import DivergedError, SpikeWatch, Table, check_finite, domain_means
+
+
+def test_spike_watch_tells_a_spike_after_half_a_window():
+    watch = SpikeWatch(6.0)
+    calm = [(3.0 + 0.01 * math.sin(step), 1.0) for step in range(100)]
+    assert not any(watch.sees_spike(*pair) for pair in calm)
+    resumed = SpikeWatch(6.0, watch.state)
+    assert resumed.state == watch.state
+    assert resumed.sees_spike(3.5, 1.0)
+    assert SpikeWatch(6.0, watch.state).sees_spike(3.0, math.nan)
+    assert not SpikeWatch(6.0).sees_spike(30.0, 1.0)
+
+
+def test_check_finite_names_step_and_remedy():
+    check_finite(3, 1.0, 2.0)
+    with pytest.raises(DivergedError, match=r"train step 3: loss nan.*learning_rate"):
+        check_finite(3, math.nan, 2.0)
+
+
+def test_domain_means_weigh_sequences_by_domain():
+    means = domain_means(np.array([8.0, 4.0, 6.0]), np.array([0, 2, 0]), 4, 4)
+    assert means == [1.75, None, 1.0, None]
+
+
+def test_table_resumed_cuts_later_and_half_lines(tmp_path):
+    path = tmp_path / "metrics.csv"
+    Table(path, ("step", "loss"), 0).append([{"step": step, "loss": step / 10} for step in (1, 2, 3)])
+    path.write_text(path.read_text() + "4")
+    Table(path, ("step", "loss"), 2).append([{"step": 3, "loss": 9.0}])
+    assert path.read_text() == "step,loss\n1,0.1\n2,0.2\n3,9.0\n"
