@@ -146,7 +146,10 @@ def end_span(
 def _end_tick(
     weights: Sequence[int], changes: Sequence[int], ramp: int, remainders: Sequence[int], num_sequences: int, time: int
 ) -> int:
-    """Return the first tick of (time - 1, time] at which the domains have given `num_sequences` or more."""
+    """Return the first tick of (time - 1, time] at which the domains have given `num_sequences` or more.
+
+    The whole time itself, where they have given exactly as many: then any tick since is as good an end.
+    """
     start = drawn_at(weights, changes, ramp, remainders, (time - 1) * TICKS)
     end = drawn_at(weights, changes, ramp, remainders, time * TICKS)
     if sum(end) == num_sequences:
