@@ -48,7 +48,10 @@ class Ledger:
     def scan(self, names: Sequence[str] | None = None) -> pl.LazyFrame:
         """All rows of some sources, in canonical order (source, shard, row). Columns a shard lacks are null."""
         frames = [
-            scan_shard(shard) for source in self.sources if names is None or source.name in names for shard in source.shards
+            scan_shard(shard)
+            for source in self.sources
+            if names is None or source.name in names
+            for shard in source.shards
         ]
         if not frames:
             return pl.LazyFrame()

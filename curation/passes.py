@@ -259,7 +259,9 @@ def make_decisions(inputs: ShardInputs, options: DecisionOptions, output: Output
     wanted = {name for step in options.steps for name in _columns_of(step)} | {"row", "size_bytes", "num_characters"}
     columns = sorted(wanted | set(mask_columns(inputs.layers)))
     counts: Counter[str] = Counter()
-    reasons = {step.step: sorted(reason for reason, _ in step.rules) for step in options.steps if hasattr(step, "rules")}
+    reasons = {
+        step.step: sorted(reason for reason, _ in step.rules) for step in options.steps if hasattr(step, "rules")
+    }
 
     def rows() -> Iterator[pa.RecordBatch]:
         for batch in read_layers(inputs.layers, columns):
@@ -307,10 +309,11 @@ def _decider(inputs: ShardInputs, step: RuleStep | BucketStep) -> Any:
 
 
 def _bucket_decider(inputs: ShardInputs, step: BucketStep) -> Any:
-    from curation.perplexity.buckets import assign, read_cutoffs
+    from curation.perplexity.buckets import assign
+    from curation.stages.perplexity import read_cutoffs
 
-    cutoffs = step.cutoffs or read_cutoffs(inputs.artifact(step.artifact or ""), step.group)
-    return lambda rows: {step.column: assign(rows.column(step.perplexity), cutoffs)}
+    cutoffs = step.cutoffs if step.artifact is None else read_cutoffs(inputs.artifact(step.artifact), step.group)
+    return lambda rows: {step.column: assign(rows.column(step.perplexity), cutoffs or None)}
 
 
 def _count_drops(
@@ -347,7 +350,9 @@ def dropped_by_step(layer: str | Path) -> dict[str, list[str]]:
     return drop_reasons(layer)
 
 
-def all_batches(shards: Iterable[ShardInputs], columns: Sequence[str] = ()) -> Iterator[tuple[ShardInputs, pa.RecordBatch]]:
+def all_batches(
+    shards: Iterable[ShardInputs], columns: Sequence[str] = ()
+) -> Iterator[tuple[ShardInputs, pa.RecordBatch]]:
     """Kept text of many shards one after the other, in their order."""
     for shard in shards:
         for batch in kept_text(shard, columns):

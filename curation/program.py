@@ -26,10 +26,21 @@ from curation.passes import (
 
 # Columns of the rows layer that rules may name beside signals.
 ROW_COLUMNS = ("origin_id", "url", "date", "licence", "size_bytes", "num_characters", "repaired")
+# Steps that edit text; sources that are only validated on pass these alone, and are never dropped.
+_TEXT_STEPS = ("extract", "clean", "lines")
 LANGUAGE_COLUMNS = ("language", "language_score")
 
 # Raised when the same options give another output. The signals have versions of their own.
-VERSIONS = {"rows": 1, "signals": 1, "decisions": 1, "text": 1, "model": 1, "cutoffs": 1, "signatures": 1, "duplicates": 1}
+VERSIONS = {
+    "rows": 1,
+    "signals": 1,
+    "decisions": 1,
+    "text": 1,
+    "model": 1,
+    "cutoffs": 1,
+    "signatures": 1,
+    "duplicates": 1,
+}
 
 
 class ProgramError(ValueError):
@@ -97,6 +108,14 @@ Stage = LocalStage | GlobalStage
 Resolve = Callable[[Any, str], Any]
 
 
+@dataclass(frozen=True)
+class Program:
+    """A recipe's curation: its stages in order of work, and the layer column of each bare name, by source."""
+
+    stages: list[Stage]
+    columns: dict[str, dict[str, str]]
+
+
 @dataclass
 class _Open:
     """What has been gathered for one source and not yet become layers."""
@@ -115,10 +134,17 @@ class _Open:
 class Compiler:
     """Walks the steps of a recipe and collects its stages. Use `compile_program`."""
 
-    def __init__(self, sources: Mapping[str, config.Source], steps: Sequence[config.Step], resolve: Resolve) -> None:
+    def __init__(
+        self,
+        sources: Mapping[str, config.Source],
+        steps: Sequence[config.Step],
+        resolve: Resolve,
+        exempt: Sequence[str] = (),
+    ) -> None:
         self.sources = dict(sorted(sources.items()))
         self.steps = steps
         self.resolve = resolve
+        self.exempt = frozenset(exempt)
         self.stages: list[Stage] = []
         self.open = {name: _Open(columns=_brought(source)) for name, source in self.sources.items()}
 
@@ -126,6 +152,8 @@ class Compiler:
         """All stages in order of work, after the rows layers that every source has."""
         for index, step in enumerate(self.steps):
             chosen = [name for name in self.sources if matches(name, step.sources)]
+            if step.kind not in _TEXT_STEPS:
+                chosen = [name for name in chosen if name not in self.exempt]
             getattr(self, f"_{step.kind}")(f"steps[{index}] ({step.name})", step, chosen)
         self.close(list(self.sources))
         return self.stages
@@ -317,16 +345,19 @@ def matches(name: str, patterns: Sequence[str]) -> bool:
 
 
 def compile_program(
-    sources: Mapping[str, config.Source], steps: Sequence[config.Step], resolve: Resolve
-) -> list[Stage]:
+    sources: Mapping[str, config.Source], steps: Sequence[config.Step], resolve: Resolve, exempt: Sequence[str] = ()
+) -> Program:
     """Stages of a recipe's curation, in order of work, after the rows layer of each source.
 
     Args:
         sources: the recipe's sources by name.
         steps: its steps, in order.
         resolve: (step, source name) -> the step with that source's own values.
+        exempt: sources that are validated on and never trained on.
 
     Raises:
         ProgramError: a rule names a signal that nobody measures, or a preset or option does not exist.
     """
-    return Compiler(sources, steps, resolve).compile()
+    compiler = Compiler(sources, steps, resolve, exempt)
+    stages = compiler.compile()
+    return Program(stages, {name: dict(state.columns) for name, state in compiler.open.items()})

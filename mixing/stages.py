@@ -1,22 +1,110 @@
-"""What the token part of a run does to shards: train a tokenizer, write token shards, select domains.
+"""What the token part of a run does: train a tokenizer, write token shards, select domains, make the plan.
 
 Functions (inputs, options, output) of the same kind as `curation.passes`; keys and paths are decided by the caller.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curation.layers import layer_columns
+from curation.layers import kept_rows, layer_columns, mask_columns, read_layers
 from curation.passes import ShardInputs, kept_text
 from curation.stage import Counts, Output
-from mixing.shards import write_token_shard
+from curation.stages.inputs import GlobalInputs
+from mixing.document_hash import chosen, id_words
+from mixing.domains import build_domain_index
+from mixing.held_out import Target, choose_held_out, read_held_out
+from mixing.patterns import resolve_weights
+from mixing.selections import UNKNOWN, Selection, count_parts, part_names, thin
+from mixing.shards import ShardFiles, write_token_shard
 from mixing.tokenizer import load_tokenizer
+from mixing.tokenizer_training import TokenizerOptions, train_tokenizer
+
+PART = "part"  # column of a token shard's documents that names the part of the source
+
+
+# ---------------------------------------------------------------- tokenizer
+
+
+@dataclass(frozen=True)
+class TokenizerStageOptions:
+    """A tokenizer to train, and on which text.
+
+    Attributes:
+        tokenizer: what is trained.
+        size_bytes: bytes of text, less where there is less.
+        shares: share of the bytes for each pattern of domains.
+        split: source -> layer column whose value names the part of the source.
+    """
+
+    tokenizer: TokenizerOptions
+    size_bytes: int
+    shares: tuple[tuple[str, float], ...]
+    split: tuple[tuple[str, str], ...] = ()
+
+
+def make_tokenizer(inputs: GlobalInputs, options: TokenizerStageOptions, output: Output) -> Counts:
+    """Train a tokenizer on kept text, sampled by content so that each pattern gives its share of the bytes.
+
+    The sample of a domain is nested: a larger one holds a smaller one's documents. Text is read once, in canonical order.
+    """
+    supply = domain_bytes(inputs.shards, dict(options.split))
+    wanted = resolve_weights(dict(options.shares), sorted(supply), supply)
+    total = min(options.size_bytes, *(supply[d] / share for d, share in wanted.items() if share > 0))
+    taken = {domain: min(1.0, total * share / supply[domain]) for domain, share in wanted.items() if supply[domain]}
+    texts = _sampled(inputs.shards, dict(options.split), taken)
+    counts = train_tokenizer(texts, options.tokenizer, output.path(".tokenizer"))
+    return {"documents": counts["num_documents"], "bytes": counts["size_bytes"], "vocabulary": counts["vocabulary"]}
+
+
+def domain_bytes(shards: Sequence[ShardInputs], split: Mapping[str, str]) -> dict[str, float]:
+    """Bytes of kept text of each domain, from the layers alone."""
+    supply: dict[str, float] = {}
+    for shard in shards:
+        column = split.get(shard.source)
+        columns = ["size_bytes", *mask_columns(shard.layers), *([column] if column else [])]
+        for batch in read_layers(shard.layers, columns):
+            sizes = np.where(kept_rows(batch), batch.column("size_bytes").to_numpy(), 0)
+            for domain, rows in _domains_of(shard.source, batch, column):
+                supply[domain] = supply.get(domain, 0.0) + float(sizes[rows].sum())
+    return {domain: size for domain, size in supply.items() if size}
+
+
+def _domains_of(source: str, batch: pa.RecordBatch, column: str | None) -> Iterator[tuple[str, np.ndarray]]:
+    """Each domain of a row batch with its rows, bool (rows,)."""
+    if column is None:
+        yield source, np.ones(batch.num_rows, dtype=bool)
+        return
+    parts = part_names(batch.column(column))
+    for part in sorted(parts.unique().to_pylist()):
+        yield f"{source}/{part}", pc.equal(parts, part).to_numpy(zero_copy_only=False)
+
+
+def _sampled(shards: Sequence[ShardInputs], split: Mapping[str, str], taken: Mapping[str, float]) -> Iterator[pa.Array]:
+    for shard in shards:
+        column = split.get(shard.source)
+        for batch in kept_text(shard, ["content_id", *([column] if column else [])]):
+            words = id_words(batch.column("content_id"))
+            rows = batch.column("kept").to_numpy(zero_copy_only=False)
+            take = np.zeros(batch.num_rows, dtype=bool)
+            for domain, here in _domains_of(shard.source, batch, column):
+                if share := taken.get(domain, 0.0):
+                    take |= here & chosen(words, "tokenizer", share)
+            text = batch.column("text").filter(pa.array(take & rows))
+            if len(text):
+                yield text
+
+
+# ---------------------------------------------------------------- token shards
 
 
 @dataclass(frozen=True)
@@ -38,9 +126,6 @@ class TokenOptions:
     tokenizer: str | None = field(default=None, metadata={"content": True})
 
 
-PART = "part"  # column of the documents that names the part of the source
-
-
 def make_tokens(inputs: ShardInputs, options: TokenOptions, output: Output) -> Counts:
     """Write the tokens of a shard's kept rows, and a row for each document."""
     tokenizer = load_tokenizer(options.tokenizer or inputs.artifact("tokenizer"))
@@ -52,7 +137,12 @@ def make_tokens(inputs: ShardInputs, options: TokenOptions, output: Output) -> C
         bos=options.bos,
         eos=options.eos,
     )
-    named = {"num_documents": "documents", "num_tokens": "tokens", "num_characters": "characters", "size_bytes": "bytes"}
+    named = {
+        "num_documents": "documents",
+        "num_tokens": "tokens",
+        "num_characters": "characters",
+        "size_bytes": "bytes",
+    }
     return {named[name]: number for name, number in counts.items()}
 
 
@@ -62,21 +152,218 @@ def documents(inputs: ShardInputs, options: TokenOptions) -> Iterator[pa.RecordB
     columns = ["content_id", "licence", *clusters, *([options.split] if options.split else [])]
     for batch in kept_text(inputs, columns):
         kept = batch.filter(batch.column("kept"))
-        if not kept.num_rows:
-            continue
         made: dict[str, Any] = {name: kept.column(name) for name in ("row", "text", "content_id")}
         made["licence"] = pc.coalesce(kept.column("licence"), pa.scalar(options.licence, pa.large_string()))
         if clusters:
             # The last dedup step that put the row in a cluster says which.
             made["cluster"] = pc.coalesce(*[kept.column(name) for name in reversed(clusters)])
         if options.split:
-            made[PART] = pc.fill_null(kept.column(options.split).cast(pa.string()), "none")
+            made[PART] = part_names(kept.column(options.split))
         yield pa.RecordBatch.from_arrays(list(made.values()), names=list(made))
 
 
-def sample_of(texts: Iterator[pa.RecordBatch]) -> Iterator[pa.Array]:
-    """Texts of row batches without nulls, for training on."""
-    for batch in texts:
-        text = batch.column("text").drop_null()
-        if len(text):
-            yield text
+# ---------------------------------------------------------------- domains
+
+
+@dataclass(frozen=True)
+class TokenInputs:
+    """Token shards of all sources, and paths of what earlier stages made."""
+
+    shards: tuple[ShardFiles, ...]
+    artifacts: tuple[tuple[str, str], ...] = ()
+
+    def artifact(self, name: str) -> Path:
+        """Path of what an earlier stage made."""
+        return Path(dict(self.artifacts)[name])
+
+
+@dataclass(frozen=True)
+class DomainOptions:
+    """How sources become domains.
+
+    Attributes:
+        split: sources that are split, by the column `part` of their documents.
+        held_out_tokens: most held-out tokens of a domain.
+        held_out_share: most of a domain's tokens that are held out.
+        validate_only: sources that are measured whole and never trained on.
+        thinned: share of documents for each domain, where a proxy repeats as its target does; others stay whole.
+    """
+
+    split: tuple[str, ...]
+    held_out_tokens: int
+    held_out_share: float
+    validate_only: tuple[str, ...] = ()
+    thinned: tuple[tuple[str, float], ...] = ()
+
+
+@dataclass(frozen=True)
+class Domain:
+    """A domain as `domains.json` lists it: amounts of its training text, and of its held-out text.
+
+    `training` and `held_out` are paths of indexes, relative to the folder of `domains.json`; `training` is None for what
+    is only validated on.
+    """
+
+    name: str
+    training: str | None
+    held_out: str | None
+    num_tokens: int
+    num_documents: int
+    size_bytes: int
+    num_characters: int
+    held_out_tokens: int
+    held_out_bytes: int
+
+
+def make_domains(inputs: TokenInputs, options: DomainOptions, output: Output) -> Counts:
+    """Choose held-out text and write an index of each domain's training text and of its held-out text."""
+    selections = _selections(inputs.shards, options)
+    targets = {
+        name: (s, Target(None, 1.0) if s.source in options.validate_only else _target(options))
+        for name, s in selections.items()
+    }
+    held_out_path = output.path(".held_out.parquet")
+    choose_held_out(inputs.shards, targets, held_out_path)
+    held_out = read_held_out(held_out_path)
+    listed = [
+        _index_domain(inputs, options, name, selection, held_out, output) for name, selection in selections.items()
+    ]
+    output.path(".domains.json").write_text(json.dumps([asdict(domain) for domain in listed], indent=1))
+    return {
+        "domains": len(listed),
+        "tokens": sum(domain.num_tokens for domain in listed),
+        "held_out_tokens": sum(domain.held_out_tokens for domain in listed),
+    }
+
+
+def _target(options: DomainOptions) -> Target:
+    return Target(options.held_out_tokens, options.held_out_share)
+
+
+def _selections(shards: Sequence[ShardFiles], options: DomainOptions) -> dict[str, Selection]:
+    """The domains: each source, or each part of a source that is split, by name."""
+    found: dict[str, Selection] = {}
+    for source in sorted({files.source for files in shards}):
+        if source not in options.split:
+            found[source] = Selection(source)
+            continue
+        for part, tokens in count_parts([files for files in shards if files.source == source], PART).items():
+            if tokens and part != UNKNOWN:
+                found[f"{source}/{part}"] = Selection(source, PART, part)
+            elif tokens:
+                found[f"{source}/{UNKNOWN}"] = Selection(source, PART, UNKNOWN)
+    return found
+
+
+def _index_domain(
+    inputs: TokenInputs, options: DomainOptions, name: str, selection: Selection, held_out: Any, output: Output
+) -> Domain:
+    word = re.sub(r"[^A-Za-z0-9_-]+", ".", name)
+    held_suffix = f".{word}.held_out"
+    held = build_domain_index(
+        inputs.shards, selection, output.path(held_suffix), held_out=held_out, domain=name, part="held_out"
+    )
+    share = dict(options.thinned).get(name, 1.0)
+    training: Mapping[str, int] = {}
+    suffix = None
+    if selection.source not in options.validate_only:
+        suffix = f".{word}.training"
+        selection = thin(selection, share) if share < 1 else selection
+        training = build_domain_index(inputs.shards, selection, output.path(suffix), held_out=held_out, part="training")
+    return Domain(
+        name=name,
+        training=f"all{suffix}" if suffix else None,
+        held_out=f"all{held_suffix}",
+        num_tokens=training.get("num_tokens", 0),
+        num_documents=training.get("num_documents", 0),
+        size_bytes=training.get("size_bytes", 0),
+        num_characters=training.get("num_characters", 0),
+        held_out_tokens=held["num_tokens"],
+        held_out_bytes=held["size_bytes"],
+    )
+
+
+def read_domains(path: str | Path) -> list[Domain]:
+    """The domains that `make_domains` listed."""
+    return [Domain(**stored) for stored in json.loads(Path(path).read_text(encoding="utf-8"))]
+
+
+# ---------------------------------------------------------------- plan
+
+
+@dataclass(frozen=True)
+class PhaseOptions:
+    """A phase as the recipe writes it, amounts as (number, unit).
+
+    `weights` is (kind, power, shares): natural (to a power), unimax, or shares of patterns; shares that come from a file
+    or an ablation are shares by the time they stand here.
+    """
+
+    name: str
+    span: tuple[int, str]
+    ramp: tuple[int, str]
+    weights: tuple[str, float, tuple[tuple[str, float], ...]]
+    order: tuple[str, tuple[str, ...], str]
+    context: int
+
+
+@dataclass(frozen=True)
+class PlanOptions:
+    """What a plan depends on beside the domains. `batch` is lines of (from tokens, tokens a train step)."""
+
+    phases: tuple[PhaseOptions, ...]
+    batch: tuple[tuple[int, int], ...]
+    seed: int
+    max_epochs: tuple[tuple[str, float], ...]
+    shortage: str
+
+
+def make_plan_file(inputs: TokenInputs, options: PlanOptions, output: Output) -> Counts:
+    """Make the plan of a run from its domains and write it as JSON."""
+    plan = plan_of(read_domains(inputs.artifact("domains")), options)
+    output.path(".plan.json").write_text(plan.to_json(), encoding="utf-8")
+    return {"steps": plan.num_steps, "tokens": plan.num_tokens, "plan": plan.id, "warnings": "\n".join(plan.warnings)}
+
+
+def plan_of(domains: Sequence[Domain], options: PlanOptions) -> Any:
+    """The plan of a schedule over domains: `mixing.plan.Plan`.
+
+    Raises:
+        PatternError, WeightError, BudgetError, ScheduleError: see `mixing.plan.make_plan`.
+    """
+    from mixing.patterns import values_of
+    from mixing.plan import DomainSupply, make_plan
+    from mixing.schedule import BatchLine
+
+    trained = [d for d in domains if d.training is not None]
+    supplies = [DomainSupply(d.name, d.num_tokens, d.num_documents, d.size_bytes, d.num_characters) for d in trained]
+    names = [domain.name for domain in trained]
+    caps = {name: float("inf") for name in names} | values_of(dict(options.max_epochs), names)
+    supply = {domain.name: domain.num_tokens for domain in trained}
+    batch = [BatchLine(start, tokens) for start, tokens in options.batch]
+    phases = [_phase(phase, supply, caps, options.batch[0][1]) for phase in options.phases]
+    return make_plan(supplies, phases, batch, seed=options.seed, max_epochs=caps, shortage=options.shortage)
+
+
+def _phase(phase: PhaseOptions, supply: Mapping[str, int], caps: Mapping[str, float], batch_tokens: int) -> Any:
+    from mixing.patterns import members
+    from mixing.schedule import Amount, Blocked, BySignal, Phase, Uniform
+    from mixing.weights import natural, unimax
+
+    kind, power, shares = phase.weights
+    if kind == "natural":
+        weights: Mapping[str, Any] = natural(supply, power)
+    elif kind == "unimax":
+        number, unit = phase.span
+        budget = number * {"tokens": 1, "sequences": phase.context, "train steps": batch_tokens}[unit]
+        weights = unimax(supply, budget, caps)
+    else:
+        weights = resolve_weights(dict(shares), list(supply), {name: float(n) for name, n in supply.items()})
+    order_kind, patterns, direction = phase.order
+    order: Any = Uniform()
+    if order_kind == "blocked":
+        order = Blocked(tuple(tuple(members(pattern, list(supply))) for pattern in patterns))
+    elif order_kind == "by":
+        order = BySignal(patterns[0], direction == "desc")
+    span, ramp = Amount(*phase.span), Amount(*phase.ramp)  # type: ignore[arg-type]
+    return Phase(phase.name, span, weights, phase.context, ramp, order)

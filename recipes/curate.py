@@ -18,8 +18,8 @@ from curation.program import (
     VERSIONS,
     GlobalStage,
     LocalStage,
+    Program,
     ProgramError,
-    Stage,
     brought_columns,
     compile_program,
     matches,
@@ -66,6 +66,7 @@ class Plan:
     store: Store
     sources: dict[str, SourceState]
     stages: list[PlannedStage] = field(default_factory=list)
+    columns: dict[str, dict[str, str]] = field(default_factory=dict)  # source -> bare name -> layer column
     artifacts: dict[str, tuple[str, str]] = field(default_factory=dict)  # name -> (key, path)
 
     def ledger(self) -> Ledger:
@@ -76,6 +77,10 @@ class Plan:
                 for state in self.sources.values()
             )
         )
+
+    def columns_of(self, source: str) -> dict[str, str]:
+        """Layer column of each bare name a step gave a source."""
+        return self.columns.get(source, {})
 
     def key(self) -> str:
         """What all of curation is made of."""
@@ -94,10 +99,11 @@ def plan_rows(plan: Plan) -> list[PlannedStage]:
     return stages
 
 
-def plan_steps(plan: Plan, program: Sequence[Stage]) -> list[PlannedStage]:
+def plan_steps(plan: Plan, program: Program) -> list[PlannedStage]:
     """Plan every stage of the compiled steps, in order."""
     before = len(plan.stages)
-    for stage in program:
+    plan.columns = program.columns
+    for stage in program.stages:
         if isinstance(stage, LocalStage):
             _bind_local(plan, stage)
         else:
@@ -257,10 +263,15 @@ def plan_curation(run: Run) -> Plan:
     return plan
 
 
-def compile_recipe(recipe: Any) -> list[Stage]:
+def compile_recipe(recipe: Any) -> Program:
     """The recipe's steps as stages; a step that cannot be compiled is an error with its place in the recipe."""
     try:
-        return compile_program(recipe.sources, recipe.steps, lambda step, source: step_for(step, source, recipe))
+        return compile_program(
+            recipe.sources,
+            recipe.steps,
+            lambda step, source: step_for(step, source, recipe),
+            recipe.domains.validate_only,
+        )
     except ProgramError as error:
         raise RunError(f"{recipe.path}: {error.path}: {error.reason}") from None
 

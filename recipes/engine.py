@@ -207,6 +207,9 @@ def pool_executor(
 
 def _run_rank(call: tuple[list[Any], str, int, int]) -> None:
     """In a worker: run one rank as datatrove would, with its log file and statistics, and nothing on the console."""
+    from loguru import logger
+
+    logger.remove()  # its first sink is the console, where only the parent speaks
     pipeline, logging_dir, rank, tasks = call
     executor = pool_executor(_NO_POOL, pipeline, tasks, Path(logging_dir), lambda _: None)
     executor._run_for_rank(rank, local_rank=1)

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from recipes.curate import Plan
     from recipes.pipeline import PlannedStage
     from recipes.recipe import Recipe
+    from recipes.tokens import Tokens
+    from recipes.train import Training
 
 PARTS = ("curate", "tokenize", "ablate", "plan", "train", "evaluate", "export", "report")
 
@@ -108,6 +110,66 @@ class Run:
         from recipes.curate import curate
 
         return curate(self)
+
+    @cached_property
+    def tokens(self) -> Tokens:
+        """Tokenizer, token shards and domains once they are made. Makes them."""
+        from recipes.tokens import plan_tokens
+
+        curated = self.curation
+        self.narrator.heading("Tokens")
+        planned = plan_tokens(self, curated)
+        self.make(list(planned.stages))
+        return planned
+
+    @cached_property
+    def weights(self) -> dict[str, float] | None:
+        """Weights that the recipe's ablation chose, or None where no phase asks for them. Runs it."""
+        if not any(phase.weights.kind == "ablation" for phase in self.recipe.schedule):
+            return None
+        from recipes.ablate import ablate
+
+        return ablate(self).weights
+
+    @cached_property
+    def plan(self) -> PlannedStage:
+        """The plan once it is made. Makes it."""
+        from recipes.tokens import plan_options, plan_plan
+
+        tokens, chosen = self.tokens, self.weights
+        self.narrator.heading("Plan")
+        stage = plan_plan(self, tokens, plan_options(self, chosen))
+        self.make([stage])
+        for warning in filter(None, stage.counts()["warnings"].split("\n")):
+            self.narrator.say(f"  {warning}")
+        return stage
+
+    @cached_property
+    def training(self) -> Training:
+        """The target model's training as planned."""
+        from recipes.train import plan_training
+
+        return plan_training(self, self.tokens, self.plan)
+
+    @cached_property
+    def trained(self) -> Path:
+        """The last checkpoint. Trains."""
+        from recipes.train import train
+
+        training = self.training
+        self.narrator.heading("Training")
+        return train(self, training)
+
+    @cached_property
+    def exported(self) -> Path | None:
+        """Folder of the exported model, or None where the recipe asks for none. Exports."""
+        if self.recipe.export is None:
+            return None
+        from recipes.export import export
+
+        checkpoint = self.trained
+        self.narrator.heading("Export")
+        return export(self, checkpoint)
 
     def remember(self, name: str, value: object) -> Path:
         """Keep a small JSON file beside the run."""

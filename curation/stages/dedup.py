@@ -81,8 +81,15 @@ def _add_documents(compiler: Compiler, path: str, step: config.Dedup, names: lis
             needs.append(f"signatures.{name}.{step.name} signatures")
     compiler.stages.append(
         GlobalStage(
-            step.name, "duplicates", step.name, tuple(names), make_duplicates,
-            DuplicateOptions(step.name, options, keep, of_rows), None, tuple(needs), ((step.name, step.max_drop),),
+            step.name,
+            "duplicates",
+            step.name,
+            tuple(names),
+            make_duplicates,
+            DuplicateOptions(step.name, options, keep, of_rows),
+            None,
+            tuple(needs),
+            ((step.name, step.max_drop),),
         )  # fmt: skip
     )
     for name in names:
@@ -101,8 +108,8 @@ def _match_options(step: config.Dedup) -> MatchOptions:
         bands, rows = bands_for_threshold(step.threshold or 0.8, HASHES)
     unit, size = "words", 5
     if step.shingle is not None:
-        unit = "words" if step.shingle.words_ is not None else "characters"
-        size = step.shingle.words_ or step.shingle.characters or 5
+        unit = "words" if step.shingle.words is not None else "characters"
+        size = step.shingle.words or step.shingle.characters or 5
     made = Options(shingle=size, unit=unit, bands=bands, rows=rows, normalize=step.normalize)
     return MatchOptions(made, step.cluster, step.verify, max_cluster=step.max_cluster, suffix=suffix)
 
@@ -193,5 +200,3 @@ def _name_reason(path: Path, step: str) -> None:
     pq.write_table(
         named.replace_schema_metadata(metadata), path, compression="zstd", store_schema=False, write_statistics=False
     )
-
-

@@ -2,7 +2,40 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from curation import config
+from curation.layers import kept_rows, mask_columns, read_layers
+from curation.passes import BucketStep, PerplexityMeasure, SignalOptions, kept_text, make_signals
+from curation.stage import Counts, Output
+from curation.stages.inputs import GlobalInputs
+
+if TYPE_CHECKING:
+    from curation.perplexity.training import Training
+    from curation.program import Compiler
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """A language model to train."""
+
+    training: Training
+
+
+@dataclass(frozen=True)
+class CutoffOptions:
+    """Percentiles of a run: of which column, at which shares of the documents, for each language or source."""
+
+    column: str
+    shares: tuple[float, ...]
+    by: str
 
 
 def prefix_of(step: config.Step) -> str:
@@ -10,5 +43,148 @@ def prefix_of(step: config.Step) -> str:
     return "" if step.name in (step.preset, step.kind) else f"{step.name}_"
 
 
-def add_perplexity(compiler, path, step, names):
-    raise NotImplementedError
+def add_perplexity(compiler: Compiler, path: str, step: config.Perplexity, names: list[str]) -> None:
+    """Add the stages of a perplexity step to a program."""
+    from curation.program import GlobalStage, LocalStage
+
+    names = [name for name in names if compiler.sources[name].language != ("code",)]
+    column, bucket = f"{prefix_of(step)}perplexity", f"{prefix_of(step)}bucket"
+    models = _models(compiler, path, step, names)
+    compiler.close(names)
+    for name in names:
+        measure = PerplexityMeasure(column, step.scoring, **models[name])
+        options = SignalOptions(
+            suffix=_suffix(compiler, name), perplexities=(measure,), survivors=step.on == "survivors"
+        )
+        needs = () if measure.artifact is None else (measure.artifact,)
+        measured = {column: f"{column}{options.suffix}"}
+        stage = LocalStage(
+            name, "signals", f"{step.name} scores", make_signals, options, needs, reads_layers=options.survivors
+        )
+        compiler.add_measured(stage, measured)
+    groups = _cut(compiler, path, step, names, column, GlobalStage)
+    for name in names:
+        state = compiler.open[name]
+        state.steps.append(BucketStep(step.name, state.columns[column], bucket, **groups[name]))
+        if "artifact" in groups[name]:
+            state.needs.add(groups[name]["artifact"])
+        state.columns[bucket] = bucket
+
+
+def _suffix(compiler: Compiler, name: str) -> str:
+    text = compiler.open[name].text
+    return f"@{text}" if text else ""
+
+
+def _models(compiler: Compiler, path: str, step: config.Perplexity, names: list[str]) -> dict[str, dict[str, Any]]:
+    """Which model scores each source: somebody's by its path, or one this run trains for the source's language."""
+    if not isinstance(step.model, config.LanguageModel):
+        return {name: {"model": str(step.model), "pieces": _pieces_beside(str(step.model), step)} for name in names}
+    from curation.program import ProgramError, matches
+
+    trained_on = [n for n in compiler.sources if matches(n, step.model.train_on) and n not in compiler.exempt]
+    compiler.close(trained_on)
+    models = {}
+    for language in sorted({compiler.sources[name].language[0] for name in names}):
+        sources = tuple(n for n in trained_on if compiler.sources[n].language[0] == language)
+        if not sources:
+            raise ProgramError(
+                f"{path}.model.train_on", f"none of its sources is in {language!r}, which this step scores; add one"
+            )
+        models[language] = _add_model(compiler, step, language, sources)
+    return {name: {"artifact": models[compiler.sources[name].language[0]]} for name in names}
+
+
+def _add_model(compiler: Compiler, step: config.Perplexity, language: str, sources: tuple[str, ...]) -> str:
+    from curation.perplexity.training import Training
+    from curation.program import GlobalStage
+
+    assert isinstance(step.model, config.LanguageModel)
+    training = Training(
+        order=step.model.order,
+        prune=step.model.prune,
+        scoring=step.scoring,
+        pieces="words" if step.pieces.unit == "words" else step.pieces.unigram or 65_536,
+        estimator=step.model.with_,
+        language=language,
+        source=", ".join(sources),
+        licence=", ".join(sorted({compiler.sources[name].licence for name in sources})),
+    )
+    name = f"model.{step.name}.{language}"
+    label = f"{step.name}.{language}"
+    compiler.stages.append(GlobalStage(name, "model", label, sources, make_model, ModelOptions(training), ".model"))
+    return name
+
+
+def _pieces_beside(model: str, step: config.Perplexity) -> str | None:
+    """Pieces of a foreign model: the SentencePiece file of the same name, as CCNet publishes them."""
+    if step.pieces.unit == "words":
+        return "words"
+    if Path(model).is_dir():
+        return None
+    name = model.removesuffix(".gz").removesuffix(".arpa").removesuffix(".arpa.bin").removesuffix(".bin")
+    return f"{name.removesuffix('.arpa')}.sp.model"
+
+
+def _cut(
+    compiler: Compiler, path: str, step: config.Perplexity, names: list[str], column: str, stage: Any
+) -> dict[str, dict[str, Any]]:
+    """Where each source's buckets are cut: at values, or at an artifact's values for its language or itself."""
+    from curation.perplexity.buckets import ccnet_cutoffs
+    from curation.program import ProgramError, matches
+
+    buckets = step.buckets
+    if buckets.values is not None:
+        return {name: {"cutoffs": buckets.values} for name in names}
+    if buckets.shares is None:
+        found = {name: ccnet_cutoffs(compiler.sources[name].language[0]) for name in names}
+        return {name: {"cutoffs": cutoffs or ()} for name, cutoffs in found.items()}
+    counted = names if buckets.of == "run" else [name for name in names if matches(name, [buckets.of])]
+    if not counted:
+        raise ProgramError(f"{path}.buckets.of", f"{buckets.of!r} is none of the sources this step scores")
+    compiler.close(names)
+    columns = {compiler.open[name].columns[column] for name in counted}
+    if len(columns) > 1:
+        raise ProgramError(path, "its sources were edited by different steps; use one perplexity step for each of them")
+    artifact = f"cutoffs.{step.name}"
+    options = CutoffOptions(columns.pop(), buckets.shares, buckets.by)
+    compiler.stages.append(stage(artifact, "cutoffs", step.name, tuple(counted), make_cutoffs, options, ".json"))
+    groups = {name: name if buckets.by == "source" else compiler.sources[name].language[0] for name in names}
+    return {name: {"artifact": artifact, "group": groups[name]} for name in names}
+
+
+# ---------------------------------------------------------------- what the stages do
+
+
+def make_model(inputs: GlobalInputs, options: ModelOptions, output: Output) -> Counts:
+    """Train a language model on the kept text of some sources."""
+    from curation.perplexity.training import train_model
+
+    def texts() -> Iterator[pa.Array]:
+        for shard in inputs.shards:
+            for batch in kept_text(shard):
+                yield batch.column("text").drop_null()
+
+    card = train_model(texts(), options.training, output.path(".model"))
+    return {"documents": card["training_text"]["documents"], "bytes": card["training_text"]["bytes"]}
+
+
+def make_cutoffs(inputs: GlobalInputs, options: CutoffOptions, output: Output) -> Counts:
+    """Write the perplexities below which the shares of this run's kept documents lie, by group, as JSON."""
+    from curation.perplexity.buckets import cutoffs, histogram, merge
+
+    counted: dict[str, list[Any]] = {}
+    for shard in inputs.shards:
+        group = shard.source if options.by == "source" else shard.language
+        for batch in read_layers(shard.layers, [options.column, *mask_columns(shard.layers)]):
+            perplexity = pc.filter(batch.column(options.column), pa.array(kept_rows(batch)))
+            counted[group] = [merge([*counted.get(group, []), histogram(perplexity)])]
+    found = {group: list(cutoffs(parts[0], options.shares)) for group, parts in counted.items() if parts[0].total}
+    output.path(".json").write_text(json.dumps(found, indent=1, sort_keys=True), encoding="utf-8")
+    return {"documents": sum(parts[0].total for parts in counted.values())}
+
+
+def read_cutoffs(path: Path, group: str) -> tuple[float, ...] | None:
+    """Cutoffs of a group from what `make_cutoffs` wrote; None where the group had no document."""
+    found = json.loads(path.read_text(encoding="utf-8")).get(group)
+    return None if found is None else tuple(found)

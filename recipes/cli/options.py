@@ -34,7 +34,10 @@ class Flags:
         """The recipe with its overrides; every mistake of it is shown at once."""
         from recipes.recipe import load_recipe
 
-        sampled = () if self.sample is None else (f"*.sample={self.sample}",)
+        recipe = load_recipe(self.recipe, self.overrides)
+        if self.sample is None:
+            return recipe
+        sampled = (f"sources.{name}.sample={self.sample!r}" for name in recipe.sources)
         return load_recipe(self.recipe, (*self.overrides, *sampled))
 
     def open_run(self) -> Run:
@@ -49,7 +52,9 @@ def shared_flags(function: Function) -> Function:
 
     @click.argument("recipe", type=click.Path(exists=True, dir_okay=False, path_type=Path))
     @click.option("--set", "overrides", multiple=True, metavar="PATH=VALUE", help="Change a value of the recipe.")
-    @click.option("--sample", type=click.FloatRange(0, 1, min_open=True), help="Read this share of every source's rows.")
+    @click.option(
+        "--sample", type=click.FloatRange(0, 1, min_open=True), help="Read this share of every source's rows."
+    )
     @click.option("--until", metavar="VERB|STEP", help="Stop after this verb or step.")
     @click.option("--dry-run", is_flag=True, help="Say what would be made and what would be reused; make nothing.")
     @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on standard output.")

@@ -1,0 +1,82 @@
+"""Export and evaluation as parts of a run."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from recipes.artifacts import key_of, to_json, write_atomically
+from recipes.curate import ALL
+
+if TYPE_CHECKING:
+    from recipes.run import Run
+
+
+def export(run: Run, checkpoint: Path) -> Path:
+    """Export the trained model to Hugging Face, with a check of its logits; a whole export is reused."""
+    wanted: Any = run.recipe.export
+    last = 1 if wanted.average is None else wanted.average.last
+    key = key_of(run.training.key, checkpoint.name, wanted.precision, last, run.tokens.tokenizer_key)
+    folder = run.store.workdir / f"export-{key}"
+    record = folder / "export.json"
+    if record.exists():
+        run.narrator.reused("Hugging Face export", wanted.precision)
+        return folder / "huggingface"
+    from training.export import ExportOptions, export_huggingface
+
+    started = time.monotonic()
+    temporary = folder / "huggingface.tmp"
+    shutil.rmtree(temporary, ignore_errors=True)
+    options = ExportOptions(
+        precision=wanted.precision,
+        tokenizer=run.tokens.tokenizer,
+        name=run.name,
+        sheet=data_sheet(run),
+        prompt=_prompt(run),
+    )
+    check = export_huggingface(_checkpoints(checkpoint, last), temporary, options)
+    shutil.rmtree(folder / "huggingface", ignore_errors=True)
+    temporary.rename(folder / "huggingface")
+    write_atomically(record, to_json(asdict(check)))
+    run.narrator.made("Hugging Face export", f"logits differ {check.logit_difference:.1e}", time.monotonic() - started)
+    return folder / "huggingface"
+
+
+def _checkpoints(last: Path, number: int) -> list[Path]:
+    """The newest checkpoints up to the last, oldest first."""
+    whole = [path.parent for path in sorted(last.parent.glob("step-*/manifest.json")) if path.parent.name <= last.name]
+    return whole[-number:]
+
+
+def _prompt(run: Run) -> str:
+    """The beginning of some held-out text, for a look at what the model writes."""
+    languages = {source.language[0] for source in run.recipe.sources.values()}
+    return "Die " if "de" in languages else "The "
+
+
+def data_sheet(run: Run) -> dict[str, Any]:
+    """What the model was trained on, for its card: each domain with its share, tokens, epochs and licence."""
+    from mixing.plan_table import plan_rows
+    from recipes.train import read_plan
+
+    plan = read_plan(run.plan)
+    rows = [row for row in plan_rows(plan) if row.phase == "all" and row.domain != "all"]
+    licences = {name: source.licence for name, source in run.recipe.sources.items()}
+    return {
+        "domains": [
+            {
+                "domain": row.domain,
+                "share": round(row.share, 6),
+                "tokens": row.num_tokens,
+                "epochs": round(float(row.epochs), 4),
+                "licence": licences.get(row.domain.split("/")[0], "unknown"),
+            }
+            for row in rows
+        ],
+        "tokens": plan.num_tokens,
+        "plan": plan.id,
+        "domains_of": run.tokens.domains.file(ALL, ".domains.json").rsplit("/", 2)[-2],
+    }

@@ -1,0 +1,59 @@
+"""A recipe's model and training values as the plain numbers that training takes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from curation.amounts import Amount, in_tokens
+from training.learning_rate import LearningRate
+from training.models.shape import ModelShape
+from training.spec import Optimizer
+
+
+def shape_of(model: Any, vocabulary: int) -> ModelShape:
+    """The shape of a recipe's model at a vocabulary."""
+    return ModelShape(
+        family=model.family,
+        vocabulary=vocabulary,
+        width=model.width,
+        layers=model.layers,
+        heads=model.heads,
+        feedforward=model.feedforward,
+        context=model.context,
+        kv_heads=model.kv_heads,
+        tied=model.tied,
+        rope_base=model.rope_base,
+        norm_epsilon=model.norm_epsilon,
+        window=model.window or 256,
+    )
+
+
+def tokens_of(size: Amount, context: int, batch_tokens: int) -> int:
+    """Tokens of an amount of training."""
+    return in_tokens(size, batch_tokens=batch_tokens, context=context)
+
+
+def batch_tokens_of(values: Any, context: int) -> int:
+    """Tokens of the first train step's batch."""
+    return tokens_of(values.batch[0].size, context, 0)
+
+
+def learning_rate_of(values: Any, context: int, total_tokens: int) -> LearningRate:
+    """The course of the learning rate over a run of `total_tokens`; a warm-up longer than a tenth of it is cut to that."""
+    rate, batch = values.learning_rate, batch_tokens_of(values, context)
+    decay = 0 if rate.decay is None else tokens_of(rate.decay, context, batch)
+    warmup = min(tokens_of(rate.warmup, context, batch), max(0, total_tokens - decay))
+    return LearningRate(
+        peak=rate.peak,
+        total_tokens=total_tokens,
+        warmup_tokens=warmup,
+        final=rate.final,
+        shape=rate.shape,
+        decay_tokens=min(decay, total_tokens),
+    )
+
+
+def optimizer_of(values: Any) -> Optimizer:
+    """AdamW's numbers."""
+    made = values.optimizer
+    return Optimizer(betas=made.betas, weight_decay=made.weight_decay, clip=made.clip, z_loss=made.z_loss)

@@ -1,0 +1,245 @@
+"""The token part of a run: tokenizer, token shards, domains and plan, bound to artifacts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from curation.passes import ShardInputs
+from curation.program import matches
+from curation.stages.inputs import GlobalInputs
+from mixing.shards import ShardFiles
+from mixing.stages import (
+    DomainOptions,
+    PhaseOptions,
+    PlanOptions,
+    TokenInputs,
+    TokenizerStageOptions,
+    TokenOptions,
+    make_domains,
+    make_plan_file,
+    make_tokenizer,
+    make_tokens,
+)
+from mixing.tokenizer_training import TokenizerOptions
+from recipes.curate import ALL, Plan
+from recipes.errors import RunError
+from recipes.pipeline import PlannedStage, PlannedTask, content_key, plan_stage
+
+if TYPE_CHECKING:
+    from recipes.run import Run
+
+# Raised when the same options give other token shards, domains or plans.
+VERSIONS = {"tokenizer": 1, "tokens": 1, "domains": 1, "plan": 1}
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """What the token part planned: where the tokenizer, the token shards and the domains lie.
+
+    Attributes:
+        tokenizer: folder or file of the tokenizer.
+        tokenizer_key: what it is made of.
+        stages: tokenizer (if trained), token shards of each source, domains.
+        shards: token shards of all sources.
+        domains: the stage that selects domains.
+        key: what all of it is made of.
+    """
+
+    tokenizer: str
+    tokenizer_key: str
+    stages: tuple[PlannedStage, ...]
+    shards: tuple[ShardFiles, ...]
+    shard_keys: tuple[str, ...]
+    domains: PlannedStage
+
+    @property
+    def domains_path(self) -> Path:
+        """The list of domains."""
+        return Path(self.domains.file(ALL, ".domains.json"))
+
+
+def plan_tokens(run: Run, curation: Plan) -> Tokens:
+    """Plan the tokenizer, the token shards and the domains over curated text."""
+    if run.recipe.tokenizer is None:
+        raise RunError(f"{run.recipe.path}: tokenizer: missing; name one or say how it is trained")
+    split = splits_of(run, curation)
+    stage, path, key = _plan_tokenizer(run, curation, split)
+    stages = [stage] if stage else []
+    shards: list[ShardFiles] = []
+    keys: list[str] = []
+    for name in curation.sources:
+        made = _plan_shards(run, curation, name, split.get(name), path, key, trained=stage is not None)
+        stages.append(made)
+        keys.append(made.folder.key)
+        for task, shard in zip(curation.sources[name].tasks, curation.sources[name].shards):
+            files = (Path(made.file(task, ".tokens")), Path(made.file(task, ".documents.parquet")))
+            shards.append(ShardFiles(name, shard.shard, *files))
+    domains = plan_domains(run, curation, tuple(shards), keys)
+    return Tokens(path, key, (*stages, domains), tuple(shards), tuple(keys), domains)
+
+
+def splits_of(run: Run, curation: Plan) -> dict[str, str]:
+    """Layer column that splits each source into parts."""
+    split: dict[str, str] = {}
+    for name in curation.sources:
+        for pattern, column in run.recipe.domains.split.items():
+            if matches(name, [pattern]):
+                split[name] = curation.columns_of(name).get(column, column)
+    return split
+
+
+def _plan_tokenizer(run: Run, curation: Plan, split: dict[str, str]) -> tuple[PlannedStage | None, str, str]:
+    """The stage that trains the tokenizer, or None for a ready one; its path and key."""
+    wanted: Any = run.recipe.tokenizer
+    if wanted.path is not None:
+        if not Path(wanted.path).exists():
+            raise RunError(f"{run.recipe.path}: tokenizer: {wanted.path}: no such file or folder")
+        return None, str(wanted.path), str(content_key(str(wanted.path)))
+    if wanted.base is not None:
+        raise RunError(f"{run.recipe.path}: tokenizer.base: extending a tokenizer is not there yet")
+    trained = [name for name in curation.sources if name not in run.recipe.domains.validate_only]
+    states = [curation.sources[name] for name in trained]
+    options = TokenizerStageOptions(
+        TokenizerOptions(wanted.algorithm, wanted.vocabulary, wanted.digits, wanted.special),
+        wanted.text.size.number,
+        tuple(sorted(wanted.text.shares.items())),
+        tuple(sorted((name, column) for name, column in split.items() if name in trained)),
+    )
+    inputs = GlobalInputs(
+        tuple(shard for state in states for shard in state.shards),
+        tuple(task for state in states for task in state.tasks),
+    )
+    stage = plan_stage(
+        run.store,
+        "tokenizer",
+        [VERSIONS["tokenizer"], options, [state.made_of() for state in states]],
+        title="tokenizer",
+        verb="tokenize",
+        work=make_tokenizer,
+        options=options,
+        tasks=(PlannedTask(ALL, inputs),),
+    )
+    return stage, stage.file(ALL, ".tokenizer"), stage.folder.key
+
+
+def _plan_shards(
+    run: Run, curation: Plan, name: str, split: str | None, tokenizer: str, key: str, *, trained: bool
+) -> PlannedStage:
+    state, sequences = curation.sources[name], run.recipe.sequences
+    options = TokenOptions(
+        bos=sequences.bos,
+        eos=sequences.eos,
+        licence=run.recipe.sources[name].licence,
+        split=split,
+        tokenizer=None if trained else tokenizer,
+    )
+    artifacts = (("tokenizer", tokenizer),) if trained else ()
+
+    def inputs(shard: ShardInputs) -> ShardInputs:
+        return replace(shard, artifacts=artifacts)
+
+    return plan_stage(
+        run.store,
+        f"{name}.tokens",
+        [VERSIONS["tokens"], options, key, state.text_key, state.layer_keys],
+        title=f"{name}: tokens",
+        verb="tokenize",
+        work=make_tokens,
+        options=options,
+        tasks=tuple(PlannedTask(task, inputs(shard)) for task, shard in zip(state.tasks, state.shards)),
+    )
+
+
+def plan_domains(
+    run: Run,
+    curation: Plan,
+    shards: tuple[ShardFiles, ...],
+    keys: list[str],
+    thinned: tuple[tuple[str, float], ...] = (),
+) -> PlannedStage:
+    """The stage that selects domains and their held-out text; `thinned` for proxies."""
+    domains = run.recipe.domains
+    options = DomainOptions(
+        split=tuple(sorted(splits_of(run, curation))),
+        held_out_tokens=domains.held_out.tokens.number,
+        held_out_share=domains.held_out.share,
+        validate_only=domains.validate_only,
+        thinned=thinned,
+    )
+    tasks = [state.tasks for state in curation.sources.values()]
+    return plan_stage(
+        run.store,
+        "domains",
+        [VERSIONS["domains"], options, keys, tasks],
+        title="domains" if not thinned else "domains of proxies",
+        verb="tokenize",
+        work=make_domains,
+        options=options,
+        tasks=(PlannedTask(ALL, TokenInputs(shards)),),
+    )
+
+
+# ---------------------------------------------------------------- plan
+
+
+def plan_options(run: Run, chosen: dict[str, float] | None = None) -> PlanOptions:
+    """The schedule as plain values; `chosen` are the weights of an ablation."""
+    recipe = run.recipe
+    if not recipe.schedule or recipe.model is None or recipe.training is None:
+        raise RunError(f"{recipe.path}: schedule and model: both are needed to plan training")
+    context = recipe.model.context
+    batch = tuple(
+        (line.start.number, line.size.number * (context if line.size.unit == "sequences" else 1))
+        for line in recipe.training.batch
+    )
+    phases = tuple(
+        PhaseOptions(
+            name=phase.name,
+            span=(phase.tokens.number, phase.tokens.unit),
+            ramp=(phase.ramp.number, phase.ramp.unit),
+            weights=weights_of(run, phase.weights, chosen),
+            order=order_of(phase.order),
+            context=phase.context or context,
+        )
+        for phase in recipe.schedule
+    )
+    caps = tuple(sorted(recipe.domains.max_epochs.items()))
+    return PlanOptions(phases, batch, recipe.seed, caps, recipe.domains.shortage)
+
+
+def order_of(order: Any) -> tuple[str, tuple[str, ...], str]:
+    """An order as plain values."""
+    patterns = tuple(order.domains) if order.kind == "blocked" else (order.signal,) if order.signal else ()
+    return order.kind, patterns, order.direction
+
+
+def weights_of(
+    run: Run, weights: Any, chosen: dict[str, float] | None
+) -> tuple[str, float, tuple[tuple[str, float], ...]]:
+    """Weights as plain values: shares where they come from a file or an ablation."""
+    if weights.kind == "ablation":
+        if chosen is None:
+            raise RunError(f"{run.recipe.path}: weights: ablation: it was not run yet; `gristmill ablate` comes first")
+        return "shares", 1.0, tuple(sorted(chosen.items()))
+    if weights.kind == "file":
+        from mixing.weights import read_weights
+
+        return "shares", 1.0, tuple(sorted((name, float(w)) for name, w in read_weights(Path(weights.path)).items()))
+    return weights.kind, weights.power, tuple(sorted(weights.shares.items()))
+
+
+def plan_plan(run: Run, tokens: Tokens, options: PlanOptions) -> PlannedStage:
+    """The stage that makes the plan."""
+    inputs = TokenInputs((), (("domains", str(tokens.domains_path)),))
+    return plan_stage(
+        run.store,
+        "plan",
+        [VERSIONS["plan"], options, tokens.domains.folder.key],
+        title="plan",
+        verb="plan",
+        work=make_plan_file,
+        options=options,
+        tasks=(PlannedTask(ALL, inputs),),
+    )

@@ -1,0 +1,305 @@
+"""Training, evaluation and export as parts of a run: from the plan to what `training` takes, and where it lies.
+
+A training's folder is keyed by what can never change in it (the model's shape, its initial weights, the tokenizer); its
+checkpoints carry the whole prefix, so that a recipe with a longer budget or another later phase continues from those of
+the shorter one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mixing.plan_record import Plan as SequencePlan
+from mixing.tokenizer import load_tokenizer
+from recipes.artifacts import key_of, write_atomically
+from recipes.curate import ALL
+from recipes.errors import RunError
+from recipes.pipeline import content_key
+from recipes.shapes import batch_tokens_of, learning_rate_of, optimizer_of, shape_of, tokens_of
+from training import spec as specs
+from training.exits import Exit
+from training.launch import launch
+from training.models.shape import ModelShape, num_parameters
+
+if TYPE_CHECKING:
+    from recipes.pipeline import PlannedStage
+    from recipes.run import Run
+    from recipes.tokens import Tokens
+
+# Windows of held-out text measured for each domain: 64 of 1,024 tokens give a mean within some hundredths of a nat.
+MAX_HELD_OUT = 64
+_TELLING = {
+    Exit.STALLED: "no train step for `execution.training.stall`; the stacks of all processes are in its log",
+    Exit.RANK_LOST: "a process was lost (killed, or out of memory)",
+    Exit.DIVERGED: "loss or gradient is no number; lower the learning rate, or look at the documents with `gristmill trace`",
+    Exit.NO_SPACE: "no room for a checkpoint; free some (`gristmill clean`)",
+    Exit.ERROR: "a process failed",
+}
+
+
+class TrainingFailed(RunError):  # noqa: N818
+    """A training ended before its last step."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """A training that is planned: its specification, where it lies, and the key of all that makes its result."""
+
+    spec: specs.TrainSpec
+    folder: Path
+    key: str
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of its checkpoints."""
+        return self.folder / "checkpoints"
+
+
+def plan_training(run: Run, tokens: Tokens, plan_stage: PlannedStage) -> Training:
+    """The target model's training as `training` takes it. Needs the tokenizer and the plan on disk."""
+    recipe = run.recipe
+    plan = read_plan(plan_stage)
+    shape = shape_of(recipe.model, load_tokenizer(tokens.tokenizer).vocabulary)
+    prefix = _prefix(run, tokens, plan, shape)
+    fixed = key_of(asdict(shape), recipe.seed, tokens.tokenizer_key, content_key(_start_of(recipe)))
+    folder = run.store.workdir / f"training-{fixed}"
+    spec = specs.TrainSpec(
+        folder=str(folder),
+        shape=shape,
+        stream=specs.Factory(
+            "training.stream:open_stream",
+            {
+                "plan": plan_stage.file(ALL, ".plan.json"),
+                "domains": str(tokens.domains_path),
+                "context": recipe.model.context,
+                "max_held_out": MAX_HELD_OUT,
+            },
+        ),
+        spans=spans_of(plan),
+        num_steps=plan.num_steps,
+        learning_rate=learning_rate_of(recipe.training, recipe.model.context, plan.num_tokens),
+        seed=recipe.seed,
+        precision=recipe.training.precision,
+        optimizer=optimizer_of(recipe.training),
+        spikes=specs.Spikes(recipe.training.spikes.action, recipe.training.spikes.sigma),
+        checkpoints=_checkpoints(recipe, plan),
+        evaluation=specs.Evaluation(_steps(recipe, recipe.evaluation.every), at_start=True),
+        execution=_execution(run),
+        start_from=_start_of(recipe),
+        separator=load_tokenizer(tokens.tokenizer).eos if recipe.sequences.document_masks else None,
+        prefix=prefix,
+    )
+    return Training(spec, folder, key_of(prefix, plan.num_steps))
+
+
+def read_plan(stage: PlannedStage) -> SequencePlan:
+    """The plan that a stage wrote."""
+    return SequencePlan.from_json(Path(stage.file(ALL, ".plan.json")).read_text(encoding="utf-8"))
+
+
+def spans_of(plan: SequencePlan) -> tuple[specs.Span, ...]:
+    """Train steps of one batch size each, over the whole plan."""
+    spans, step, position, token = [], 0, 0, 0
+    for phase in plan.phases:
+        for steps in phase.steps:
+            spans.append(specs.Span(step, position, token, steps.sequences, phase.context))
+            step += steps.num_steps
+            position += steps.num_sequences
+            token += steps.num_sequences * phase.context
+    return tuple(spans)
+
+
+def _prefix(run: Run, tokens: Tokens, plan: SequencePlan, shape: ModelShape) -> dict[str, Any]:
+    """What makes the weights at every position: what changes on the way is listed with where it begins."""
+    recipe = run.recipe
+    rate = learning_rate_of(recipe.training, recipe.model.context, plan.num_tokens)
+    course: list[list[Any]] = [[0, [rate.peak, rate.warmup_tokens, rate.shape]]]
+    if rate.shape == "wsd":
+        # Until the decay begins, the length of the run does not matter.
+        decay_from = (rate.total_tokens - rate.decay_tokens) // recipe.model.context
+        course.append([decay_from, [rate.final, rate.total_tokens]])
+    else:
+        course[0][1] += [rate.final, rate.total_tokens]
+    order = [[span.start, _law_of(span, plan)] for _, span in plan.spans]
+    batch = [[span.first_position, [span.sequences, span.context]] for span in spans_of(plan)]
+    return {
+        "model": asdict(shape),
+        "seed": recipe.seed,
+        "domains": tokens.domains.folder.key,
+        "start_from": content_key(_start_of(recipe)),
+        "precision": recipe.training.precision,
+        "optimizer": asdict(optimizer_of(recipe.training)),
+        "spikes": recipe.training.spikes.action,
+        "document_masks": recipe.sequences.document_masks,
+        "learning_rate": {"from": course},
+        "order": {"from": order},
+        "batch": {"from": batch},
+    }
+
+
+def _law_of(span: Any, plan: SequencePlan) -> list[Any]:
+    """What decides the order inside a span, whatever its length."""
+    names = [plan.domains[g].name for g in span.domains]
+    return [names, list(span.weights), list(span.changes), span.ramp, list(span.remainders), list(span.draws_before)]
+
+
+def _start_of(recipe: Any) -> str | None:
+    return None if recipe.training.from_ is None else str(recipe.training.from_)
+
+
+def _steps(recipe: Any, size: Any) -> int:
+    """Train steps of an amount, at least one."""
+    batch = batch_tokens_of(recipe.training, recipe.model.context)
+    return max(1, tokens_of(size, recipe.model.context, batch) // batch)
+
+
+def _checkpoints(recipe: Any, plan: SequencePlan) -> specs.Checkpoints:
+    wanted = recipe.checkpoints
+    borders, step = [], 0
+    for phase in plan.phases[:-1]:
+        step += phase.num_steps
+        borders.append(step)
+    return specs.Checkpoints(
+        every=_steps(recipe, wanted.every),
+        early=wanted.early,
+        at=tuple(borders),
+        keep_last=None if wanted.keep.all else wanted.keep.last,
+        keep_every=None if wanted.keep.every is None else _steps(recipe, wanted.keep.every),
+    )
+
+
+def _execution(run: Run) -> specs.Execution:
+    wanted = run.recipe.execution.training
+    processes = num_processes(run)
+    return specs.Execution(
+        threads=wanted.threads or max(1, run.recipe.execution.num_workers() // processes),
+        sharding=wanted.sharding,
+        micro_batch=wanted.micro_batch or 8,
+        recompute=wanted.recompute,
+        compile=False,
+        log_every=_steps(run.recipe, run.recipe.execution.log_every),
+    )
+
+
+def num_processes(run: Run) -> int:
+    """Processes that train on this machine: the recipe's devices, else its GPUs, else two where there are two cores."""
+    wanted = run.recipe.execution.training.devices
+    if wanted is not None:
+        return int(wanted)
+    gpus = len([name for name in os.listdir("/dev") if name.startswith("nvidia") and name[6:].isdigit()])
+    return gpus or min(2, run.recipe.execution.num_workers())
+
+
+# ---------------------------------------------------------------- running it
+
+
+def train(run: Run, training: Training) -> Path:
+    """Train until the last step, or find that it was trained; return the last checkpoint's folder."""
+    done = _finished(run, training)
+    title = f"{run.recipe.model.preset}, {num_parameters(training.spec.shape) / 1e6:.1f}M parameters"
+    if done is not None:
+        run.narrator.reused(title, f"{training.spec.num_steps} train steps")
+        return done
+    started = time.monotonic()
+    spec_path = run.folder / "training.spec.json"
+    write_atomically(spec_path, specs.to_json(training.spec))
+    with _owned(training.folder, run), run.narrator.bar(title, training.spec.num_steps) as advance:
+        result = launch(
+            spec_path,
+            num_processes(run),
+            progress=lambda status: advance(completed=status.get("step", 0), note=_note(status)),
+            stall_s=float(run.recipe.execution.training.stall.number),
+        )
+    if result is Exit.REQUEUE:
+        raise KeyboardInterrupt
+    if result is not Exit.DONE:
+        raise _failure(training, result)
+    last = _last_checkpoint(training)
+    run.remember("training", {"key": training.key, "checkpoint": last.name, "folder": training.folder.name})
+    run.narrator.made(title, f"{training.spec.num_steps} train steps", time.monotonic() - started)
+    return last
+
+
+def _finished(run: Run, training: Training) -> Path | None:
+    """The last checkpoint, where this very training was finished before."""
+    remembered = run.recall("training")
+    if not remembered or remembered["key"] != training.key:
+        return None
+    folder = training.checkpoints / str(remembered["checkpoint"])
+    return folder if (folder / "manifest.json").exists() else None
+
+
+def _last_checkpoint(training: Training) -> Path:
+    """The newest whole checkpoint of the last train step."""
+    found = sorted(
+        training.checkpoints.glob(f"step-{training.spec.num_steps:08d}-*/manifest.json"),
+        key=lambda path: path.stat().st_mtime_ns,
+    )
+    if not found:
+        raise TrainingFailed(f"{training.folder}: trained, but no checkpoint of step {training.spec.num_steps} is there")
+    return found[-1].parent
+
+
+def _note(status: Mapping[str, Any]) -> str:
+    loss, speed = status.get("loss"), status.get("tokens_per_s")
+    parts = [f"loss {loss:.3f}" if isinstance(loss, float) else "", f"{speed:,.0f} tokens/s" if speed else ""]
+    return "  ".join(part for part in parts if part)
+
+
+def _failure(training: Training, result: Exit) -> TrainingFailed:
+    logs = sorted(training.folder.glob("rank-*.log"))
+    tails = [log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:] for log in logs]
+    last = next((tail[0] for tail in tails if tail), "")
+    error = TrainingFailed(
+        f"training ended: {_TELLING.get(result, result.name)}. {last}\n"
+        f"logs: {training.folder}/rank-*.log; the same command continues from the last whole checkpoint"
+    )
+    error.exit_code = int(result)
+    return error
+
+
+class _owned:  # noqa: N801  a context, used as a word
+    """Holds a training's folder against a second run."""
+
+    def __init__(self, folder: Path, run: Run) -> None:
+        self._folder, self._run = folder, run
+
+    def __enter__(self) -> None:
+        import fcntl
+
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._lock = (self._folder / ".run.lock").open("a+")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._run.narrator.say("  another run trains this model in the same work directory; waiting for it")
+            fcntl.flock(self._lock, fcntl.LOCK_EX)
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.close()
+
+
+def held_out_curve(training: Training) -> list[dict[str, Any]]:
+    """Lines of held_out.csv as mappings."""
+    import csv
+
+    path = training.folder / "held_out.csv"
+    if not path.exists():
+        return []
+    with path.open(newline="", encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))
+
+
+def read_status(folder: Path) -> dict[str, Any] | None:
+    """What a training last said of itself."""
+    try:
+        status: dict[str, Any] = json.loads((folder / "status.json").read_text(encoding="utf-8"))
+    except (FileNotFoundError, json.JSONDecodeError):
+        return None
+    return status

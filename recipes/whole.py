@@ -1,0 +1,92 @@
+"""The whole run in order, and its summary."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from recipes.errors import NotYet, RunError
+from recipes.run import PARTS, Stopped, elapsed_since
+
+if TYPE_CHECKING:
+    from recipes.run import Run
+
+
+def run_all(run: Run, until: str | None = None, as_json: bool = False) -> None:
+    """Do every part the recipe asks for, stopping after the part or step `until`."""
+    refuse_later(run)
+    check_until(run, until)
+    started = time.monotonic()
+    run.until = None if until in PARTS else until
+    try:
+        for part in parts_of(run):
+            make_part(run, part)
+            if part == until:
+                break
+    except Stopped as stopped:
+        run.narrator.say(f"stopped after {stopped}, as asked")
+    run.narrator.say(f"\ndone in {elapsed_since(started)}")
+
+
+def parts_of(run: Run) -> list[str]:
+    """Parts that the recipe asks for, in order."""
+    recipe = run.recipe
+    parts = ["curate"]
+    if recipe.tokenizer is not None:
+        parts.append("tokenize")
+    if recipe.ablation is not None and recipe.tokenizer is not None:
+        parts.append("ablate")
+    if recipe.schedule and recipe.model is not None and recipe.tokenizer is not None:
+        parts += ["plan", "train", "evaluate"]
+        if recipe.export is not None:
+            parts.append("export")
+    return [*parts, "report"]
+
+
+def make_part(run: Run, part: str) -> Any:
+    """Make one part with all it needs."""
+    if part == "ablate":
+        return run.weights
+    if part == "evaluate":
+        from recipes.evaluate import evaluate
+
+        return evaluate(run)
+    if part == "report":
+        from recipes.report import write_report
+
+        return write_report(run)
+    made = {"curate": "curation", "tokenize": "tokens", "plan": "plan", "train": "trained", "export": "exported"}
+    return getattr(run, made[part])
+
+
+def refuse_later(run: Run) -> None:
+    """Stop where the recipe asks for what is not there yet, with the line of each."""
+    from recipes.later import not_yet
+
+    later = not_yet(run.recipe)
+    if later:
+        raise NotYet("\n".join(str(message) for message in later))
+
+
+def check_until(run: Run, until: str | None) -> None:
+    """Refuse a part or step that the recipe does not have."""
+    known = [*PARTS, *(step.name for step in run.recipe.steps)]
+    if until is not None and until not in known:
+        raise RunError(f"--until {until}: no such verb or step; there are {', '.join(known)}")
+
+
+def show_plan(run: Run, as_json: bool = False) -> None:
+    """What would be made and what would be reused, as far as it is known before anything runs."""
+    from recipes.show import compiled_stages
+
+    rows = compiled_stages(run)
+    if as_json:
+        from recipes.cli.options import print_json
+
+        print_json(rows)
+        return
+    for row in rows:
+        state = "reused" if not row["missing"] else f"{row['missing']} of {row['tasks']} to make"
+        click.echo(f"{row['stage']:<44} {state}")
