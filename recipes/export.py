@@ -59,11 +59,11 @@ def _prompt(run: Run) -> str:
 
 def data_sheet(run: Run) -> dict[str, Any]:
     """What the model was trained on, for its card: each domain with its share, tokens, epochs and licence."""
-    from mixing.plan_table import plan_rows
+    from mixing.plan_table import table
     from recipes.train import read_plan
 
     plan = read_plan(run.plan)
-    rows = [row for row in plan_rows(plan) if row.phase == "all" and row.domain != "all"]
+    rows = [row for row in table(plan) if row.phase == "all" and row.domain != "all"]
     licences = {name: source.licence for name, source in run.recipe.sources.items()}
     return {
         "domains": [

@@ -63,7 +63,7 @@ def make_part(run: Run, part: str) -> Any:
 
 def refuse_later(run: Run) -> None:
     """Stop where the recipe asks for what is not there yet, with the line of each."""
-    from recipes.later import not_yet
+    from recipes.validation import not_yet
 
     later = not_yet(run.recipe)
     if later:

@@ -21,7 +21,7 @@ def command(flags: Flags, look_at_data: bool) -> None:
     gristmill validate recipes/quickstart.yaml --data
     """
     recipe = flags.load()
-    from recipes.later import not_yet
+    from recipes.validation import not_yet
 
     later = not_yet(recipe)
     if flags.as_json:
