@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag
 
 from curation.amounts import Amount
-from curation.fields import Bytes, Name, Section, Share, Sql, Words, did_you_mean, one_of, refuse
+from curation.fields import Bytes, Name, Section, Share, Sql, Words, did_you_mean, one_of, or_else, refuse
 from curation.global_step_config import Buckets, Dedup, Index, KeepRule, LanguageModel, Perplexity, Pieces, Shingle
 from curation.step_config import (
     Classify,
@@ -81,7 +81,11 @@ def _format(word: str) -> str:
 
 
 LanguageCode = Annotated[str, AfterValidator(_language)]
-LanguageCodes = Annotated[tuple[LanguageCode, ...], BeforeValidator(lambda v: (v,) if isinstance(v, str) else v)]
+LanguageCodes = Annotated[
+    tuple[LanguageCode, ...],
+    BeforeValidator(lambda v: (v,) if isinstance(v, str) else v),
+    or_else({"type": "string"}, {"type": "array", "items": {"type": "string"}}),
+]
 
 
 class Source(Section):

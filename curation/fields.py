@@ -22,6 +22,7 @@ from pydantic import (
     Field,
     GetCoreSchemaHandler,
     GetJsonSchemaHandler,
+    PlainSerializer,
     PlainValidator,
     Strict,
     ValidationError,
@@ -64,6 +65,10 @@ class Section(BaseModel):
     not_in_keys: ClassVar[frozenset[str]] = frozenset()
     # Words that may stand for the whole mapping (for the documents and editors).
     preset_words: ClassVar[tuple[str, ...]] = ()
+    # Keys a recipe must give where that differs from the fields: presets fill in others.
+    required_keys: ClassVar[tuple[str, ...] | None] = None
+    # How the mapping is written, for editors, where its keys are free.
+    written_schema: ClassVar[Mapping[str, Any] | None] = None
 
     @classmethod
     def from_word(cls, word: str) -> Mapping[str, Any]:
@@ -112,7 +117,14 @@ class Section(BaseModel):
     def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         """Let editors offer the words that may stand for the mapping."""
         written = handler(schema)
-        if not cls.preset_words:
+        shape = handler.resolve_ref_schema(written)
+        if cls.required_keys is not None:
+            shape["required"] = list(cls.required_keys)
+        if cls.written_schema is not None:
+            for key in list(shape):
+                del shape[key]
+            shape.update(cls.written_schema)
+        if not cls.preset_words or cls.written_schema is not None:
             return written
         return {"anyOf": [{"type": "string", "examples": list(cls.preset_words)}, written]}
 
@@ -243,6 +255,11 @@ def _sql(value: str) -> str:
     return value
 
 
+def or_else(other: Mapping[str, Any], usual: Mapping[str, Any]) -> WithJsonSchema:
+    """For editors: a field that takes a short form beside its usual one."""
+    return WithJsonSchema({"anyOf": [dict(other), dict(usual)]})
+
+
 class AmountIn:
     """The unit or units that an amount field takes: `Annotated[Amount, AmountIn("tokens")]`."""
 
@@ -262,19 +279,26 @@ class AmountIn:
         return {"anyOf": [{"type": "string", "examples": shown}, {"const": 0}]}
 
 
+SHARE = {"type": "number", "minimum": 0, "maximum": 1}
 Count = Annotated[int, Strict(), Field(ge=0)]
 PositiveCount = Annotated[int, Strict(), Field(ge=1)]
 Number = Annotated[float, Strict(), Field(allow_inf_nan=False)]
 PositiveNumber = Annotated[float, Strict(), Field(gt=0, allow_inf_nan=False)]
 Flag = Annotated[bool, Strict()]
-Share = Annotated[float, BeforeValidator(_share), Field(json_schema_extra={"minimum": 0, "maximum": 1})]
-Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
+Share = Annotated[float, BeforeValidator(_share), WithJsonSchema(SHARE)]
+_ONE_OR_SEVERAL = WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]})
+Words = Annotated[tuple[str, ...], BeforeValidator(_words), _ONE_OR_SEVERAL]
 Name = Annotated[str, AfterValidator(_name)]
 Pattern = str
 Patterns = Words
 Sql = Annotated[str, AfterValidator(_sql)]
-RecipePath = Annotated[FilePath, PlainValidator(file_path), WithJsonSchema({"type": "string", "format": "path"})]
-Paths = Annotated[tuple[RecipePath, ...], BeforeValidator(_words)]
+RecipePath = Annotated[
+    FilePath,
+    PlainValidator(file_path),
+    PlainSerializer(str, return_type=str),
+    WithJsonSchema({"type": "string", "format": "path"}),
+]
+Paths = Annotated[tuple[RecipePath, ...], BeforeValidator(_words), _ONE_OR_SEVERAL]
 Direction = Literal["asc", "desc"]
 Bytes = Annotated[Amount, AmountIn("bytes")]
 Seconds = Annotated[Amount, AmountIn("seconds")]

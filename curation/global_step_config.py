@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, WithJsonSchema, model_validator
 
 from curation.amounts import Amount
 from curation.fields import (
@@ -30,8 +30,6 @@ from curation.step_config import ON_SURVIVORS, Step
 class LanguageModel(Section):
     """A Kneser-Ney language model trained from sources of this recipe, one for each language."""
 
-    not_in_keys: ClassVar[frozenset[str]] = frozenset()
-
     train_on: Patterns = Field(min_length=1, description="Sources whose text it is trained on.")
     order: Annotated[int, Field(strict=True, ge=1, le=8)] = Field(default=5, description="Longest n-gram.")
     prune: tuple[Count, ...] = Field(
@@ -47,6 +45,7 @@ class Pieces(Section):
     """What the language model counts: SentencePiece pieces, the recipe's tokens, or words."""
 
     preset_words = ("tokenizer", "words")
+    required_keys = ()
     unigram: PositiveCount | None = Field(default=None, description="Size of a SentencePiece unigram vocabulary.")
     unit: Literal["unigram", "tokenizer", "words"] = Field(
         default="unigram", description="Follows from the word or the key."
@@ -149,6 +148,12 @@ class KeepRule(Section):
     """One preference among duplicates: by source, by age, by length or by a signal."""
 
     preset_words = ("newest", "longest")
+    written_schema = {  # noqa: RUF012
+        "anyOf": [
+            {"enum": ["newest", "longest"]},
+            {"type": "object", "minProperties": 1, "maxProperties": 1},
+        ]
+    }
     by: Literal["source", "newest", "longest", "signal"] = Field(description="What is compared.")
     name: str | None = Field(default=None, description="Source pattern or signal.")
     direction: Direction | None = Field(default=None, description="desc: the larger signal is kept.")
@@ -246,9 +251,11 @@ class Dedup(Step):
         default=None, description="Clusters above this many documents stop the run."
     )
     min_words: Count = Field(default=0, description="Paragraphs of fewer words are never dropped.")
-    group: Annotated[Annotated[Amount, AmountIn("shards")] | None, BeforeValidator(_group)] = Field(
-        default=None, description="keep-none: paragraphs are compared inside groups of so many shards, or `all`."
-    )
+    group: Annotated[
+        Annotated[Amount, AmountIn("shards")] | None,
+        BeforeValidator(_group),
+        WithJsonSchema({"type": ["string", "null"]}),
+    ] = Field(default=None, description="keep-none: paragraphs are compared inside groups of so many shards, or `all`.")
     false_positives: Annotated[float, Field(gt=0, lt=1)] | None = Field(
         default=None, description="Share of wrong drops that a Bloom filter may cause; null: exact."
     )

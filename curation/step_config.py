@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import BeforeValidator, ConfigDict, Field, PlainValidator, WithJsonSchema, model_validator
 
 from curation.fields import (
+    SHARE,
     Flag,
     Name,
     Patterns,
@@ -22,6 +23,7 @@ from curation.fields import (
     file_path,
     looks_like_path,
     one_of,
+    or_else,
     refuse,
 )
 
@@ -191,7 +193,7 @@ class Language(Step):
         validate_default=False,
         description="fastText identification model: lid176 (installed) or a path.",
     )
-    min_score: Annotated[dict[str, Share], BeforeValidator(_scores)] = Field(
+    min_score: Annotated[dict[str, Share], BeforeValidator(_scores), or_else(SHARE, {"type": "object"})] = Field(
         default={"*": 0.65},
         description='Least probability of the declared language; one share, or {CODE: share, "*": share}.',
     )
@@ -231,9 +233,7 @@ class Decontaminate(Step):
 
     kind: Literal["decontaminate"] = "decontaminate"
     on: Literal["all", "survivors"] = ON_SURVIVORS
-    against: Annotated[tuple[str, ...], BeforeValidator(lambda v: (v,) if isinstance(v, str) else v)] = Field(
-        default=(), description="Files, globs or sources that hold evaluation texts."
-    )
+    against: Words = Field(default=(), description="Files, globs or sources that hold evaluation texts.")
     ngram: PositiveCount = Field(default=13, description="Words in a row that count as a match.")
     cut: Literal["document", "span"] = Field(default="document", description="Drop the document, or cut the span.")
 

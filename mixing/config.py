@@ -6,10 +6,11 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Generic, Literal, Self, TypeVar
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
 
 from curation.amounts import Amount
 from curation.fields import (
+    SHARE,
     AmountIn,
     AnyKey,
     Bytes,
@@ -32,11 +33,17 @@ from curation.fields import (
     file_path,
     looks_like_path,
     one_of,
+    or_else,
     refuse,
 )
 
 # A model section; training/config.py has the models, and nothing here imports it.
 ModelT = TypeVar("ModelT")
+
+
+NUMBER = {"type": "number", "exclusiveMinimum": 0}
+NUMBERS = {"type": "object", "additionalProperties": NUMBER}
+SHARES = {"type": "object", "additionalProperties": SHARE}
 
 
 class HeldOut(Section):
@@ -61,7 +68,7 @@ class Domains(Section):
     validate_only: Words = Field(
         default=(), description="Sources that are measured and never trained on; no pattern means them."
     )
-    max_epochs: Annotated[dict[Pattern, PositiveNumber], BeforeValidator(_epochs)] = Field(
+    max_epochs: Annotated[dict[Pattern, PositiveNumber], BeforeValidator(_epochs), or_else(NUMBER, NUMBERS)] = Field(
         default={"*": 4.0},
         description="Most passes over a domain in the whole run: a number, or a number for each pattern.",
     )
@@ -154,6 +161,7 @@ class Weights(Section):
     """Shares of tokens: a word, a file, or a share for each pattern."""
 
     preset_words = WEIGHT_WORDS
+    written_schema = {"anyOf": [{"type": "string", "examples": list(WEIGHT_WORDS)}, SHARES]}  # noqa: RUF012
     kind: Literal["natural", "unimax", "ablation", "file", "shares"] = Field(description="Which of them it is.")
     power: Number = Field(default=1.0, ge=0, description="natural^T: supply to this power; 0 is equal weights.")
     path: RecipePath | None = Field(default=None, description="A file of weights.")
@@ -187,6 +195,13 @@ class Order(Section):
     """In which order the sequences of a phase come."""
 
     preset_words = ("uniform",)
+    written_schema = {  # noqa: RUF012
+        "anyOf": [
+            {"const": "uniform"},
+            {"type": "object", "properties": {"blocked": {}}, "required": ["blocked"], "additionalProperties": False},
+            {"type": "object", "properties": {"by": {}}, "required": ["by"], "additionalProperties": False},
+        ]
+    }
     kind: Literal["uniform", "blocked", "by"] = Field(
         description="Mixed throughout, domain after domain, or by a signal."
     )
@@ -252,16 +267,17 @@ class Runs(Section):
     )
 
 
-class Pareto(Section):
-    """Several objectives, none of them above the others."""
-
-    pareto: Patterns = Field(min_length=2, description="Domains whose losses are traded off.")
-
-
 class Objective(Section):
     """What is made small: of log(loss / loss at natural weights)."""
 
     preset_words = ("worst",)
+    written_schema = {  # noqa: RUF012
+        "anyOf": [
+            {"const": "worst"},
+            {"type": "object", "properties": {"pareto": {"type": "array"}}, "required": ["pareto"]},
+            SHARES,
+        ]
+    }
     kind: Literal["shares", "worst", "pareto"] = Field(description="A weighted sum, the worst domain, or a front.")
     shares: dict[Pattern, Share] = Field(default_factory=dict, description="Share of each held-out domain; sum 1.")
     pareto: Patterns = Field(default=(), description="Domains whose losses are traded off.")
@@ -313,7 +329,12 @@ def _rising(bounds: tuple[float, float]) -> tuple[float, float]:
     return bounds
 
 
-Bounds = Annotated[tuple[Share, Share], BeforeValidator(_bounds), AfterValidator(_rising)]
+Bounds = Annotated[
+    tuple[Share, Share],
+    BeforeValidator(_bounds),
+    AfterValidator(_rising),
+    WithJsonSchema({"type": "array", "items": SHARE, "minItems": 2, "maxItems": 2}),
+]
 
 
 def _surrogates(value: object) -> object:
@@ -322,8 +343,6 @@ def _surrogates(value: object) -> object:
 
 class Ablation(Section, Generic[ModelT]):
     """The study that chooses weights from many small proxies."""
-
-    not_in_keys = frozenset()
 
     proxy: ModelT = Field(
         default="llama_15m", validate_default=True, description="Model of the proxies, with its training values."
@@ -346,9 +365,9 @@ class Ablation(Section, Generic[ModelT]):
         description="Times the held-out loss is measured in a run.",
     )
     stop: Stop | None = Field(default=None, description="{at: share, keep: share}: stop runs that are far behind.")
-    surrogates: Annotated[tuple[str, ...], BeforeValidator(_surrogates)] = Field(
-        default=(), description="Surrogate models that are compared; all: every one."
-    )
+    surrogates: Annotated[
+        tuple[str, ...], BeforeValidator(_surrogates), or_else({"const": "all"}, {"type": "array"})
+    ] = Field(default=(), description="Surrogate models that are compared; all: every one.")
     effective_tokens: Flag = Field(default=False, description="Repeated tokens count less in the surrogates.")
     threads: PositiveCount = Field(
         default=1, description="Threads of a proxy run; losses differ bitwise between numbers."

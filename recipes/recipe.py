@@ -17,7 +17,19 @@ from pydantic import BeforeValidator, Field, PrivateAttr
 
 from curation.amounts import Amount
 from curation.config import AnyStep, Bytes, Name, Source, Step
-from curation.fields import AmountIn, Count, FilePath, Flag, Paths, PositiveCount, RecipePath, Seconds, Section, Words
+from curation.fields import (
+    AmountIn,
+    Count,
+    FilePath,
+    Flag,
+    Paths,
+    PositiveCount,
+    RecipePath,
+    Seconds,
+    Section,
+    Words,
+    or_else,
+)
 from mixing.config import Ablation, Domains, Phase, Scaling, Sequences, Tokenizer
 from recipes.layered import load_located
 from recipes.located import Located, Node, RecipeErrors
@@ -41,7 +53,9 @@ def _automatic(value: object) -> object:
     return None if value in ("auto", "all") else value
 
 
-OrAutomatic = Annotated[PositiveCount | None, BeforeValidator(_automatic)]
+OrAutomatic = Annotated[
+    PositiveCount | None, BeforeValidator(_automatic), or_else({"enum": ["auto", "all", None]}, {"type": "integer"})
+]
 
 
 class TrainingExecution(Section):

@@ -109,15 +109,15 @@ def _preset_of(model: Model) -> dict[str, Any]:
 
 def _value(value: object, node: Node | None, preset: Mapping[str, Any], origin: str = DEFAULT) -> Any:
     """A section as a tree, anything else with its origin."""
-    if isinstance(value, Section) and not _is_written_whole(value):
+    if isinstance(value, Section) and not _has_free_keys(value):
         if isinstance(value, Model):
             preset = {"preset": value.preset, "values": MODEL_PRESETS[value.preset]}
         return _section(value, node, preset, origin)
     if node is not None:
         return Resolved(node.plain(), str(node.place))
     if preset and preset.get("values") is not None:
-        return Resolved(_written(value), f"preset {preset['preset']}")
-    return Resolved(_written(value), origin)
+        return Resolved(written(value), f"preset {preset['preset']}")
+    return Resolved(written(value), origin)
 
 
 def _section(section: Section, node: Node | None, preset: Mapping[str, Any], origin: str = DEFAULT) -> Tree:
@@ -133,22 +133,22 @@ def _section(section: Section, node: Node | None, preset: Mapping[str, Any], ori
     return result
 
 
-def _is_written_whole(section: Section) -> bool:
+def _has_free_keys(section: Section) -> bool:
     """Whether a section is written as a word or as a mapping with free keys, such as weights and orders."""
     return any(name in _INNER for name in type(section).model_fields) and not isinstance(section, Step)
 
 
-def _written(value: object) -> object:
+def written(value: object) -> object:
     """A plain value: amounts and sections as text a recipe could hold."""
     if isinstance(value, Amount):
         return str(value)
     if isinstance(value, Section):
-        plain = {key: _written(inner) for key, inner in _fields(value) if inner not in (None, (), {})}
+        plain = {key: written(inner) for key, inner in _fields(value) if inner not in (None, (), {})}
         return plain.get("kind") if set(plain) <= {"kind", "power", "direction"} else plain
     if isinstance(value, Mapping):
-        return {key: _written(inner) for key, inner in value.items()}
+        return {key: written(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [_written(inner) for inner in value]
+        return [written(inner) for inner in value]
     return value
 
 

@@ -142,7 +142,7 @@ def _cut(raw: dict[str, Any], loc: Segments) -> Segments:
     return path
 
 
-def _put(raw: dict[str, Any], path: Segments, stub: object) -> bool:
+def _put(raw: Any, path: Segments, stub: object) -> bool:
     """Put a stub in the place of a required value, unless it stands there already."""
     value: Any = raw
     for segment in path[:-1]:

@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from curation.amounts import Amount, amount
 from curation.fields import (
+    SHARE,
     AmountIn,
     Flag,
     Number,
@@ -42,8 +43,8 @@ class Optimizer(Section):
     """AdamW and what limits its steps."""
 
     preset_words = ("adamw",)
-    betas: Annotated[tuple[Share, Share], BeforeValidator(tuple)] = Field(
-        default=(0.9, 0.95), description="Decay of the moments."
+    betas: Annotated[tuple[Share, Share], BeforeValidator(tuple), WithJsonSchema({"type": "array", "items": SHARE})] = (
+        Field(default=(0.9, 0.95), description="Decay of the moments.")
     )
     weight_decay: Number = Field(default=0.1, ge=0, description="Decoupled weight decay; none on norms and biases.")
     clip: Number | None = Field(
@@ -62,6 +63,8 @@ class Optimizer(Section):
 
 class LearningRate(Section):
     """The learning rate over the run."""
+
+    required_keys = ()
 
     peak: PositiveNumber = Field(description="Highest learning rate, reached after the warm-up.")
     final: Number = Field(default=0.0, ge=0, description="Learning rate at the end.")
@@ -122,9 +125,10 @@ Batches = Annotated[
     BeforeValidator(_batches),
     WithJsonSchema(
         {
-            "type": ["string", "array"],
-            "examples": ["1024 sequences"],
-            "items": {"type": "array", "minItems": 2, "maxItems": 2},
+            "anyOf": [
+                {"type": "string", "examples": ["1024 sequences"]},
+                {"type": "array", "items": {"type": "array", "minItems": 2, "maxItems": 2}},
+            ]
         }
     ),
 ]
@@ -132,6 +136,8 @@ Batches = Annotated[
 
 class TrainingValues(Section):
     """What a model preset brings beside its shape."""
+
+    required_keys = ()
 
     batch: Batches = Field(description="A train step, over all devices: an amount, or [[0, amount], [10B, amount]].")
     precision: Literal["bf16", "fp32"] = Field(
@@ -212,6 +218,7 @@ class Model(Section):
     """A model: its shape, and the training values its preset brings."""
 
     preset_words: ClassVar[tuple[str, ...]] = tuple(MODEL_PRESETS)
+    required_keys = ("preset",)
 
     preset: str = Field(description="Named shape and training values; the keys beside it change them.")
     family: Literal["llama", "gpt_neo", "mindllm"] = Field(description="Kind of network.")
