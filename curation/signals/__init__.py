@@ -13,11 +13,11 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
-from curation.signals import gopher
+from curation.signals import c4, fineweb, gopher, redpajama
 from curation.signals.signal import Family, Signal, Texts
 from curation.text.segment import utf8_buffers
 
-FAMILIES: tuple[Family, ...] = (gopher.GOPHER,)
+FAMILIES: tuple[Family, ...] = (gopher.GOPHER, c4.C4, fineweb.FINEWEB, redpajama.REDPAJAMA)
 SIGNALS: dict[str, Signal] = {signal.name: signal for family in FAMILIES for signal in family.signals}
 _TYPES = {"float64": pa.float64(), "int64": pa.int64(), "bool": pa.bool_()}
 
@@ -48,7 +48,7 @@ def measure(text: pa.Array, names: Sequence[str], language: str) -> dict[str, pa
     for family in FAMILIES:
         wanted = frozenset(names) & {signal.name for signal in family.signals}
         if wanted:
-            columns |= family.measure(texts, language, wanted)
+            columns |= family.measure(texts, language, wanted, columns)
     return {name: _typed(columns[name], texts.present, SIGNALS[name]) for name in names}
 
 

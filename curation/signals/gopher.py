@@ -11,7 +11,7 @@ import numpy as np
 
 from curation.kernels import kernel
 from curation.signals import repetition
-from curation.signals.signal import Family, Signal, Texts
+from curation.signals.signal import Columns, Family, Signal, Texts
 from curation.text.ngrams import Tables, find_slot, never_zero, new_tables, table_bits
 from curation.text.properties import ALPHA, NOT_PUNCTUATION, property_table
 from curation.text.scan import Segments, longest_text, new_segments, scan_segments
@@ -61,7 +61,7 @@ def _measure_words(segments: Segments, count: int, stop_keys: Array, stop_seen: 
 
 
 @kernel
-def _count_symbols(buf, start, end):
+def count_symbols(buf, start, end):
     """Hashes, and ellipses as `str.count` counts them, without overlap."""
     hashes, ellipses, dots = 0, 0, 0
     for i in range(start, end):
@@ -109,7 +109,7 @@ def _measure_gopher(buf: Array, offsets: Array, present: Array, table: Array, st
             count = scan_segments(buf, start, end, table, segments)
             _measure_words(segments, count, stop_keys, stop_seen, row, out[row])
             _measure_lines(buf, start, end, table, out[row])
-            hashes, ellipses = _count_symbols(buf, start, end)
+            hashes, ellipses = count_symbols(buf, start, end)
             out[row, 3] = hashes / count if count else np.nan
             out[row, 4] = ellipses / count if count else np.nan
             if out.shape[1] > quality and end > start:
@@ -130,7 +130,7 @@ def word_keys(words: tuple[str, ...]) -> np.ndarray:
     return frozen(keys)
 
 
-def measure_gopher(texts: Texts, language: str, wanted: frozenset[str]) -> dict[str, np.ndarray]:
+def measure_gopher(texts: Texts, language: str, wanted: frozenset[str], known: Columns) -> Columns:
     """Quality signals, and those of repetition where one is wanted.
 
     `stop_word_count` is undefined in a language without a list, a share where its denominator is 0.

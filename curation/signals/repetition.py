@@ -41,7 +41,9 @@ SIGNALS = (
     _signal("duplicate_paragraph_share", "paragraphs that occurred before / paragraphs", "paragraphs"),
     _signal("duplicate_paragraph_char_share", "their characters / characters", "paragraphs"),
     *(
-        _signal(f"top_{n}gram_char_share", f"characters of the most frequent {n}-gram x its count / characters", "words")
+        _signal(
+            f"top_{n}gram_char_share", f"characters of the most frequent {n}-gram x its count / characters", "words"
+        )
         for n in TOP_ORDERS
     ),
     *(

@@ -237,3 +237,46 @@ def repeated_joined(segments: Segments, count: int, n: int, tables: Tables) -> i
             characters += segments.characters[place + n] - segments.characters[place]
             free = place + n
     return characters
+
+
+@kernel
+def repeated_tuples(hashes: Array, n: int, tables: Tables, found: int, characters: Array) -> int:
+    """Characters covered by n-grams that occur more than once anywhere, each character once.
+
+    `places[:found]` hold all places where an n-gram may be repeated; `characters` (one longer than `hashes`) are the
+    characters before each word.
+    """
+    bits = clear_table(tables.keys, found)
+    for k in range(found):
+        value = never_zero(tuple_hash(hashes, tables.places[k], n))
+        slot = find_slot(tables.keys, bits, value)
+        if tables.keys[slot] == np.uint64(0):
+            tables.keys[slot], tables.counts[slot] = value, 0
+        tables.counts[slot] += 1
+        tables.values[k] = slot
+    covered, free = 0, 0
+    for k in range(found):
+        place = tables.places[k]
+        if tables.counts[tables.values[k]] > 1:
+            covered += characters[place + n] - characters[max(free, place)]
+            free = place + n
+    return covered
+
+
+@kernel
+def count_values(hashes: Array, count: int, tables: Tables) -> int:
+    """Count equal hashes: `values[i]` becomes the slot of hash i, `counts` and `firsts` of a slot are filled.
+
+    Returns the number of distinct hashes.
+    """
+    bits = clear_table(tables.keys, count)
+    distinct = 0
+    for i in range(count):
+        value = never_zero(hashes[i])
+        slot = find_slot(tables.keys, bits, value)
+        if tables.keys[slot] == np.uint64(0):
+            tables.keys[slot], tables.counts[slot], tables.firsts[slot] = value, 0, i
+            distinct += 1
+        tables.counts[slot] += 1
+        tables.values[i] = slot
+    return distinct

@@ -138,7 +138,9 @@ def segments_of(text: str) -> list[tuple[str, bool]]:
     """Segments of one text with whether each is a word; for tests, examples and other libraries' tokenizer slots."""
     count, found = _scan_one(frozen(np.frombuffer(text.encode(), np.uint8)), property_table())
     joined, ends = found.joined.tobytes(), found.ends[: count + 1].tolist()
-    return [(joined[a:b].decode(), bool(bits & WORD)) for a, b, bits in zip(ends, ends[1:], found.bits[:count].tolist())]
+    return [
+        (joined[a:b].decode(), bool(bits & WORD)) for a, b, bits in zip(ends, ends[1:], found.bits[:count].tolist())
+    ]
 
 
 def words(text: str) -> list[str]:
