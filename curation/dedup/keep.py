@@ -73,8 +73,8 @@ def column_places(criterion: Criterion, values: pa.ChunkedArray) -> np.ndarray:
         return np.asarray(pc.fill_null(found, len(criterion.order)).to_numpy()).astype(np.int64)
     if pa.types.is_floating(values.type):
         values = pc.if_else(pc.is_nan(values), pa.scalar(None, values.type), values)
-    if len(values) == 0:
-        return np.zeros(0, np.int64)
+    if len(values) == 0 or pa.types.is_null(values.type):
+        return np.zeros(len(values), np.int64)
     places = pc.rank(values, sort_keys=criterion.order, null_placement="at_end", tiebreaker="dense")
     return np.asarray(places.to_numpy(zero_copy_only=False)).astype(np.int64)
 
