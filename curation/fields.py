@@ -22,7 +22,6 @@ from pydantic import (
     Field,
     GetCoreSchemaHandler,
     GetJsonSchemaHandler,
-    PlainSerializer,
     PlainValidator,
     Strict,
     ValidationError,

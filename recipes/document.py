@@ -13,6 +13,7 @@ from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaWarningKind
 from pydantic_core import PydanticUndefined
 
 from curation.config import STEP_KINDS, Source, Step
@@ -26,9 +27,9 @@ SCHEMA = _ROOT / "recipes" / "schema.json"
 
 _HEAD = """# The recipe
 
-One YAML 1.2 file configures a run. This page is generated from the models (`python -m recipes.document`); the examples
-are in `recipes/examples/`. `gristmill validate RECIPE` shows all errors at once, `gristmill show --resolved RECIPE` every
-value with where it came from.
+One YAML 1.2 file configures a run. This page is made from the models (`python -m recipes.document`); examples are in
+`recipes/examples/`. `gristmill validate RECIPE` shows all errors at once, `gristmill show --resolved RECIPE` every value
+with where it came from.
 
 ## Rules
 
@@ -53,9 +54,15 @@ that names them, except `sources.NAME.path` (below `execution.raw`). `--set path
 """
 
 
+class _WithoutDefaults(GenerateJsonSchema):
+    """Defaults are left out of the schema, so that one that is a path needs no warning."""
+
+    ignored_warning_kinds: set[JsonSchemaWarningKind] = {"non-serializable-default", "skipped-choice"}  # noqa: RUF012
+
+
 def recipe_schema() -> dict[str, Any]:
     """JSON Schema of a recipe file."""
-    schema = Recipe.model_json_schema(by_alias=True)
+    schema = Recipe.model_json_schema(by_alias=True, schema_generator=_WithoutDefaults)
     definitions = schema["$defs"]
     kinds = {kind: {"anyOf": [{"type": "string"}, {"type": "null"}, _ref(step)]} for kind, step in STEP_KINDS.items()}
     for step in STEP_KINDS.values():

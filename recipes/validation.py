@@ -128,7 +128,7 @@ def _cut(raw: dict[str, Any], loc: Segments) -> Segments:
         in_list = isinstance(value, list) and isinstance(segment, int) and segment < len(value)
         if in_list or (isinstance(value, dict) and segment in value):
             parents.append((value, segment))
-            value = value[segment]
+            value = value[segment]  # type: ignore[index]
     path = tuple(segment for _, segment in parents)
     if not parents:
         return ()
