@@ -294,7 +294,6 @@ Sql = Annotated[str, AfterValidator(_sql)]
 RecipePath = Annotated[
     FilePath,
     PlainValidator(file_path),
-    PlainSerializer(str, return_type=str),
     WithJsonSchema({"type": "string", "format": "path"}),
 ]
 Paths = Annotated[tuple[RecipePath, ...], BeforeValidator(_words), _ONE_OR_SEVERAL]

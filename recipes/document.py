@@ -28,8 +28,8 @@ SCHEMA = _ROOT / "recipes" / "schema.json"
 _HEAD = """# The recipe
 
 One YAML 1.2 file configures a run. This page is made from the models (`python -m recipes.document`); examples are in
-`recipes/examples/`. `gristmill validate RECIPE` shows all errors at once, `gristmill show --resolved RECIPE` every value
-with where it came from.
+`recipes/examples/`. `gristmill validate RECIPE` shows all errors at once, `gristmill show --resolved RECIPE` every
+value with where it came from.
 
 ## Rules
 

@@ -144,13 +144,11 @@ def _cut(raw: dict[str, Any], loc: Segments) -> Segments:
 
 def _put(raw: Any, path: Segments, stub: object) -> bool:
     """Put a stub in the place of a required value, unless it stands there already."""
-    value: Any = raw
+    value = raw
     for segment in path[:-1]:
-        if (isinstance(value, dict) and segment in value) or (
-            isinstance(value, list) and isinstance(segment, int) and segment < len(value)
-        ):
+        try:
             value = value[segment]
-        else:
+        except (KeyError, IndexError, TypeError):
             return False
     if not isinstance(value, dict) or value.get(path[-1]) == stub:
         return False
