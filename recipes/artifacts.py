@@ -95,6 +95,7 @@ class Output:
 
     def path(self, suffix: str) -> Path:
         """Private path of one of the task's files or folders. A suffix such as `.parquet` names it for good."""
+        assert suffix != ".json", "the task's record has this name"
         unique = f"{os.getpid()}-{os.urandom(3).hex()}"
         temporary = Path(self.folder) / f"{self.task}{suffix}.{unique}.tmp"
         self._written[suffix] = str(temporary)

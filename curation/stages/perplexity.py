@@ -148,7 +148,7 @@ def _cut(
         raise ProgramError(path, "its sources were edited by different steps; use one perplexity step for each of them")
     artifact = f"cutoffs.{step.name}"
     options = CutoffOptions(columns.pop(), buckets.shares, buckets.by)
-    compiler.stages.append(stage(artifact, "cutoffs", step.name, tuple(counted), make_cutoffs, options, ".json"))
+    compiler.stages.append(stage(artifact, "cutoffs", step.name, tuple(counted), make_cutoffs, options, ".cutoffs.json"))
     groups = {name: name if buckets.by == "source" else compiler.sources[name].language[0] for name in names}
     return {name: {"artifact": artifact, "group": groups[name]} for name in names}
 
@@ -180,7 +180,7 @@ def make_cutoffs(inputs: GlobalInputs, options: CutoffOptions, output: Output) -
             perplexity = pc.filter(batch.column(options.column), pa.array(kept_rows(batch)))
             counted[group] = [merge([*counted.get(group, []), histogram(perplexity)])]
     found = {group: list(cutoffs(parts[0], options.shares)) for group, parts in counted.items() if parts[0].total}
-    output.path(".json").write_text(json.dumps(found, indent=1, sort_keys=True), encoding="utf-8")
+    output.path(".cutoffs.json").write_text(json.dumps(found, indent=1, sort_keys=True), encoding="utf-8")
     return {"documents": sum(parts[0].total for parts in counted.values())}
 
 
