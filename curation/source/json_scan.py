@@ -152,7 +152,7 @@ def _scan_record(  # noqa: PLR0911 (one automaton)
         i = skip_space(buffer, close + 1, end)
         if i >= end or buffer[i] != 58:
             return BAD_JSON
-        kind, start, stop, i = value(buffer, skip_space(buffer, i + 1, end), end, closers[1:])
+        kind, start, stop, i = value(buffer, skip_space(buffer, i + 1, end), end, closers)
         if i < 0:
             return BAD_JSON
         if column >= 0:
@@ -240,7 +240,7 @@ def scan_records(
 
 
 def scan_values(buffer: Bytes, begins: Positions, ends: Positions) -> tuple[Bytes, Positions, Positions]:
-    """Kind uint8 (R,), start and stop int64 (R,) of values given as spans; ABSENT where a span is not one JSON value."""
+    """Kind uint8 (R,), start and stop int64 (R,) of values given as spans; ABSENT where a span is no JSON value."""
     kinds = np.zeros(len(begins), np.uint8)
     starts, stops = np.zeros(len(begins), np.int64), np.zeros(len(begins), np.int64)
     _scan_values(buffer, begins, ends, kinds, starts, stops)

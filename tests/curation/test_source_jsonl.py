@@ -197,8 +197,8 @@ def test_jsonl_blank_lines_are_counted_and_are_no_records(tmp_path):
     assert (counts.records, counts.rows, counts.blank) == (2, 2, 3)
 
 
-def test_jsonl_nesting_of_200_is_read_and_of_201_is_bad(tmp_path):
-    lines = ['{"text":"a","n":' + "[" * n + "]" * n + "}" for n in (199, 200)]
+def test_jsonl_value_nested_200_deep_is_read_and_201_deep_is_bad(tmp_path):
+    lines = ['{"text":"a","n":' + "[" * n + "]" * n + "}" for n in (200, 201)]
     assert [row["read_reason"] for row in read(write(tmp_path, "\n".join(lines).encode()))] == [None, "bad_json"]
 
 
