@@ -3,7 +3,7 @@
 Made to be memory-mapped: two tables of little-endian int64 and a JSON footer.
 
     runs       (r, 3)  position in the stream, shard number, offset in the shard's tokens
-    documents  (d, 2)  position in the stream, row
+    documents  (d, 2)  position in the stream, row (packed: of each piece of a document; -1 for padding)
     footer     JSON: shards, counts, what it was made of; then its length (8 bytes) and `GRISTIDX`
 
 A run is a stretch of neighbouring documents of one shard; it lasts up to the next one's position. Shard number -1 is
@@ -16,7 +16,7 @@ import json
 import os
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -43,17 +43,24 @@ class IndexShard:
     num_tokens: int
     dtype: str
 
+    def seen_from(self, folder: Path, other: Path) -> IndexShard:
+        """The same shard as an index in another folder names it."""
+        tokens, documents = (os.path.relpath(folder / file, other) for file in (self.tokens, self.documents))
+        return replace(self, tokens=tokens, documents=documents)
+
 
 @dataclass(frozen=True)
 class Footer:
     """What a domain index holds.
 
-    `num_tokens` counts real tokens once each. `context` and `num_sequences` are set for packed indexes only, whose
-    sequences are made for one context; `padding` counts positions without a token.
+    `num_tokens` counts real tokens once each; `num_pieces` is the length of the documents table. `context` and
+    `num_sequences` are set for packed indexes only, whose sequences are made for one context; `padding` counts positions
+    without a token.
     """
 
     shards: tuple[IndexShard, ...]
     num_runs: int
+    num_pieces: int
     num_documents: int
     num_tokens: int
     num_characters: int
@@ -74,8 +81,7 @@ class IndexWriter:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._beside = path.with_name(path.name + ".documents")
-        self.num_runs = self.num_documents = self.num_tokens = self.num_characters = self.size_bytes = 0
-        self.position = 0
+        self.num_runs = self.num_pieces = self.position = 0
         self._next: tuple[int, int] | None = None  # shard and offset at which the last run would go on
 
     def __enter__(self) -> IndexWriter:
@@ -88,21 +94,26 @@ class IndexWriter:
         self._documents.close()
         self._beside.unlink()
 
-    def add(self, number: int, starts: np.ndarray, lengths: np.ndarray, rows: np.ndarray) -> None:
-        """Append documents of one shard: offsets in its tokens, lengths and rows, int64 (n,); -1 and -1 for padding."""
+    def add(self, shards: np.ndarray, starts: np.ndarray, lengths: np.ndarray, rows: np.ndarray) -> None:
+        """Append documents or pieces of them: shard number, offset in its tokens, length and row, int64 (n,).
+
+        Padding has shard number and row -1. Neighbours of one shard become one run.
+        """
         if not len(starts):
             return
-        positions = self.position + np.concatenate(([0], np.cumsum(lengths)[:-1]))
-        goes_on = np.concatenate(([self._next == (number, int(starts[0]))], starts[1:] == starts[:-1] + lengths[:-1]))
-        if number == PADDING:
-            goes_on[:] = False
+        positions = self.position + np.cumsum(lengths) - lengths
+        ends = starts + lengths
+        goes_on = np.empty(len(starts), dtype=bool)
+        goes_on[0] = self._next == (int(shards[0]), int(starts[0]))
+        goes_on[1:] = (shards[1:] == shards[:-1]) & (starts[1:] == ends[:-1])
+        goes_on &= shards != PADDING
         new = np.flatnonzero(~goes_on & (lengths > 0))
-        self._write(self._runs, positions[new], np.full(len(new), number), starts[new])
+        self._write(self._runs, positions[new], shards[new], starts[new])
         self._write(self._documents, positions, rows)
         self.num_runs += len(new)
-        self.num_documents += len(starts)
+        self.num_pieces += len(starts)
         self.position += int(lengths.sum())
-        self._next = (number, int(starts[-1] + lengths[-1]))
+        self._next = (int(shards[-1]), int(ends[-1]))
 
     def close(self, footer: Footer) -> None:
         """Append the documents and the footer."""
@@ -144,7 +155,7 @@ def read_footer(path: Path) -> Footer:
         stored = json.loads(index.read(length))
     stored["shards"] = tuple(IndexShard(**shard) for shard in stored["shards"])
     footer = Footer(**stored)
-    if size - 16 - length != 24 * footer.num_runs + 16 * footer.num_documents:
+    if size - 16 - length != 24 * footer.num_runs + 16 * footer.num_pieces:
         raise DomainIndexError(f"{path}: its tables do not have the size its footer says; remove it and run again")
     return footer
 

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from mixing.domain_index import PADDING, DomainIndexError, Footer, IndexWriter, index_shards, map_table, read_footer
 from mixing.held_out import HeldOut
@@ -52,7 +51,7 @@ class DomainTokens:
         """
         path = Path(path)
         footer = read_footer(path)
-        sizes = (3 * footer.num_runs, 2 * footer.num_documents)
+        sizes = (3 * footer.num_runs, 2 * footer.num_pieces)
         runs = map_table(path, 0, sizes[0]).reshape(-1, 3)
         return cls(path, footer, runs, map_table(path, 8 * sizes[0], sizes[1]).reshape(-1, 2))
 
@@ -175,14 +174,24 @@ def build_domain_index(
     shards = canonical(shards, [selection.source])
     records = [read_record(files) for files in shards]
     _check_same_tokenizer(shards, records)
+    counts = {"num_documents": 0, "num_tokens": 0, "num_characters": 0, "size_bytes": 0}
     with IndexWriter(Path(path)) as index:
         for number, (files, record) in enumerate(zip(shards, records)):
-            _add_shard(index, number, _documents(files, record, selection), selection, chosen_part)
-        index.close(_footer(index, shards, records, selection, part, Path(path)))
-    return {
-        name: getattr(index, name)
-        for name in ("num_documents", "num_tokens", "num_characters", "size_bytes", "num_runs")
-    }
+            _add_shard(index, number, _documents(files, record, selection), selection, chosen_part, counts)
+        index.close(
+            Footer(
+                shards=index_shards(shards, records, Path(path).parent),
+                num_runs=index.num_runs,
+                num_pieces=index.num_pieces,
+                vocabulary=max((record.vocabulary for record in records), default=0),
+                tokenizer=records[0].tokenizer if records else "",
+                eos=records[0].eos if records else None,
+                part=part,
+                selection=asdict(selection),
+                **counts,
+            )
+        )
+    return counts | {"num_runs": index.num_runs}
 
 
 def _part(held_out: HeldOut | None, domain: str | None, part: str) -> Callable[[pa.RecordBatch], Mask]:
@@ -218,42 +227,21 @@ def _add_shard(
     batches: Iterable[pa.RecordBatch],
     selection: Selection,
     chosen_part: Callable[[pa.RecordBatch], Mask],
+    counts: dict[str, int],
 ) -> None:
+    """Append the chosen documents of one shard, and count them."""
     before = 0
     for documents in batches:
         ends = documents["end"].to_numpy()
-        starts = np.concatenate(([before], ends[:-1]))
+        lengths = np.diff(ends, prepend=before)
         before = int(ends[-1])
-        mask: Mask = selected(documents, selection)
-        mask &= chosen_part(documents)
-        index.add(number, starts[mask], (ends - starts)[mask], documents["row"].to_numpy()[mask])
-        index.num_tokens += int((ends - starts)[mask].sum())
-        taken = pa.array(mask)
-        index.num_characters += pc.sum(documents["num_characters"].filter(taken)).as_py() or 0
-        index.size_bytes += pc.sum(documents["size_bytes"].filter(taken)).as_py() or 0
-
-
-def _footer(
-    index: IndexWriter,
-    shards: Sequence[ShardFiles],
-    records: Sequence[TokenRecord],
-    selection: Selection,
-    part: str,
-    path: Path,
-) -> Footer:
-    return Footer(
-        shards=index_shards(shards, records, path.parent),
-        num_runs=index.num_runs,
-        num_documents=index.num_documents,
-        num_tokens=index.num_tokens,
-        num_characters=index.num_characters,
-        size_bytes=index.size_bytes,
-        vocabulary=max((record.vocabulary for record in records), default=0),
-        tokenizer=records[0].tokenizer if records else "",
-        eos=records[0].eos if records else None,
-        part=part,
-        selection=asdict(selection),
-    )
+        mask = selected(documents, selection) & chosen_part(documents)
+        taken = lengths[mask]
+        index.add(np.full(len(taken), number), (ends - lengths)[mask], taken, documents["row"].to_numpy()[mask])
+        counts["num_documents"] += len(taken)
+        counts["num_tokens"] += int(taken.sum())
+        for column in ("num_characters", "size_bytes"):
+            counts[column] += int(documents[column].to_numpy()[mask].sum())
 
 
 def _check_same_tokenizer(shards: Sequence[ShardFiles], records: Sequence[TokenRecord]) -> None:

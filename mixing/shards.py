@@ -112,7 +112,7 @@ def write_token_shard(
 
 
 def read_record(files: ShardFiles, *, verify: bool = False) -> TokenRecord:
-    """What a token shard holds; its size is checked always, its checksum and that all ids are in the vocabulary if asked.
+    """What a token shard holds; its size is checked always, checksum and ids (below the vocabulary) if asked.
 
     Raises:
         TokenShardError: if a file is missing, cut, longer than it should be, or changed.

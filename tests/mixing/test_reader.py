@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+import json
+import pickle
+from dataclasses import asdict, replace
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from mixing.domain_index import DomainIndexError
+from mixing.domains import build_domain_index
+from mixing.reader import HeldOutReader, TokenReader
+from mixing.selections import Selection
+from mixing.shards import METADATA_KEY, map_tokens, read_record
+
+
+@pytest.fixture
+def two_domains(make_shard, tmp_path, numbers_text):
+    """Domains `law` (tokens 3..32 in documents of 5) and `web` (100..., over two shards), and their streams."""
+    law = [numbers_text(3 + 5 * n, 8 + 5 * n) for n in range(6)]
+    web = [numbers_text(100 + 7 * n, 107 + 7 * n) for n in range(9)]
+    shards = [make_shard("law", "a", law), make_shard("web", "a", web[:4]), make_shard("web", "b", web[4:])]
+    for source in ("law", "web"):
+        build_domain_index(shards, Selection(source), tmp_path / source)
+    streams = [[t for document in d for t in [*map(int, document.split()), 0]] for d in (law, web)]
+    return [tmp_path / "law", tmp_path / "web"], streams
+
+
+def test_reader_mixed_batch_equals_slices_of_the_streams(two_domains):
+    paths, streams = two_domains
+    reader = TokenReader(paths, 4)
+    assert reader.num_sequences.tolist() == [8, 17]
+    asked = [(1, 16), (0, 0), (1, 7), (0, 7), (1, 7)]
+    batch = reader.read(*np.array(asked).T)
+    assert batch.dtype == np.int32
+    assert batch.tolist() == [streams[domain][4 * i : 4 * i + 5] for domain, i in asked]
+
+
+def test_reader_any_context_reads_the_same_stream(two_domains):
+    paths, streams = two_domains
+    for context in (1, 3, 10, 71):
+        reader = TokenReader(paths, context)
+        number = int(reader.num_sequences[1])
+        windows = reader.read(np.ones(number, np.int64), np.arange(number))
+        assert windows.tolist() == [streams[1][context * i : context * (i + 1) + 1] for i in range(number)]
+
+
+def test_reader_writes_into_a_given_array(two_domains):
+    paths, streams = two_domains
+    out = np.zeros((1, 5), np.uint16)
+    assert TokenReader(paths, 4).read(np.array([0]), np.array([1]), out=out) is out
+    assert out.tolist() == [streams[0][4:9]]
+
+
+def test_reader_numbers_documents_from_the_start_of_the_sequence(two_domains):
+    paths, streams = two_domains
+    reader = TokenReader(paths, 8)
+    for sequence in range(int(reader.num_sequences[0])):
+        tokens = streams[0][8 * sequence : 8 * sequence + 9]
+        ended_before = [tokens[:place].count(0) for place in range(9)]
+        assert reader.document_numbers(np.array([0]), np.array([sequence]))[0].tolist() == ended_before
+
+
+def test_reader_empty_batch_is_empty(two_domains):
+    empty = np.zeros(0, np.int64)
+    assert TokenReader(two_domains[0], 4).read(empty, empty).shape == (0, 5)
+
+
+@pytest.mark.parametrize(("domain", "sequence"), [(0, 8), (0, -1), (2, 0), (-1, 0)])
+def test_reader_sequence_or_domain_that_does_not_exist_is_an_index_error(two_domains, domain, sequence):
+    with pytest.raises(IndexError):
+        TokenReader(two_domains[0], 4).read(np.array([0, domain]), np.array([0, sequence]))
+
+
+def test_reader_empty_domain_has_no_sequences(make_shard, tmp_path):
+    build_domain_index([make_shard("web", "a", [])], Selection("web"), tmp_path / "web")
+    reader = TokenReader([tmp_path / "web"], 4)
+    assert reader.num_sequences.tolist() == [0]
+    with pytest.raises(IndexError, match="sequence 0, but it has 0"):
+        reader.read(np.array([0]), np.array([0]))
+
+
+def test_reader_pickled_reads_the_same(two_domains):
+    paths, streams = two_domains
+    reader = pickle.loads(pickle.dumps(TokenReader(paths, 4)))
+    assert reader.read(np.array([1]), np.array([2])).tolist() == [streams[1][8:13]]
+
+
+def test_reader_shard_that_changed_since_is_refused(two_domains, make_shard):
+    make_shard("law", "a", ["3 4"])  # written over
+    with pytest.raises(DomainIndexError, match="had 36 tokens, now 3"):
+        TokenReader(two_domains[0], 4)
+
+
+def test_reader_wide_tokens_are_read_as_they_are(two_domains, make_shard, tmp_path, number_tokenizer):
+    files = make_shard("big", "a", ["3 4 5 6"])
+    record = read_record(files)
+    build_domain_index([files], Selection("big"), tmp_path / "big")
+    stored = (tmp_path / "big").read_bytes()
+    wide = map_tokens(files, record).astype("<u4") + 70_000
+    wide.tofile(files.tokens_path)
+    # the same shard as uint32: its record and the index say so
+    table = pq.read_table(files.documents_path)
+    with pq.ParquetWriter(files.documents_path, table.schema) as writer:
+        writer.write_table(table)
+        writer.add_key_value_metadata({METADATA_KEY: json.dumps(asdict(replace(record, dtype="<u4")))})
+    build_domain_index([files], Selection("big"), tmp_path / "big")
+    assert (tmp_path / "big").read_bytes() != stored
+    reader = TokenReader([two_domains[0][0], tmp_path / "big"], 4)
+    assert reader.read(np.array([1, 0]), np.array([0, 0])).tolist() == [
+        [70_003, 70_004, 70_005, 70_006, 70_000],
+        [3, 4, 5, 6, 7],
+    ]
+
+
+def test_held_out_reader_predicts_every_token_but_the_first_once(two_domains):
+    paths, streams = two_domains
+    reader = HeldOutReader(paths[0], 10, padding=-7)
+    tokens, lengths = reader.read(0, len(reader))
+    predicted = [token for row, length in zip(tokens.tolist(), lengths) for token in row[1:length]]
+    assert predicted == streams[0][1:]
+    assert tokens[-1, lengths[-1] :].tolist() == [-7] * (11 - lengths[-1])
+
+
+def test_held_out_reader_of_some_windows_spreads_them(two_domains):
+    paths, streams = two_domains
+    reader = HeldOutReader(paths[1], 4, max_sequences=3)
+    assert reader.sequences.tolist() == [0, 6, 12]
+    tokens, lengths = reader.read(1, 3)
+    assert tokens.tolist() == [streams[1][24:29], streams[1][48:53]]
+    assert lengths.tolist() == [5, 5]
+
+
+def test_held_out_reader_of_text_shorter_than_a_window_reads_it(make_shard, tmp_path):
+    build_domain_index([make_shard("web", "a", ["3 4"])], Selection("web"), tmp_path / "web")
+    tokens, lengths = HeldOutReader(tmp_path / "web", 8).read(0, 1)
+    assert (tokens[0, :3].tolist(), lengths.tolist()) == ([3, 4, 0], [3])
+
+
+def test_held_out_reader_of_nothing_has_no_windows(make_shard, tmp_path):
+    build_domain_index([make_shard("web", "a", [])], Selection("web"), tmp_path / "web")
+    assert len(HeldOutReader(tmp_path / "web", 8)) == 0
