@@ -54,8 +54,8 @@ class Footer:
     """What a domain index holds.
 
     `num_tokens` counts real tokens once each; `num_pieces` is the length of the documents table. `context` and
-    `num_sequences` are set for packed indexes only, whose sequences are made for one context; `padding` counts positions
-    without a token.
+    `num_sequences` are set for packed indexes only, whose sequences are made for one context; `padding` counts
+    positions without a token.
     """
 
     shards: tuple[IndexShard, ...]

@@ -1,7 +1,7 @@
 """Best-fit packing: whole documents fitted into sequences, instead of a stream cut every `context` tokens.
 
 A document longer than a sequence is cut into pieces that overlap by one token, so that each of its tokens but the first
-is predicted once; no document that fits is cut. Pieces are placed longest first into the fullest sequence that has room.
+is predicted once; no document that fits is cut. Pieces go longest first into the fullest sequence that has room.
 The rest of a sequence is padding. Packing works on groups of documents of a fixed number, in canonical order, so memory
 does not grow with the domain, and what a group leaves open is one sequence in thousands.
 

@@ -28,18 +28,18 @@ def made_number_tokenizer(folder: Path, vocabulary: int):
     return load_tokenizer(folder)
 
 
-def made_content_id(text: str) -> bytes:
+def content_id_of(text: str) -> bytes:
     return hashlib.blake2b(text.encode(), digest_size=16).digest()
 
 
 def made_rows(documents, first_row: int = 0) -> pa.RecordBatch:
-    """Rows of a token shard from texts, or from mappings with text and any of row, content_id, cluster, licence, bucket."""
+    """Rows of a token shard from texts, or mappings with text and any of row, content_id, cluster, bucket."""
     rows = [{"text": document} if isinstance(document, str) else document for document in documents]
     columns = {
         "row": pa.array([row.get("row", first_row + number) for number, row in enumerate(rows)], pa.int64()),
         "text": pa.array([row["text"] for row in rows], pa.large_string()),
         "content_id": pa.array(
-            [row.get("content_id", made_content_id(row["text"] or "")) for row in rows], pa.binary(16)
+            [row.get("content_id", content_id_of(row["text"] or "")) for row in rows], pa.binary(16)
         ),
         "cluster": pa.array([row.get("cluster") for row in rows], pa.binary(16)),
         "bucket": pa.array([row.get("bucket") for row in rows], pa.string()),

@@ -157,7 +157,7 @@ DOMAIN = st.lists(st.tuples(st.integers(1, 5), st.sampled_from([None, *range(6)]
 @SETTINGS
 @given(documents=st.tuples(DOMAIN, DOMAIN), amounts=st.tuples(st.integers(0, 30), st.integers(0, 30)))
 def test_held_out_equals_a_slow_choice(make_shard, tmp_path, documents, amounts):
-    """Twin in plain Python: sort the units by the hash of a one-row table, follow copies by sets until nothing changes."""
+    """Twin in plain Python: sort the units by their hashes, follow copies by sets until nothing changes."""
     shards, rows = [], []
     for name, made in zip("ab", documents):
         texts = [

@@ -30,12 +30,8 @@ def test_packing_fits_documents_without_cutting_them(make_shard, tmp_path):
     # with end tokens: lengths 3, 2, 5, 3, 2 in sequences of 5
     shards = [make_shard("web", "a", ["3 4", "5", "6 7 8 9", "10 11", "12"])]
     counts, sequences, numbers = packed(shards, tmp_path, 4)
-    assert sequences == [[6, 7, 8, 9, 0], [3, 4, 0, 5, 0], [10, 11, 0, 12, 0]] or sequences == [
-        [6, 7, 8, 9, 0],
-        [3, 4, 0, 12, 0],
-        [5, 0, 10, 11, 0],
-    ]
-    assert numbers[0] == [0, 0, 0, 0, 0]
+    assert sequences == [[6, 7, 8, 9, 0], [3, 4, 0, 12, 0], [5, 0, 10, 11, 0]]
+    assert numbers == [[0, 0, 0, 0, 0], [0, 0, 0, 1, 1], [0, 0, 1, 1, 1]]
     assert counts["padding"] == counts["num_cut_documents"] == counts["repeated_tokens"] == 0
 
 
@@ -84,7 +80,7 @@ def test_packing_predicts_every_token_of_a_document_once(make_shard, tmp_path, s
     for number, shard in enumerate(shards):
         for row, document in enumerate(shard):
             inside = domain.sequences_of("web", f"s{number}", row, context)
-            assert len(inside) == max(1, -(-len(document) // context)) or len(inside) <= 1
+            assert len(inside) == max(1, -(-len(document) // context))
 
 
 def slow_best_fit(lengths: list[int], capacity: int) -> int:
@@ -113,7 +109,7 @@ def test_packing_wastes_little_where_documents_are_many_and_short(make_shard, tm
     lengths = np.random.default_rng(0).integers(1, 60, 3000)
     shards = [make_shard("web", "a", [" ".join(["7"] * int(length)) for length in lengths])]
     counts, _, _ = packed(shards, tmp_path, 64)
-    assert counts["padding"] / counts["num_tokens"] < 0.01
+    assert counts["padding"] / counts["num_tokens"] < 0.03
     assert counts["num_cut_documents"] == 0
 
 
