@@ -64,11 +64,27 @@ def _next_words(  # noqa: PLR0913
     units: np.ndarray,
     filled: Any,
 ) -> Any:
-    """Hash words from `place` until `units` is full or the document ends; returns (place, filled)."""
+    """Hash words from `place` until `units` is full or the document ends, unfinished; returns (place, filled)."""
     hashed, where = state[0], state[1]
     room = units.shape[0] - 24  # one character adds at most its expansion, 18 code points
     while place < end and filled < room:
         byte = content[place]
+        inside = np.int64(where == _INSIDE)
+        if byte < 0x80 and where != _ALONE:
+            # Plain ASCII, without a branch that depends on where words end: a misprediction costs more than a word.
+            while byte < 0x80 and filled < room:
+                folded = table[byte]
+                here = np.int64(folded != 0)
+                units[filled] = hashed
+                filled += inside & (1 - here)
+                hashed = (hashed ^ np.uint64(folded)) * _FNV_PRIME if folded != 0 else _FNV_START
+                inside = here
+                place += 1
+                if place >= end:
+                    break
+                byte = content[place]
+            where = _INSIDE if inside == 1 else _OUTSIDE
+            continue
         if byte < 0x80:
             code_point = np.uint32(byte)
             place += 1
@@ -93,7 +109,7 @@ def _next_words(  # noqa: PLR0913
         folded = table[code_point]
         if folded == 0:
             if where != _OUTSIDE:
-                units[filled] = mix(hashed)
+                units[filled] = hashed
                 filled += 1
                 hashed, where = _FNV_START, _OUTSIDE
         elif folded < _MARK and where != _ALONE:  # the usual case: a letter of a spaced script
@@ -110,14 +126,14 @@ def _next_words(  # noqa: PLR0913
                 alone = (part & _SINGLE) != 0
                 joins = (part & _MARK) != 0 or (where == _INSIDE and not alone)
                 if where != _OUTSIDE and not joins:
-                    units[filled] = mix(hashed)
+                    units[filled] = hashed
                     filled += 1
                     hashed = _FNV_START
                 if not joins or where == _OUTSIDE:
                     where = _ALONE if alone else _INSIDE
                 hashed = (hashed ^ np.uint64(part & _CODE_POINT)) * _FNV_PRIME
     if place == end and where != _OUTSIDE:
-        units[filled] = mix(hashed)
+        units[filled] = hashed
         filled += 1
         hashed, where = _FNV_START, _OUTSIDE
     state[0], state[1] = hashed, where
@@ -167,6 +183,19 @@ def _next_characters(  # noqa: PLR0913
 
 
 @kernel
+def _roll(units: np.ndarray, count: int, size: int, shingles: np.ndarray) -> None:
+    """Hashes of `count` shingles, each from the one before: the polynomial loses its first unit and gains one."""
+    value, power = np.uint64(0), np.uint64(1)
+    for offset in range(size - 1):
+        value = value * _SHINGLE_FACTOR + units[offset]
+        power *= _SHINGLE_FACTOR
+    for index in range(count):
+        value = value * _SHINGLE_FACTOR + units[index + size - 1]
+        shingles[index] = mix(value)
+        value -= units[index] * power
+
+
+@kernel
 def next_shingles(  # noqa: PLR0913
     content: np.ndarray,
     end: Any,
@@ -189,23 +218,24 @@ def next_shingles(  # noqa: PLR0913
         place, filled = _next_characters(content, place, end, table, starts, expansions, exact, units, carried)
     else:
         place, filled = _next_words(content, place, end, table, starts, expansions, exact, units, carried)
+        for index in range(carried, filled):
+            units[index] = mix(units[index])
     first, second = exact[2], exact[3]
     for index in range(carried, filled):
         first = (first ^ units[index]) * _EXACT_1
-        first ^= first >> np.uint64(32)
         second = (second + units[index]) * _EXACT_2
-        second ^= second >> np.uint64(29)
     exact[2], exact[3] = first, second
     exact[4] += np.uint64(filled - carried)
     count = filled - size + 1
     if count <= 0:
         cursor[0], cursor[1] = place, filled
         return 0
-    for index in range(count):
-        value = np.uint64(0)
-        for offset in range(size):
-            value = value * _SHINGLE_FACTOR + units[index + offset]
-        shingles[index] = mix(value)
+    if size == 5:  # the usual case, unrolled
+        for index in range(count):
+            value = (units[index] * _SHINGLE_FACTOR + units[index + 1]) * _SHINGLE_FACTOR + units[index + 2]
+            shingles[index] = mix((value * _SHINGLE_FACTOR + units[index + 3]) * _SHINGLE_FACTOR + units[index + 4])
+    else:
+        _roll(units, count, size, shingles)
     for index in range(size - 1):
         units[index] = units[count + index]
     cursor[0], cursor[1] = place, size - 1
