@@ -21,6 +21,7 @@ from recipes.errors import RunError
 from recipes.progress import Narrator
 
 if TYPE_CHECKING:
+    from recipes.ablate import Ablation
     from recipes.curate import Plan
     from recipes.pipeline import PlannedStage
     from recipes.recipe import Recipe
@@ -127,9 +128,14 @@ class Run:
         """Weights that the recipe's ablation chose, or None where no phase asks for them. Runs it."""
         if not any(phase.weights.kind == "ablation" for phase in self.recipe.schedule):
             return None
+        return self.ablation.weights
+
+    @cached_property
+    def ablation(self) -> Ablation:
+        """The recipe's ablation once it is finished. Runs it."""
         from recipes.ablate import ablate
 
-        return ablate(self).weights
+        return ablate(self)
 
     @cached_property
     def plan(self) -> PlannedStage:

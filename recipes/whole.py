@@ -47,8 +47,6 @@ def parts_of(run: Run) -> list[str]:
 
 def make_part(run: Run, part: str) -> Any:
     """Make one part with all it needs."""
-    if part == "ablate":
-        return run.weights
     if part == "evaluate":
         from recipes.evaluate import evaluate
 
@@ -57,7 +55,7 @@ def make_part(run: Run, part: str) -> Any:
         from recipes.report import write_report
 
         return write_report(run)
-    made = {"curate": "curation", "tokenize": "tokens", "plan": "plan", "train": "trained", "export": "exported"}
+    made = {"curate": "curation", "tokenize": "tokens", "ablate": "ablation", "plan": "plan", "train": "trained", "export": "exported"}
     return getattr(run, made[part])
 
 

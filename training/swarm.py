@@ -1,0 +1,131 @@
+"""One run of a swarm as a task: train a proxy on a mixture and write its row.
+
+The function that an ablation is given to train with: `mixing.ablation` never imports this package.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from curation.stage import Counts, Output
+from mixing.stages import PhaseOptions, PlanOptions, plan_of, read_domains
+from training.learning_rate import LearningRate
+from training.models.shape import ModelShape
+from training.proxy import ProxyRun, ProxyResult, train_proxy
+from training.spec import Factory, Optimizer, Span
+
+
+@dataclass(frozen=True)
+class SwarmOptions:
+    """What all runs of a swarm share.
+
+    Attributes:
+        shape: the proxy.
+        tokens: tokens of a run, rounded down to whole train steps.
+        batch_tokens: tokens of a train step.
+        learning_rate: its course.
+        optimizer: AdamW's numbers.
+        precision: bf16 or fp32.
+        evaluate: times the held-out loss is measured.
+        max_held_out: most held-out windows of a domain.
+        threads: torch's threads; losses differ bitwise between numbers.
+        separator: end-of-document id where attention stays inside documents.
+    """
+
+    shape: ModelShape
+    tokens: int
+    batch_tokens: int
+    learning_rate: LearningRate
+    optimizer: Optimizer
+    precision: str
+    evaluate: int
+    max_held_out: int
+    threads: int = 1
+    separator: int | None = None
+
+
+@dataclass(frozen=True)
+class SwarmRun:
+    """One run: its name, mixture (domain -> share of tokens), seed and order, and where the text lies.
+
+    Attributes:
+        domains: `domains.json` that is drawn from, thinned to the target's repetition.
+        measured: `domains.json` whose held-out text is measured.
+        order: (kind, patterns, direction) as in `mixing.stages.PhaseOptions`.
+    """
+
+    name: str
+    weights: tuple[tuple[str, float], ...]
+    seed: int
+    domains: str
+    measured: str
+    order: tuple[str, tuple[str, ...], str] = ("uniform", (), "asc")
+
+
+def train_run(run: SwarmRun, options: SwarmOptions, output: Output) -> Counts:
+    """Train one proxy and write its row: `.run.json` with the mixture, the losses and the curve."""
+    plan_path = output.path(".plan.json")
+    plan = plan_of(read_domains(run.domains), _plan_options(run, options))
+    plan_path.write_text(plan.to_json(), encoding="utf-8")
+    sequences = options.batch_tokens // options.shape.context
+    arguments = {
+        "plan": str(plan_path),
+        "domains": run.domains,
+        "context": options.shape.context,
+        "max_held_out": options.max_held_out,
+        "measured": run.measured,
+    }
+    result = train_proxy(
+        ProxyRun(
+            name=run.name,
+            shape=options.shape,
+            stream=Factory("training.stream:open_stream", arguments),
+            spans=(Span(0, 0, 0, sequences, options.shape.context),),
+            num_steps=plan.num_steps,
+            learning_rate=options.learning_rate,
+            seed=run.seed,
+            precision=options.precision,
+            optimizer=options.optimizer,
+            evaluate_at=evaluation_steps(plan.num_steps, options.evaluate),
+            threads=options.threads,
+            log_every=max(1, plan.num_steps // 50),
+            separator=options.separator,
+        )
+    )
+    output.path(".run.json").write_text(json.dumps(_row(run, result), indent=1, sort_keys=True), encoding="utf-8")
+    return {"tokens": result.num_tokens, "steps": plan.num_steps, "diverged": int(result.diverged_at is not None)}
+
+
+def _plan_options(run: SwarmRun, options: SwarmOptions) -> PlanOptions:
+    phase = PhaseOptions(
+        name="proxy",
+        span=(options.tokens, "tokens"),
+        ramp=(0, "tokens"),
+        weights=("shares", 1.0, run.weights),
+        order=run.order,
+        context=options.shape.context,
+    )
+    # Caps and shortage are the target run's; a proxy repeats as much as its thinned domains make it.
+    return PlanOptions((phase,), ((0, options.batch_tokens),), run.seed, (("*", 1e9),), "error")
+
+
+def evaluation_steps(num_steps: int, points: int) -> tuple[int, ...]:
+    """Train steps at which held-out loss is measured: evenly spread, the last among them."""
+    return tuple(sorted({max(1, round(num_steps * k / points)) for k in range(1, points + 1)}))
+
+
+def _row(run: SwarmRun, result: ProxyResult) -> dict[str, object]:
+    """A run as its file holds it; times are left out, so that equal runs are equal bytes."""
+    row = dataclasses.asdict(result)
+    for measured in ("tokens_per_s", "elapsed_s"):
+        row.pop(measured)
+    return {**row, "weights": dict(run.weights), "seed": run.seed, "order": run.order}
+
+
+def read_run(path: str | Path) -> dict[str, object]:
+    """A run's row."""
+    row: dict[str, object] = json.loads(Path(path).read_text(encoding="utf-8"))
+    return row
