@@ -1,22 +1,21 @@
-"""What a recipe compiles to: its stages with what is there already, without making anything."""
+"""What a recipe compiles to, without making anything: its stages with what is there already, its domains with tokens."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from recipes.curate import plan_curation
+from recipes.errors import RunError
+from recipes.progress import compact
+
 if TYPE_CHECKING:
+    from recipes.pipeline import PlannedStage
     from recipes.run import Run
 
 
 def compiled_stages(run: Run) -> list[dict[str, Any]]:
     """Every stage that is known before anything runs: its title, folder, tasks, and how many are missing."""
-    from recipes.curate import plan_curation
-    from recipes.tokens import plan_tokens
-
-    curation = plan_curation(run)
-    stages = list(curation.stages)
-    if run.recipe.tokenizer is not None:
-        stages += plan_tokens(run, curation).stages
     return [
         {
             "stage": stage.title,
@@ -25,5 +24,45 @@ def compiled_stages(run: Run) -> list[dict[str, Any]]:
             "tasks": len(stage.tasks),
             "missing": len(stage.missing()),
         }
-        for stage in stages
+        for stage in planned_stages(run)
     ]
+
+
+def planned_stages(run: Run) -> list[PlannedStage]:
+    """Stages of curation and tokens, as far as they are known before anything runs."""
+    from recipes.tokens import plan_tokens
+
+    curation = plan_curation(run)
+    if run.recipe.tokenizer is None:
+        return list(curation.stages)
+    return [*curation.stages, *plan_tokens(run, curation).stages]
+
+
+def domain_tree(run: Run) -> list[str]:
+    """Sources and their parts with documents and tokens, where token shards are there; else nothing."""
+    from mixing.stages import read_domains
+    from recipes.tokens import plan_tokens
+
+    if run.recipe.tokenizer is None:
+        return []
+    path = Path(plan_tokens(run, plan_curation(run)).domains_path)
+    if not path.exists():
+        return []
+    lines: list[str] = []
+    last = ""
+    for domain in read_domains(path):
+        source, _, part = domain.name.partition("/")
+        if part and source != last:
+            lines.append(source)
+        last = source
+        name = f"  └ {part}" if part else source
+        trained = f"{compact(domain.num_documents)} documents, {compact(domain.num_tokens)} tokens"
+        lines.append(f"{name:<28} {trained:<36} held out {compact(domain.held_out_tokens)} tokens")
+    return lines
+
+
+def refuse_missing(run: Run, stages: list[PlannedStage], verb: str) -> None:
+    """Stop where a verb that only reads needs what was not made yet."""
+    missing = [stage.title for stage in stages if stage.missing()]
+    if missing:
+        raise RunError(f"{verb}: {missing[0]} was not made yet; `gristmill run {run.recipe.path}` makes it")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,6 +12,7 @@ from recipes.errors import NotYet, RunError
 from recipes.run import PARTS, Stopped, elapsed_since
 
 if TYPE_CHECKING:
+    from recipes.cli.options import Flags
     from recipes.run import Run
 
 
@@ -28,6 +30,26 @@ def run_all(run: Run, until: str | None = None, as_json: bool = False) -> None:
     except Stopped as stopped:
         run.narrator.say(f"stopped after {stopped}, as asked")
     run.narrator.say(f"\ndone in {elapsed_since(started)}")
+
+
+def run_parts(flags: Flags, part: str) -> None:
+    """Make one part of a recipe with all that it needs."""
+    with flags.open_run() as run:
+        if flags.dry_run:
+            show_plan(run, flags.as_json)
+            return
+        refuse_later(run)
+        check_until(run, flags.until)
+        if part not in parts_of(run):
+            raise RunError(f"{run.recipe.path}: it asks for no {part}; `gristmill show` prints what it does")
+        run.until = flags.until
+        try:
+            made = make_part(run, part)
+        except Stopped as stopped:
+            run.narrator.say(f"stopped after {stopped}, as asked")
+            return
+        if isinstance(made, Path):
+            click.echo(made)
 
 
 def parts_of(run: Run) -> list[str]:

@@ -1,4 +1,4 @@
-"""`gristmill curate`: documents read, measured, decided, deduplicated."""
+"""`gristmill curate`: curate: read, measure, decide, deduplicate."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from recipes.cli.options import Flags, shared_flags
 @click.command()
 @shared_flags
 def command(flags: Flags) -> None:
-    """Curate: read, measure, decide, deduplicate.
+    r"""Curate: read, measure, decide, deduplicate.
 
     \b
     gristmill curate recipes/quickstart.yaml
     gristmill curate recipes/quickstart.yaml --set steps.gopher.min_words=30
     """
-    with flags.open_run() as run:
-        run.curation  # noqa: B018  making it is the point
+    from recipes.whole import run_parts
+
+    run_parts(flags, "curate")
