@@ -13,11 +13,11 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
-from curation.signals import c4, fineweb, gopher, redpajama
+from curation.signals import c4, characters, fineweb, gopher, redpajama
 from curation.signals.signal import Family, Signal, Texts
 from curation.text.segment import utf8_buffers
 
-FAMILIES: tuple[Family, ...] = (gopher.GOPHER, c4.C4, fineweb.FINEWEB, redpajama.REDPAJAMA)
+FAMILIES: tuple[Family, ...] = (gopher.GOPHER, c4.C4, fineweb.FINEWEB, redpajama.REDPAJAMA, characters.CHARACTERS)
 SIGNALS: dict[str, Signal] = {signal.name: signal for family in FAMILIES for signal in family.signals}
 _TYPES = {"float64": pa.float64(), "int64": pa.int64(), "bool": pa.bool_()}
 

@@ -88,7 +88,7 @@ def _matches(line: Array, at: int, size: int, phrase: Array) -> bool:
 
 
 @kernel
-def _phrases_in(line: Array, size: int, phrases: Array) -> int:
+def phrases_in(line: Array, size: int, phrases: Array) -> int:
     """A bit for each meaning of a phrase, and of `{`, that the line holds."""
     found = 0
     for i in range(size):
@@ -170,7 +170,7 @@ def c4_line(buf: Array, start: int, end: int, table: Array, phrases: Array, line
         return NO_TERMINAL, 0
     if num_words < MIN_LINE_WORDS:
         return FEW_WORDS, 0
-    found = _phrases_in(line, size, phrases)
+    found = phrases_in(line, size, phrases)
     for verdict in (LOREM_IPSUM, JAVASCRIPT, CURLY_BRACKET, POLICY):
         if found >> verdict & 1:
             return verdict, 0

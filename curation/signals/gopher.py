@@ -12,7 +12,7 @@ import numpy as np
 from curation.kernels import kernel
 from curation.signals import repetition
 from curation.signals.signal import Columns, Family, Signal, Texts
-from curation.text.ngrams import Tables, find_slot, never_zero, new_tables, table_bits
+from curation.text.ngrams import find_slot, never_zero, new_tables, table_bits
 from curation.text.properties import ALPHA, NOT_PUNCTUATION, property_table
 from curation.text.scan import Segments, longest_text, new_segments, scan_segments
 from curation.text.segment import Array, frozen

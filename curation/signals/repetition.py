@@ -8,8 +8,6 @@ equals datatrove's.
 
 from __future__ import annotations
 
-import numpy as np
-
 from curation.kernels import kernel
 from curation.signals.signal import Signal
 from curation.text.ngrams import (

@@ -81,8 +81,8 @@ def next_sentence(buf: Array, start: int, end: int, table: Array) -> int:
             i = after
         while i < end:
             code_point, after = decode(buf, i)
-            if table[code_point] & CLOSING == 0:
-                break
+            if table[code_point] & CLOSING == 0 or (full_width and (code_point == 0x201C or code_point == 0x2018)):
+                break  # “ closes a German quotation and opens a Chinese one
             i = after
         if full_width or _ends_here(buf, start, at, i, end, table, dots if others == 0 else 2):
             return i
