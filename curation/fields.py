@@ -142,7 +142,7 @@ class Section(BaseModel):
             name: counted
             for name, value in sorted(options.items())
             if name not in self.not_in_keys and value != defaults.get(name)
-            if (counted := _plain(value, content_hash)) is not None
+            if (counted := _plain(value, content_hash)) is not _ABSENT
         }
 
 
@@ -156,6 +156,9 @@ def _kept(error: ValidationError) -> list[InitErrorDetails]:
     return lines
 
 
+_ABSENT = object()  # a file, where no content is asked for
+
+
 def _plain(value: object, content_hash: Callable[[str], str] | None) -> Any:
     """A JSON value for an artifact key; amounts by number and unit, files by content."""
     if isinstance(value, Section):
@@ -163,11 +166,12 @@ def _plain(value: object, content_hash: Callable[[str], str] | None) -> Any:
     if isinstance(value, Amount):
         return [value.number, value.unit]
     if isinstance(value, FilePath):
-        return content_hash(value) if content_hash else None
+        return content_hash(value) if content_hash else _ABSENT
     if isinstance(value, Mapping):
         return {str(key): _plain(value[key], content_hash) for key in sorted(value)}
     if isinstance(value, list | tuple):
-        return [_plain(element, content_hash) for element in value]
+        plain = [_plain(element, content_hash) for element in value]
+        return [element for element in plain if element is not _ABSENT]
     return value
 
 
@@ -232,10 +236,15 @@ def _words(value: object) -> object:
     return (value,) if isinstance(value, str) else value
 
 
+def allowed_name(name: str) -> str:
+    """The nearest name that is allowed: anything but letters, digits, _ and - becomes _."""
+    return re.sub("[^A-Za-z0-9_-]+", "_", name).lstrip("_-") or "name"
+
+
 def _name(name: str) -> str:
     """A name that can stand in a pattern, a column and a file name."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
-        raise ValueError(f"a name is letters, digits, _ and -; did you mean {re.sub('[^A-Za-z0-9_-]+', '_', name)}?")
+        raise ValueError(f"a name is letters, digits, _ and -; did you mean {allowed_name(name)}?")
     return name
 
 

@@ -63,17 +63,20 @@ def _tokenizer(recipe: Recipe, names: Names) -> Iterator[Problem]:
 
 def _what_is_needed(recipe: Recipe, names: Names) -> Iterator[Problem]:
     """Sections that make no sense without another."""
-    if recipe.training is not None and recipe.model is None:
-        yield ("training",), {}, "training of what? Name a model, such as model: llama_15m"
-    if recipe.schedule and recipe.tokenizer is None:
-        yield ("schedule",), {}, "a schedule counts tokens; say tokenizer: a path, a preset or how one is trained"
-    if recipe.model is not None and not recipe.schedule:
-        yield ("model",), {}, "a model is trained on a schedule; add one, such as schedule: [{name: main, tokens: 1B}]"
-    if recipe.ablation is not None and not recipe.schedule:
-        yield ("ablation",), {}, "an ablation chooses weights for a schedule; add one with weights: ablation"
-    asking = [place for place, phase in enumerate(recipe.schedule) if phase.weights.kind == "ablation"]
-    if recipe.ablation is None:
-        for place in asking:
+    needs = {
+        ("training", "model"): "training of what? Name a model, such as model: llama_15m",
+        ("schedule", "tokenizer"): "a schedule counts tokens; say tokenizer: a path, a preset or how one is trained",
+        (
+            "model",
+            "schedule",
+        ): "a model is trained on a schedule; add one, such as schedule: [{name: main, tokens: 1B}]",
+        ("ablation", "schedule"): "an ablation chooses weights for a schedule; add one with weights: ablation",
+    }
+    for (section, other), reason in needs.items():
+        if section in names.given and other not in names.given:
+            yield (section,), {}, reason
+    for place, phase in enumerate(recipe.schedule):
+        if phase.weights.kind == "ablation" and "ablation" not in names.given:
             yield ("schedule", place, "weights"), "ablation", "there is no `ablation:` section to take weights from"
 
 

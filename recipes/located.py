@@ -182,7 +182,7 @@ def _syntax_error(error: MarkedYAMLError, text: str, file: str) -> Located:
         what = f'{what}; quote text that begins with * or &, such as "*"'
     elif "<block end>" in what:
         what = "the indent of this line fits none of the lines above it"
-    elif "<stream end>" in what and error.context_mark:
+    elif ("<stream end>" in what or "end of stream" in what) and error.context_mark:
         number = error.context_mark.line
         written, what = lines[number], "a bracket or quote opens here and is never closed"
     elif error.context_mark and error.context_mark.line != number:

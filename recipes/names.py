@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from curation.config import BUCKETED_FORMATS
-from curation.fields import Problem, did_you_mean
+from curation.fields import Problem, allowed_name, did_you_mean
 from mixing.patterns import covers
 from recipes.layered import entry_name
 from recipes.located import Node, Segments
@@ -28,6 +28,7 @@ class Names:
     steps: tuple[str, ...]  # one for each entry; "" where it has none
     domains: tuple[str, ...]  # trained domains as far as they are known before data is read
     open: tuple[str, ...]  # sources whose parts only the data tells
+    given: frozenset[str]  # sections that the recipe has, right or wrong
 
     def trained(self) -> list[str]:
         """Sources that may be trained on."""
@@ -36,7 +37,7 @@ class Names:
 
 def names_of(recipe: Recipe, tree: Node) -> Names:
     """Names a recipe defines."""
-    sources = tuple(str(name) for name, _ in _children(tree, "sources"))
+    sources = tuple(allowed_name(str(name)) for name, _ in _children(tree, "sources"))
     steps = tuple(entry_name(entry) or "" for _, entry in _children(tree, "steps"))
     validate_only = recipe.domains.validate_only
     domains: list[str] = []
@@ -52,7 +53,8 @@ def names_of(recipe: Recipe, tree: Node) -> Names:
         else:
             unknown.append(source)
             domains.append(source)
-    return Names(sources, validate_only, steps, tuple(domains), tuple(unknown))
+    given = frozenset(str(key) for key, section in tree.children() if section.value not in (None, [], {}))
+    return Names(sources, validate_only, steps, tuple(domains), tuple(unknown), given)
 
 
 def _children(tree: Node, key: str) -> Iterator[tuple[str | int, Node]]:

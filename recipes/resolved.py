@@ -14,7 +14,7 @@ from curation.fields import Section
 from curation.rule_presets import load_preset, preset_names
 from recipes.located import Node
 from recipes.recipe import Recipe
-from training.config import Model
+from training.config import BatchFrom, Model
 from training.presets import MODEL_PRESETS
 
 DEFAULT = "default"
@@ -140,6 +140,8 @@ def _has_free_keys(section: Section) -> bool:
 
 def written(value: object) -> object:
     """A plain value: amounts and sections as text a recipe could hold."""
+    if isinstance(value, tuple) and value and all(isinstance(batch, BatchFrom) for batch in value):
+        return str(value[0].size) if len(value) == 1 else [[str(batch.start), str(batch.size)] for batch in value]
     if isinstance(value, Amount):
         return str(value)
     if isinstance(value, Section):
