@@ -333,7 +333,7 @@ class PerplexityStep(BatchedStep):
 
 
 class SignatureStep(BatchedStep):
-    """Adds a MinHash signature: `exact` (bytes), `num_shingles`, `band_00` …; documents with an equal band are candidates.
+    """Adds a MinHash signature: `exact` (bytes), `num_shingles`, `band_00` …; an equal band makes a candidate pair.
 
     Args:
         signature: `curation.dedup.minhash.Options`.
