@@ -233,20 +233,21 @@ def _gather_range(
         position = begin + written
         stop = runs[run + 1, 0] if run + 1 < num_runs else length
         number = min(stop - position, len(out) - written)
+        # a view of its own: indices that start at 0 let the compiler drop wrap-around tests and use vectors
+        window = out[written : written + number]
         if runs[run, 1] == PADDING:
-            for i in range(number):
-                out[written + i] = padding
+            window[:] = padding
         else:
             shard = first_shard + runs[run, 1]
             offset = runs[run, 2] + position - runs[run, 0]
             if shards[shard, 1] == 2:
                 narrow = carray(_pointer(shards[shard, 0] + 2 * offset), (number,), np.uint16)
                 for i in range(number):
-                    out[written + i] = narrow[i]
+                    window[i] = narrow[i]
             else:
                 wide = carray(_pointer(shards[shard, 0] + 4 * offset), (number,), np.uint32)
                 for i in range(number):
-                    out[written + i] = wide[i]
+                    window[i] = wide[i]
         written += number
         run += 1
 

@@ -41,6 +41,7 @@ _SPECIAL = {
     "bpe": {"unk": "<unk>", "bos": "<s>", "eos": "</s>", "pad": "<pad>"},
     "unigram": {"unk": "<unk>", "bos": "<s>", "eos": "</s>", "pad": "<pad>"},
 }
+_NO_TEXT = "no text to train a tokenizer on; look at `tokenizer.text` and at what the steps kept"
 _SPACE = "▁"
 _BYTE_TOKENS = frozenset(_BYTES)
 _LONGEST_WORD = 64
@@ -129,7 +130,7 @@ def train_tokenizer(text: Iterable[pa.Array], options: TokenizerOptions, path: s
     with tempfile.TemporaryDirectory() as spool:
         encoder, dropped = train(_Passes(text, tally, Path(spool)), options)
     if not tally.num_documents:
-        raise TokenizerError("no text to train a tokenizer on; look at `tokenizer.text` and at what the steps kept")
+        raise TokenizerError(_NO_TEXT)
     write_tokenizer(encoder, options.special_names(), path)
     vocabulary = encoder.get_vocab_size(with_added_tokens=True)
     return {
@@ -234,6 +235,8 @@ def _train_bpe(text: _Passes, options: TokenizerOptions) -> tuple[tokenizers.Tok
 
 def _train_unigram(text: _Passes, options: TokenizerOptions) -> tuple[tokenizers.Tokenizer, int]:
     words = _counted_words(text.documents(), options)
+    if not words:
+        raise TokenizerError(_NO_TEXT)
     model = io.BytesIO()
     try:
         sentencepiece.SentencePieceTrainer.train(
