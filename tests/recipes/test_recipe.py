@@ -342,6 +342,17 @@ def test_ablation_mistake_is_one_error(errors, added, said):
     assert len(found) == 1, "\n".join(found)
 
 
+def test_weights_may_name_parts_that_only_the_text_tells(load, errors):
+    text = SMALL.replace("max_epochs: 4", "split: {zh_web: topic}").replace(
+        "zh_web: 0.5", "zh_web/news: 0.3, zh_web: 0.2"
+    )
+    assert load(text).schedule[0].weights.shares == {"zh_web/news": 0.3, "zh_web": 0.2, "en_*": 0.5}
+    buckets = text.replace("- rules: gopher", "- perplexity: {model: m/x}").replace("topic", "bucket")
+    (error,) = errors(buckets.replace("news", "haed"))
+    assert "zh_web/haed" in error
+    assert "did you mean zh_web/head?" in error
+
+
 def test_error_in_an_extended_file_names_that_file(tmp_path):
     (tmp_path / "base.yaml").write_text("sources: {a: {path: x.jsonl, language: german}}\nseed: x\n")
     (tmp_path / "top.yaml").write_text("extends: base.yaml\nseed: 1\nsteps: [{rules: gofer}]\n")
@@ -421,7 +432,8 @@ def test_options_that_count_of_a_default_step_are_its_names(kind):
 
 
 EXECUTION = [
-    "execution.workers=3", "execution.memory=1 GiB", "execution.raw=/x", "execution.training.nodes=2", "execution.loggers=[csv]",
+    "execution.workers=3", "execution.memory=1 GiB", "execution.raw=/x", "execution.training.nodes=2",
+    "execution.loggers=[csv]",
     "checkpoints.every=1M", "checkpoints.keep=all", "checkpoints.early=true",
 ]  # fmt: skip
 
