@@ -59,11 +59,13 @@ def _prompt(run: Run) -> str:
 
 def data_sheet(run: Run) -> dict[str, Any]:
     """What the model was trained on, for its card: each domain with its share, tokens, epochs and licence."""
+    from mixing.plan_table import ALL as WHOLE
     from mixing.plan_table import table
     from recipes.train import read_plan
 
     plan = read_plan(run.plan)
-    rows = [row for row in table(plan) if row.phase == "all" and row.domain != "all"]
+    whole = WHOLE if len(plan.phases) > 1 else plan.phases[0].name
+    rows = [row for row in table(plan) if row.phase == whole and row.domain != WHOLE]
     licences = {name: source.licence for name, source in run.recipe.sources.items()}
     return {
         "domains": [

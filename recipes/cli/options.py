@@ -46,6 +46,13 @@ class Flags:
 
         return Run.open(self.load(), silent=self.as_json, verify_inputs=self.verify_inputs)
 
+    def open_run_as_written(self) -> Run:
+        """The run of the recipe without the overrides."""
+        from recipes.recipe import load_recipe
+        from recipes.run import Run
+
+        return Run.open(load_recipe(self.recipe), silent=self.as_json)
+
 
 def shared_flags(function: Function) -> Function:
     """Give a verb the recipe argument and the shared flags, gathered as one `flags` value."""

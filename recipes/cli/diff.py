@@ -1,0 +1,44 @@
+"""`gristmill diff`: two runs compared."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from recipes.cli.options import Flags, print_json, shared_flags
+
+
+@click.command()
+@shared_flags
+@click.argument("other", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+def command(flags: Flags, other: Path) -> None:
+    r"""Compare two curated runs: values that differ, and what is newly kept and dropped, by source and rule.
+
+    \b
+    gristmill diff recipes/quickstart.yaml my_quickstart.yaml
+    """
+    from recipes.queries import differences
+
+    with flags.open_run() as first, Flags(other).open_run() as second:
+        found = differences(first, second)
+    if flags.as_json:
+        print_json(found)
+        return
+    for path, (old, new) in found["config"].items():
+        click.echo(f"{path}: {old} → {new}")
+    for name in found["only_in_first"]:
+        click.echo(f"source {name}: only in {flags.recipe}")
+    for name in found["only_in_second"]:
+        click.echo(f"source {name}: only in {other}")
+    for name, source in found["sources"].items():
+        (kept, kept_new), (size, size_new) = source["kept"], source["characters"]
+        click.echo(
+            f"{name}: {kept:,} → {kept_new:,} documents kept ({kept_new - kept:+,}), {size_new - size:+,} characters"
+        )
+        for word in ("newly_kept", "newly_dropped"):
+            for reason, count in list(source[word].items())[:8]:
+                click.echo(f"    {word.replace('_', ' ')} {count:>8,}  {reason}")
+        for one in source["examples"]:
+            verdict = "kept now" if one["kept"] else "dropped now"
+            click.echo(f"    {verdict}: {one['content_id'][:12]}  {one['shard']} row {one['row']}")

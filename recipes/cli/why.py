@@ -1,0 +1,75 @@
+"""`gristmill why`: a document's fate."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from recipes.cli.options import Flags, print_json, shared_flags
+
+if TYPE_CHECKING:
+    from recipes.queries import Fate
+
+_SHOWN_CHARACTERS = 400
+
+
+@click.command()
+@shared_flags
+@click.argument("document")
+@click.option("--most", default=5, show_default=True, help="Documents to show where several match.")
+def command(flags: Flags, document: str, most: int) -> None:
+    r"""Tell a document's fate: which step dropped it, on which value, or that it was kept.
+
+    DOCUMENT is a content id (or its beginning), the source's own id, a URL, or a piece of text.
+
+    \b
+    gristmill why recipes/quickstart.yaml 3fa91c0b
+    gristmill why recipes/quickstart.yaml "the beginning of a sentence"
+    """
+    from recipes.errors import RunError
+    from recipes.queries import fates
+
+    with flags.open_run() as run:
+        found = fates(run, document, most)
+    if flags.as_json:
+        print_json([asdict(fate) for fate in found])
+        return
+    if not found:
+        raise RunError(f"no document with this id, URL or text: {document!r}")
+    for fate in found:
+        _show(fate)
+
+
+def _show(fate: Fate) -> None:
+    verdict = click.style("kept", fg="green") if fate.kept else click.style(f"dropped: {fate.reason}", fg="red")
+    click.echo(f"{fate.source}  {fate.shard} row {fate.row}  {verdict}")
+    click.echo(f"  content id {fate.content_id}")
+    for name, value in fate.who.items():
+        click.echo(f"  {name} {value}")
+    for said in fate.steps:
+        click.echo(f"  {said['step']}: {_verdict(said)}")
+    text = " ".join((fate.text or "").split())
+    click.echo(f"  “{text[:_SHOWN_CHARACTERS]}{'…' if len(text) > _SHOWN_CHARACTERS else ''}”\n")
+
+
+def _verdict(said: dict[str, Any]) -> str:
+    """What one step said, in a line."""
+    if "bucket" in said:
+        perplexity = said["perplexity"]
+        return f"{said['bucket']}" + (f" (perplexity {perplexity:.1f})" if perplexity is not None else "")
+    if "cluster_size" in said:
+        if "duplicate_of" in said:
+            source, shard, row = said["duplicate_of"]
+            how = f", similarity {said['similarity']:.2f}" if said["similarity"] is not None else ""
+            return f"duplicate of {source} {shard} row {row}{how}; {said['cluster_size']} in its cluster"
+        size = said["cluster_size"]
+        return f"stays of a cluster of {size}, by {said.get('kept_by')}" if size and size > 1 else "no duplicate"
+    if not said["drops"]:
+        return "passed" + (f" (undecided: {', '.join(said['undecided'])})" if said["undecided"] else "")
+    parts = []
+    for reason, rule in said["drops"].items():
+        values = ", ".join(f"{n} = {v:.4g}" if isinstance(v, float) else f"{n} = {v}" for n, v in rule["values"].items())
+        parts.append(f"{reason}: {rule['sql']}  with {values}")
+    return "drops by " + "; ".join(parts)
