@@ -247,7 +247,7 @@ class Compiler:
 
     def _measure(self, path: str, step: config.Measure, names: list[str]) -> None:
         for name in names:
-            self._columns(path, name, self.resolve(step, name).signals)
+            self.columns_for(path, name, self.resolve(step, name).signals)
 
     def _add_rules(self, path: str, name: str, step: config.Step, rules: tuple[tuple[str, str], ...]) -> None:
         from curation.rules import Rule, signal_names
@@ -255,12 +255,12 @@ class Compiler:
         if not rules:
             return
         wanted = signal_names([Rule(reason, sql) for reason, sql in rules])
-        columns = self._columns(path, name, wanted)
+        columns = self.columns_for(path, name, wanted)
         state = self.open[name]
         state.steps.append(RuleStep(step.name, rules, tuple(sorted(columns.items()))))
         state.max_drop.append((step.name, step.max_drop))
 
-    def _columns(self, path: str, name: str, wanted: Sequence[str]) -> dict[str, str]:
+    def columns_for(self, path: str, name: str, wanted: Sequence[str]) -> dict[str, str]:
         """Layer column of each bare name, measured on the text as it stands at this step.
 
         A name that no step measures is what the source brings; an unknown one is answered with the nearest.

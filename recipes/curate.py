@@ -26,7 +26,6 @@ from curation.program import (
 )
 from curation.source import Reader
 from curation.stages.inputs import GlobalInputs
-from curation.stages.perplexity import prefix_of
 from recipes.artifacts import InputChecksums, Store, key_of, write_atomically
 from recipes.errors import RunError
 from recipes.pipeline import PlannedStage, PlannedTask, TasksSetAside, options_that_count, plan_stage
@@ -326,7 +325,7 @@ def raw_patterns(run: Run, source: Any) -> list[str]:
 
 def split_by_brought(recipe: Any) -> dict[str, str]:
     """Splits of domains by a column that sources bring, since no step makes it."""
-    made = {"language"} | {f"{prefix_of(s)}bucket" for s in recipe.steps if s.kind == "perplexity"}
+    made = {"language"} | {f"{s.prefix}bucket" for s in recipe.steps if s.kind == "perplexity"}
     return {pattern: column for pattern, column in recipe.domains.split.items() if column not in made}
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from curation.layers import layer_columns
 from curation.ledger import Ledger, scan_shard, texts_of
 from curation.passes import DecisionOptions, RuleStep, ShardInputs
 from curation.program import LocalStage
@@ -187,7 +188,7 @@ def _examples_of(
         scan_shard(shard).select("shard", "row", "content_id", "reason", f"drop@{step.step}", *used)
         for shard in ledger.source(source).shards
     ]
-    if not frames:
+    if not frames or not _measured(ledger, source, used):
         return []
     rows = pl.concat(frames, how="diagonal_relaxed").sort("content_id", "shard", "row")
     dropped = (pl.col(f"drop@{step.step}").cast(pl.UInt64) & pl.lit(bit, pl.UInt64)) != 0
@@ -209,6 +210,13 @@ def _examples_of(
                 }
             )  # fmt: skip
     return found
+
+
+def _measured(ledger: Ledger, source: str, columns: Sequence[str]) -> bool:
+    """Whether a source's layers have some columns; a preset that grew since the run asks for more."""
+    first = ledger.source(source).shards[0]
+    known = {name for path in first.layers for name in layer_columns(path)}
+    return set(columns) <= known
 
 
 # ---------------------------------------------------------------- whatif

@@ -118,13 +118,11 @@ def _criteria(compiler: Compiler, path: str, step: config.Dedup, names: list[str
     """The keep policy, with signals measured on the way and named by their layer column."""
     entries: list[str | Mapping[str, object]] = []
     for rule in step.keep:
-        if rule.by == "source":
-            entries.append({"source": rule.name})
-        elif rule.by == "signal":
-            columns = {compiler._columns(path, name, [str(rule.name)])[str(rule.name)] for name in names}
-            entries.append({columns.pop(): rule.direction})
-        else:
-            entries.append(rule.by)
+        entry = rule.entry()
+        if rule.by == "signal" and isinstance(entry, Mapping):
+            columns = {compiler.columns_for(path, name, [str(rule.name)])[str(rule.name)] for name in names}
+            entry = {column: entry[str(rule.name)] for column in sorted(columns)[:1]}
+        entries.append(entry)
     return read_keep(entries)
 
 

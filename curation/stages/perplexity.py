@@ -38,17 +38,12 @@ class CutoffOptions:
     by: str
 
 
-def prefix_of(step: config.Step) -> str:
-    """What a step's name puts before its signals: nothing while it has its default name."""
-    return "" if step.name in (step.preset, step.kind) else f"{step.name}_"
-
-
 def add_perplexity(compiler: Compiler, path: str, step: config.Perplexity, names: list[str]) -> None:
     """Add the stages of a perplexity step to a program."""
     from curation.program import GlobalStage, LocalStage
 
     names = [name for name in names if compiler.sources[name].language != ("code",)]
-    column, bucket = f"{prefix_of(step)}perplexity", f"{prefix_of(step)}bucket"
+    column, bucket = f"{step.prefix}perplexity", f"{step.prefix}bucket"
     models = _models(compiler, path, step, names)
     compiler.close(names)
     for name in names:
