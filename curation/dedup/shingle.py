@@ -53,7 +53,7 @@ def mix(x: Any) -> Any:
 
 
 @kernel
-def _next_words(  # noqa: PLR0913
+def _next_words(  # noqa: C901, PLR0913
     content: np.ndarray,
     place: Any,
     end: Any,
