@@ -1,0 +1,53 @@
+"""`gristmill clean`: artifacts that no recipe reaches."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import click
+
+from recipes.cli.options import Flags, print_json, shared_flags
+from recipes.progress import compact
+
+
+@click.command()
+@shared_flags
+@click.option("--delete", is_flag=True, help="Remove them; without it they are only listed.")
+def command(flags: Flags, delete: bool) -> None:
+    r"""List or remove artifacts of the work directory that the last run of no recipe used.
+
+    \b
+    gristmill clean recipes/quickstart.yaml
+    gristmill clean recipes/quickstart.yaml --delete
+    """
+    with flags.open_run() as run:
+        workdir = run.store.workdir
+    unreached = unreached_folders(workdir)
+    if flags.as_json:
+        print_json([{"folder": path.name, "bytes": folder_bytes(path)} for path in unreached])
+    else:
+        for path in unreached:
+            click.echo(f"{compact(folder_bytes(path)):>8}B  {path.name}")
+        total = sum(folder_bytes(path) for path in unreached)
+        click.echo(f"{len(unreached)} folders, {compact(total)}B that no run in {workdir} uses")
+    if delete:
+        for path in unreached:
+            shutil.rmtree(path)
+        click.echo("removed" if unreached else "nothing to remove", err=True)
+
+
+def unreached_folders(workdir: Path) -> list[Path]:
+    """Artifact folders that no run's list of what it used names. Without any list nothing is unreached."""
+    lists = sorted((workdir / "runs").glob("*/artifacts.json"))
+    if not lists:
+        return []
+    used = {name for path in lists for name in json.loads(path.read_text(encoding="utf-8"))}
+    folders = [path for path in sorted(workdir.iterdir()) if path.is_dir() and path.name not in ("runs", "logs")]
+    return [path for path in folders if path.name not in used]
+
+
+def folder_bytes(path: Path) -> int:
+    """Bytes of all files below a folder."""
+    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
