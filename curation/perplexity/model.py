@@ -64,8 +64,20 @@ def _number_kept(first, last, unigrams, raw, threshold, numbers, number):
 
 
 @kernel
+def _useful(gram, unigrams, numbers, starts, links):
+    """The longest suffix of an n-gram (its link, or a link of that) that has children left.
+
+    Those passed over have a backoff of 1, so that scoring may skip them.
+    """
+    target = np.int64(links[gram])
+    while target >= unigrams and numbers[starts[target]] == numbers[starts[target + 1]]:
+        target = np.int64(links[target])
+    return numbers[target]
+
+
+@kernel
 def _gather(  # noqa: PLR0913
-    first, last, numbers, starts, links, linear, backoff, words, out_words, nodes
+    first, last, unigrams, numbers, starts, links, linear, backoff, words, out_words, nodes
 ):
     """Copy the kept n-grams of first…last-1 with their new numbers; returns how many."""
     written = 0
@@ -76,20 +88,22 @@ def _gather(  # noqa: PLR0913
         nodes[written].probability = min(0.0, np.log10(linear[gram]))
         nodes[written].backoff = np.log10(backoff[gram])
         nodes[written].start = numbers[starts[gram]]
-        nodes[written].link = numbers[links[gram]]
+        nodes[written].link = _useful(gram, unigrams, numbers, starts, links)
         written += 1
     return written
 
 
 @kernel
-def _gather_top(first, last, numbers, links, linear, words, out_words, top):
+def _gather_top(  # noqa: PLR0913
+    first, last, unigrams, numbers, starts, links, linear, words, out_words, top
+):
     written = 0
     for gram in range(first, last):
         if numbers[gram + 1] == numbers[gram]:
             continue
         out_words[written] = numbers[words[gram]]
         top[written].probability = min(0.0, np.log10(linear[gram]))
-        top[written].link = numbers[links[gram]]
+        top[written].link = _useful(gram, unigrams, numbers, starts, links)
         written += 1
     return written
 
@@ -149,6 +163,7 @@ def _write_arrays(
 ) -> None:
     """Write the kept n-grams, a block at a time."""
     num_nodes, num_grams = int(trie.bases[max(trie.order - 1, 1)]), int(trie.bases[-1])
+    unigrams = int(trie.bases[1])
     words = np.empty(_BLOCK, np.uint32)
     with (
         (folder / "words.bin").open("wb") as words_file,
@@ -158,13 +173,15 @@ def _write_arrays(
         nodes, top = np.empty(_BLOCK, NODE), np.empty(_BLOCK, TOP)
         for first in range(0, num_nodes, _BLOCK):
             last = min(first + _BLOCK, num_nodes)
-            written = _gather(first, last, numbers, trie.starts, links, linear, backoff, trie.words, words, nodes)
+            written = _gather(
+                first, last, unigrams, numbers, trie.starts, links, linear, backoff, trie.words, words, nodes
+            )
             words[:written].tofile(words_file)
             nodes[:written].tofile(nodes_file)
         np.array([(0.0, 0.0, numbers[num_grams], 0)], NODE).tofile(nodes_file)
         for first in range(num_nodes, num_grams, _BLOCK):
             last = min(first + _BLOCK, num_grams)
-            written = _gather_top(first, last, numbers, links, linear, trie.words, words, top)
+            written = _gather_top(first, last, unigrams, numbers, trie.starts, links, linear, trie.words, words, top)
             words[:written].tofile(words_file)
             top[:written].tofile(top_file)
 

@@ -115,7 +115,7 @@ def _table(name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
 
 
 @kernel
-def _code_point(text, at):
+def code_point(text, at):
     """The character at `at` and its bytes; the text is valid UTF-8."""
     byte = np.uint32(text[at])
     if byte < 0x80:
@@ -150,7 +150,7 @@ def _is_space(code, spaces):
 def _strip(text, begin, end, spaces):
     """Bounds of text[begin:end] without whitespace at its ends."""
     while begin < end:
-        code, size = _code_point(text, begin)
+        code, size = code_point(text, begin)
         if not _is_space(code, spaces):
             break
         begin += size
@@ -158,7 +158,7 @@ def _strip(text, begin, end, spaces):
         at = end - 1
         while (text[at] & 0xC0) == 0x80:
             at -= 1
-        code, size = _code_point(text, at)
+        code, size = code_point(text, at)
         if not _is_space(code, spaces):
             break
         end = at
@@ -181,7 +181,7 @@ def _replace(text, begin, end, pages, blocks, pool, out, written):
                 continue
             size = 1
         else:
-            code, size = _code_point(text, at)
+            code, size = code_point(text, at)
             entry = blocks[pages[code >> 8], code & 255]
             at += size
         if entry == 0:
@@ -244,7 +244,7 @@ def _normalize(  # noqa: PLR0913
 
 
 class Lines:
-    """Normalised lines of texts: `lines`, large strings without nulls; `offsets`, int64, each text's first line, and the end."""
+    """Normalised lines (large strings without nulls) of texts; `offsets`, int64: each text's first line and the end."""
 
     def __init__(self, lines: pa.Array, offsets: np.ndarray):
         self.lines, self.offsets = lines, offsets

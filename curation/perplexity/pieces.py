@@ -17,8 +17,9 @@ import pyarrow as pa
 import xxhash
 
 from curation.kernels import kernel
+from curation.perplexity.unigram import LONGEST, UnigramEncoder, joined, qualifies
 
-SAMPLE_BYTES = 32 << 20
+SAMPLE_BYTES = 16 << 20
 """Most text that pieces are learnt from; beyond it, lines are sampled by content."""
 
 _BYTES_PER_PIECE = 128  # a piece should be seen some dozens of times: 65,536 pieces from 8 MiB on
@@ -49,6 +50,7 @@ class SentencePieces:
         except (RuntimeError, OSError) as error:
             raise PiecesError(f"{path}: not a SentencePiece model ({error})") from error
         self.unknown: int | None = self.processor.unk_id()
+        self._kernel = UnigramEncoder(self.processor) if qualifies(path.read_bytes()) else None
 
     def strings(self) -> list[str]:
         """Piece strings by id."""
@@ -56,8 +58,27 @@ class SentencePieces:
 
     def encode(self, texts: pa.Array) -> Encoded:
         """Ids of all texts (no nulls)."""
+        if self._kernel is not None:
+            return Encoded(*self._kernel.encode(texts))
         arrays = self.processor.encode(texts.to_pylist(), return_type="numpy", num_threads=1)
         return _flat(arrays, np.int32)
+
+    def sentences(self, texts: pa.Array) -> tuple[list[str], np.ndarray]:
+        """Piece strings of each text with spaces between them as SentencePiece gives them, and their number (int64)."""
+        short = np.zeros(len(texts), np.bool_)
+        if self._kernel is not None:
+            short = np.diff(buffers(texts)[1]) <= LONGEST
+        if short.all() and self._kernel is not None:
+            segments = self._kernel.segments(texts)
+            return joined(segments).to_pylist(), np.diff(segments.offsets)
+        pieces = self.processor.encode(texts.filter(pa.array(~short)).to_pylist(), return_type=str, num_threads=1)
+        strings, counts = [" ".join(line) for line in pieces], np.empty(len(texts), np.int64)
+        counts[~short] = [len(line) for line in pieces]
+        if short.any():
+            shorter, counts[short] = self.sentences(texts.filter(pa.array(short)))
+            parts = (iter(strings), iter(shorter))
+            strings = [next(parts[is_short]) for is_short in short.tolist()]
+        return strings, counts
 
 
 class TokenizerPieces:

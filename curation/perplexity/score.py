@@ -172,24 +172,24 @@ class ForeignModel:
 
     def score_lines(self, lines: pa.Array) -> tuple[np.ndarray, np.ndarray]:
         """log10 probability (float64) and number of tokens with the end (int64) of each line."""
-        texts = lines.to_pylist()
-        if isinstance(self.pieces, SentencePieces):
-            pieces = self.pieces.processor.encode(texts, return_type=str, num_threads=1)
-            sentences = [" ".join(line) for line in pieces]
-            # CCNet counts what str.split gives; a piece holds a space only where the pieces' own normaliser keeps one
-            lengths = [len(line) for line in pieces]
-        elif isinstance(self.pieces, WordPieces):
-            sentences = texts
-            lengths = np.diff(self.pieces.encode(lines).offsets).tolist()
-        else:
-            names, encoded = self.pieces.strings(), self.pieces.encode(lines)
-            ends = encoded.offsets.tolist()
-            words = [names[i] for i in encoded.ids.tolist()]
-            sentences = [" ".join(words[a:b]) for a, b in pairwise(ends)]
-            lengths = np.diff(encoded.offsets).tolist()
+        # CCNet counts what str.split gives; a piece holds a space only where its model's normaliser keeps one
+        sentences, lengths = _sentences(self.pieces, lines)
         score = self.kenlm.score
         scores = np.fromiter((score(sentence) for sentence in sentences), np.float64, len(sentences))
-        return scores, np.array(lengths, np.int64) + 1
+        return scores, lengths + 1
+
+
+def _sentences(pieces: Pieces, lines: pa.Array) -> tuple[list[str], np.ndarray]:
+    """Token strings of each line between spaces, and how many they are (int64)."""
+    if isinstance(pieces, SentencePieces):
+        return pieces.sentences(lines)
+    encoded = pieces.encode(lines)
+    lengths = np.diff(encoded.offsets)
+    if isinstance(pieces, WordPieces):
+        return lines.to_pylist(), lengths
+    names = pieces.strings()
+    words, ends = [names[i] for i in encoded.ids.tolist()], encoded.offsets.tolist()
+    return [" ".join(words[a:b]) for a, b in pairwise(ends)], lengths
 
 
 @dataclass(frozen=True)
