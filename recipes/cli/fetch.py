@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from recipes.cli.options import Flags, shared_flags
+from recipes.progress import Narrator
 
 
 @click.command()
@@ -15,21 +18,24 @@ def command(flags: Flags) -> None:
     \b
     gristmill fetch recipes/quickstart.yaml
     """
-    from pathlib import Path
-
-    from recipes.fetch import fetch
+    from recipes.errors import RunError
+    from recipes.fetch import fetch_model, fetch_source, needed
 
     recipe = flags.load()
-    raw = Path(recipe.execution.raw)
-    names = sorted(
-        path.removeprefix("catalogue:")
-        for source in recipe.sources.values()
-        for path in source.path
-        if path.startswith("catalogue:")
-    )
-    if not names:
-        click.echo(f"{flags.recipe}: every source is a file; nothing to fetch")
+    raw, narrator = Path(recipe.execution.raw), Narrator(flags.as_json)
+    wanted = [path for source in recipe.sources.values() for path in source.path if path.startswith("catalogue:")]
+    missing = needed(wanted, raw)
+    if flags.dry_run:
+        click.echo("\n".join(f"{entry.name}: {entry.about}" for entry in missing) or "everything is here")
         return
-    for name in names:
-        folder = fetch(name, raw)
-        click.echo(f"{name}: {folder}")
+    for entry in missing:
+        size = entry.package.size_bytes if entry.package else 0
+        with narrator.bar(entry.name, size or 1) as advance:
+            folder = fetch_source(entry.name, raw, lambda received: advance(completed=received))  # noqa: B023
+        narrator.say(f"  {entry.name:<20} {entry.about} ({entry.licence}): {folder}")
+    if any(step.kind == "language" for step in recipe.steps):
+        try:
+            fetch_model("lid176")
+        except RunError as error:
+            narrator.say(f"  language model: {error}")
+    narrator.say(f"{len(wanted)} texts of the catalogue are below {raw}")
