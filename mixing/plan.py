@@ -16,7 +16,7 @@ from itertools import accumulate
 from mixing.budget import BudgetError, Demand, check_caps, spread_shortage
 from mixing.plan_record import DomainSupply, Plan, PlanError, PlannedPhase
 from mixing.schedule import BatchLine, Blocked, Phase, ScheduleError, Steps, cut_steps, ramp_sequences
-from mixing.spans import Course, Span, block_spans, ramp_span
+from mixing.spans import Course, Span, block_spans
 from mixing.targets import DENOMINATOR, MAX_RAMP, MAX_SPAN, first_remainder
 from mixing.weights import Number, WeightError, to_integers
 
@@ -153,7 +153,8 @@ def _follow(
         spans = []
         if ramps[place]:
             first = [weights[place - 1][name] for name in names]
-            spans.append(ramp_span(course, first, after, ramps[place], length))
+            changes = [b - a for a, b in zip(first, after, strict=True)]
+            spans.append(course.advance(ramps[place], first, changes, length))
         left = start + length - course.position
         if left:
             spans.append(course.advance(0, after, [0] * len(names), left))

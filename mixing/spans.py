@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from mixing.schedule import Blocked, ScheduleError
-from mixing.targets import DENOMINATOR, TICKS, end_span, exact_units, first_remainder
+from mixing.targets import DENOMINATOR, TICKS, end_span, first_remainder
 
 
 @dataclass(frozen=True)
@@ -51,37 +51,19 @@ class Course:
     draws: list[int]
     position: int = 0
 
-    def advance(
-        self, ramp: int, weights: Sequence[int], changes: Sequence[int], num_sequences: int, at_ramp_end: bool = False
-    ) -> Span:
-        """Add a span of `num_sequences`; with `at_ramp_end` it ends where the ramp does, however many that gives."""
+    def advance(self, ramp: int, weights: Sequence[int], changes: Sequence[int], num_sequences: int) -> Span:
+        """Add a span of `num_sequences`; one with a ramp ends with it, if that comes first."""
         chosen = [g for g in range(len(weights)) if weights[g] or changes[g]]
         w, d = [weights[g] for g in chosen], [changes[g] for g in chosen]
         r = [self.remainders[g] for g in chosen]
         before = tuple(self.draws[g] for g in chosen)
-        if at_ramp_end:
-            ticks = ramp * TICKS
-            units = [exact_units(a, b, ramp, ticks) + c for a, b, c in zip(w, d, r, strict=True)]
-            draws, left = [unit // DENOMINATOR for unit in units], [unit % DENOMINATOR for unit in units]
-        else:
-            ticks, draws, left = end_span(w, d, ramp, r, num_sequences)
+        ticks, draws, left = end_span(w, d, ramp, r, num_sequences)
         for g, drawn, remainder in zip(chosen, draws, left, strict=True):
             self.draws[g] += drawn
             self.remainders[g] = remainder
         start = self.position
         self.position += sum(draws)
         return Span(start, sum(draws), ticks, ramp, tuple(chosen), tuple(w), tuple(d), tuple(r), before, tuple(draws))
-
-
-def ramp_span(course: Course, first: Sequence[int], after: Sequence[int], ramp: int, length: int) -> Span:
-    """Add a ramp: to its own end, or to the phase's where that comes first (the two can lie a few draws apart)."""
-    changes = [b - a for a, b in zip(first, after, strict=True)]
-    at_end = sum(
-        (exact_units(w, d, ramp, ramp * TICKS) + r) // DENOMINATOR
-        for w, d, r in zip(first, changes, course.remainders, strict=True)
-        if w or d
-    )
-    return course.advance(ramp, first, changes, length, at_ramp_end=at_end <= length)
 
 
 def block_spans(phase: str, order: Blocked, names: Sequence[str], spans: Sequence[Span], seed: int) -> list[Span]:

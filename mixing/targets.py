@@ -88,10 +88,11 @@ def exact_units(weight: int, change: int, ramp: int, ticks: int) -> int:
 
 
 def find_time(weights: Int64s, changes: Int64s, ramp: int, remainders: Int64s, num_sequences: int) -> int:
-    """Return the smallest whole plan time at which the domains have given at least `num_sequences` (>= 1) together."""
-    low, high = 0, num_sequences + weights.size + 1
-    if ramp:
-        high = min(high, ramp)  # past a ramp's end its formula means nothing
+    """Return the smallest whole plan time at which the domains have given at least `num_sequences` (>= 1) together.
+
+    A ramp must give that many by its end, past which its formula means nothing.
+    """
+    low, high = 0, ramp or num_sequences + weights.size + 1
     while high - low > 1:
         middle = (low + high) // 2
         if sum_drawn(weights, changes, ramp, remainders, middle) >= num_sequences:
@@ -114,28 +115,28 @@ def drawn_at(
 def end_span(
     weights: Sequence[int], changes: Sequence[int], ramp: int, remainders: Sequence[int], num_sequences: int
 ) -> tuple[int, list[int], list[int]]:
-    """Find where a span has given exactly `num_sequences`, and what is left over there.
+    """Find where a span has given exactly `num_sequences`, or where its ramp ends if that comes first.
 
     Args:
         weights: integers of 1/D for each domain, in order of the domains' names, at the span's start.
         changes: what a ramp adds to each weight by its end; zeros without a ramp.
         ramp: sequences over which the weights change; 0 without a ramp.
         remainders: what each domain brings along, 0 <= r < D.
-        num_sequences: length of the span, at least 1.
+        num_sequences: most sequences of the span, at least 1.
 
     Returns:
-        (ticks, draws, remainders): plan time of the end in ticks, sequences each domain gives until then (their sum is
-        `num_sequences`), and the remainders with which the next span begins. When several domains reach their next
-        sequence within the last tick, the first by name give theirs, and the others stay just below it (D - 1).
+        (ticks, draws, remainders): plan time of the end in ticks, sequences each domain gives until then, and the
+        remainders with which the next span begins. When several domains reach their next sequence within the last
+        tick, the first by name give theirs, and the others stay just below it (D - 1).
     """
-    arrays = [np.array(values, dtype=np.int64) for values in (weights, changes, remainders)]
-    time = find_time(arrays[0], arrays[1], ramp, arrays[2], num_sequences)
-    ticks = _end_tick(weights, changes, ramp, remainders, num_sequences, time)
+    ticks = ramp * TICKS
+    if not ramp or sum(drawn_at(weights, changes, ramp, remainders, ticks)) > num_sequences:
+        ticks = _end_tick(weights, changes, ramp, remainders, num_sequences)
     units = [exact_units(w, d, ramp, ticks) + r for w, d, r in zip(weights, changes, remainders, strict=True)]
     draws = [unit // DENOMINATOR for unit in units]
     left_over = [unit % DENOMINATOR for unit in units]
     excess = sum(draws) - num_sequences
-    if excess:
+    if excess > 0:
         before = drawn_at(weights, changes, ramp, remainders, ticks - 1)
         for g in [g for g in range(len(draws)) if draws[g] > before[g]][-excess:]:
             draws[g] -= 1
@@ -144,12 +145,14 @@ def end_span(
 
 
 def _end_tick(
-    weights: Sequence[int], changes: Sequence[int], ramp: int, remainders: Sequence[int], num_sequences: int, time: int
+    weights: Sequence[int], changes: Sequence[int], ramp: int, remainders: Sequence[int], num_sequences: int
 ) -> int:
-    """Return the first tick of (time - 1, time] at which the domains have given `num_sequences` or more.
+    """Return the first tick at which the domains have given `num_sequences` or more.
 
-    The whole time itself, where they have given exactly as many: then any tick since is as good an end.
+    The next whole time instead, where they have not given more by then: any tick between is as good an end.
     """
+    arrays = [np.array(values, dtype=np.int64) for values in (weights, changes, remainders)]
+    time = find_time(arrays[0], arrays[1], ramp, arrays[2], num_sequences)
     start = drawn_at(weights, changes, ramp, remainders, (time - 1) * TICKS)
     end = drawn_at(weights, changes, ramp, remainders, time * TICKS)
     if sum(end) == num_sequences:

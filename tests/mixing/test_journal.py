@@ -66,6 +66,7 @@ def test_a_batch_line_voids_batch_lines_only():
 
     assert journal.batches() == [BatchSize(0, 4), BatchSize(60, 16)]
     assert journal.skips() == [Skip(150, 250)]
+    assert journal.with_lines([BatchSize(60, 2)]).batches() == [BatchSize(0, 4), BatchSize(60, 2)]
 
 
 def test_skips_that_touch_are_joined():

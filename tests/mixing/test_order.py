@@ -296,6 +296,7 @@ def test_order_by_signal_sorts_each_domain_within_an_epoch(descending):
         in_draw_order = np.argsort(located.draw[mine])
         epochs = located.epoch[mine][in_draw_order]
         scores = values[name][located.sequence[mine][in_draw_order]]
+        assert (np.diff(epochs) >= 0).all()
         for epoch in set(epochs.tolist()):
             steps = np.diff(scores[epochs == epoch])
             assert (steps <= 0).all() if descending else (steps >= 0).all()

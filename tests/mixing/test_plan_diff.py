@@ -71,6 +71,15 @@ def test_prefix_id_is_the_same_exactly_up_to_the_first_difference(old, new, keep
         assert prefix_id(first, position) != prefix_id(second, position)
 
 
+def test_prefix_of_a_phase_ordered_by_a_signal_depends_on_where_the_phase_ends():
+    # a longer phase sorts other sequences to the front
+    first, second = order_of([(50, EVEN, BySignal("score"))]), order_of([(60, EVEN, BySignal("score"))])
+
+    assert first_difference(first, second)[0] == 0
+    assert prefix_id(first, 64) != prefix_id(second, 64)
+    assert prefix_id(first, 0) == prefix_id(second, 0)
+
+
 def test_first_difference_of_a_changed_later_phase_is_where_it_begins():
     old = order_of([(50, EVEN), (50, EVEN)])
     new = order_of([(50, EVEN), (50, MORE)])

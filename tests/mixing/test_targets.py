@@ -3,7 +3,7 @@
 from fractions import Fraction
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from mixing.targets import (
@@ -68,7 +68,9 @@ def span_starts(draw):
     if draw(st.booleans()):
         return list(before.values()), [0] * len(names), 0, remainder, length
     changes = [after[name] - before[name] for name in names]
-    return list(before.values()), changes, length + len(names) + 1, remainder, length
+    ramp = length + draw(st.integers(0, len(names)))
+    assume(sum(drawn_at(list(before.values()), changes, ramp, remainder, ramp * TICKS)) >= length)
+    return list(before.values()), changes, ramp, remainder, length
 
 
 @given(span_starts())
@@ -85,8 +87,9 @@ def test_end_span_gives_exactly_the_sequences_asked_for_and_stays_near_the_targe
         assert 0 <= left < DENOMINATOR
         # what is given and what is left make up the target, but for one tick and one unit
         assert 0 <= integral + r - (drawn * DENOMINATOR + left) <= Fraction(DENOMINATOR, TICKS) + 1
+    assert not ramp or ticks <= ramp * TICKS
     earlier = drawn_at(weights, changes, ramp, before, (-(-ticks // TICKS) - 1) * TICKS)
-    assert sum(earlier) < length
+    assert sum(earlier) < length or ticks == ramp * TICKS
     assert all(first <= drawn for first, drawn in zip(earlier, draws, strict=True))
 
 
@@ -99,6 +102,12 @@ def test_end_span_with_a_tie_gives_to_the_first_by_name():
     assert ticks == TICKS
     assert draws == [1, 0]
     assert after == [0, DENOMINATOR - 1]
+
+
+def test_end_span_of_a_ramp_that_gives_too_few_ends_with_the_ramp():
+    ticks, draws, after = end_span([DENOMINATOR, 0], [-DENOMINATOR, DENOMINATOR], 4, [0, 0], 9)
+
+    assert (ticks, draws, after) == (4 * TICKS, [2, 2], [0, 0])
 
 
 def test_find_time_of_one_domain_is_the_number_of_sequences():
