@@ -2,8 +2,8 @@
 
 All signatures are read once into files of (hash, document), split by hash prefix so that each part sorts in memory;
 then one band after the other is sorted and its groups are kept. Time n log n, disk 12 bytes a band and document (16
-beyond 2^32 documents). In memory stay, for every document, its place in the union-find forest (4 or 8 bytes) and two
-bits of state (2 bytes).
+beyond 2^31 documents). In memory stay, for every document, its place in the union-find forest and among those with a
+candidate (4 or 8 bytes each) and two bits of state (2 bytes).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from curation.dedup.inputs import Inputs, band_names
 from curation.dedup.minhash import Options, SignatureError
 from curation.dedup.spill import BYTES_PER_RECORD, HashFile, RunFile, Runs
 
-STATE_BYTES = 10  # a document in the forest and its flags, at most
+STATE_BYTES = 18  # a document in the forest, its flags and its place, at most
 _FLUSH_ROWS = 1 << 20
 
 

@@ -71,18 +71,6 @@ def find_roots(parent: np.ndarray, nodes: np.ndarray, out: np.ndarray) -> None:
 
 
 @kernel
-def sort_runs(starts: np.ndarray, members: np.ndarray) -> None:
-    """Sort each group's members, in place."""
-    for run in range(starts.shape[0] - 1):
-        first, last = starts[run], starts[run + 1]
-        if last - first == 2:
-            if members[first] > members[first + 1]:
-                members[first], members[first + 1] = members[first + 1], members[first]
-        else:
-            members[first:last] = np.sort(members[first:last])
-
-
-@kernel
 def invert_runs(starts: np.ndarray, members: np.ndarray, num_documents: int) -> Any:
     """Groups of each document: document d is in groups `runs[first[d]:first[d + 1]]`."""
     first = np.zeros(num_documents + 1, np.int64)

@@ -1,8 +1,8 @@
 """Match signatures of all shards, check the candidates, keep one document of each cluster, write the layers.
 
 The result does not depend on the order of the inputs, the memory (how often hashes are split) or the number of workers
-that made the signatures. Memory: 10 bytes a document, and for documents that have a candidate about 24 bytes for each
-band group they are in (worked through in parts when that is more than the memory) and 60 bytes for the result.
+that made the signatures. Memory: 10 to 18 bytes a document, and for documents that have a candidate about 24 bytes for
+each band group they are in (worked through in parts when that is more than the memory) and 60 bytes for the result.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from curation.dedup.candidates import Candidates, find_candidates
 from curation.dedup.inputs import Inputs, MatchInput
 from curation.dedup.layer import Result, count_result, write_layers
 from curation.dedup.minhash import Options, SignatureError
-from curation.dedup.spill import Runs
+from curation.dedup.spill import Runs, sort_runs
 from curation.dedup.verify import FetchText, ShingleSets
 
 _BYTES_PER_MEMBER = 24  # a member of a band group while its part is clustered
@@ -114,6 +114,8 @@ class _Involved:
         self.grouped = np.flatnonzero(marked)  # documents in band groups
         marked[candidates.copies.members] = True
         self.documents = np.flatnonzero(marked)
+        self.place_of = np.cumsum(marked, dtype=candidates.parent.dtype)  # by document, counted from 1
+        self.place_of -= 1
         inputs_of = inputs.input_of(self.documents)
         self.fixed = (
             np.array([one.fixed for one in inputs.inputs], bool)[inputs_of] if len(inputs_of) else np.zeros(0, bool)
@@ -132,7 +134,7 @@ class _Involved:
 
     def _join_copies(self, copies: Runs) -> None:
         self.representative = np.arange(len(self.documents))
-        members = np.searchsorted(self.documents, copies.members)
+        members = self.place_of[copies.members]
         sizes = np.diff(copies.starts)
         self.representative[members] = np.repeat(members[copies.starts[:-1]], sizes)
         self.best = np.arange(len(self.documents))
@@ -153,7 +155,7 @@ def _read_sets(
 ) -> ShingleSets:
     """Shingle sets of all documents in band groups, read in shard order."""
     sets = ShingleSets(folder / "shingles", len(involved.documents))
-    places = np.searchsorted(involved.documents, involved.grouped)
+    places = involved.place_of[involved.grouped]
     bounds = np.searchsorted(involved.grouped, inputs.offsets)
     for number in range(len(inputs.inputs)):
         first, last = bounds[number], bounds[number + 1]
@@ -198,7 +200,7 @@ def _cluster_part(
     runs: Runs, involved: _Involved, sets: ShingleSets | None, options: MatchOptions
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, clustering.Pairs, int]:
     """Cluster some groups; returns (places by rank, centre, similarity, measured pairs, unlisted documents)."""
-    members = np.searchsorted(involved.documents, runs.members)
+    members = involved.place_of[runs.members]
     present = np.zeros(len(involved.documents), bool)
     present[members] = True
     places = np.flatnonzero(present)
@@ -206,7 +208,7 @@ def _cluster_part(
     local = np.zeros(len(involved.documents), np.int32)
     local[places] = np.arange(len(places), dtype=np.int32)
     ranked = Runs(runs.starts, local[members])
-    clustering.sort_runs(ranked.starts, ranked.members)
+    sort_runs(ranked.starts, ranked.members)
     threshold = options.verify if sets is not None else None
     known = clustering.no_pairs()
     inverse = clustering.invert_runs(ranked.starts, ranked.members, len(places)) if options.cluster == "star" else None

@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from curation.kernels import kernel
+
 BYTES_PER_RECORD = 48  # hash, document, sort order and two copies while a part is sorted
 
 
@@ -97,8 +99,9 @@ def equal_runs(hashes: np.ndarray, documents: np.ndarray, second: np.ndarray | N
     chosen = order[places]
     run = np.cumsum(np.concatenate([[False], in_order[places][1:] != in_order[places][:-1]])) if len(places) else places
     if second is None:
-        members = _sorted_in_runs(run, documents[chosen])
-        return Runs(_run_starts(run), members)
+        runs = Runs(_run_starts(run), documents[chosen])
+        sort_runs(runs.starts, runs.members)
+        return runs
     chosen = chosen[np.lexsort((documents[chosen], second[chosen], run))]
     changes = np.concatenate(
         [[False], (hashes[chosen][1:] != hashes[chosen][:-1]) | (second[chosen][1:] != second[chosen][:-1])]
@@ -109,8 +112,20 @@ def equal_runs(hashes: np.ndarray, documents: np.ndarray, second: np.ndarray | N
     return Runs(_run_starts(run[kept]), documents[chosen[kept]])
 
 
-def _sorted_in_runs(run: np.ndarray, members: np.ndarray) -> np.ndarray:
-    return members[np.lexsort((members, run))]
+@kernel
+def sort_runs(starts: np.ndarray, members: np.ndarray) -> None:
+    """Sort each group's members, in place."""
+    for run in range(starts.shape[0] - 1):
+        first, last = starts[run], starts[run + 1]
+        if last - first > 32:
+            members[first:last] = np.sort(members[first:last])
+            continue
+        for place in range(first + 1, last):
+            member, free = members[place], place
+            while free > first and members[free - 1] > member:
+                members[free] = members[free - 1]
+                free -= 1
+            members[free] = member
 
 
 def _run_starts(run: np.ndarray) -> np.ndarray:
