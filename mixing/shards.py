@@ -142,6 +142,11 @@ def read_documents(files: ShardFiles, columns: Sequence[str] | None = None) -> I
         yield from documents.iter_batches(batch_size=_READ_ROWS, columns=columns, use_threads=False)
 
 
+def describe_tokens(record: TokenRecord) -> dict[bytes, bytes]:
+    """Parquet metadata that says what the tokens are."""
+    return {METADATA_KEY: json.dumps(asdict(record), sort_keys=True).encode()}
+
+
 def map_tokens(files: ShardFiles, record: TokenRecord) -> np.ndarray[Any, Any]:
     """The flat tokens, memory-mapped, read-only."""
     if not record.num_tokens:
@@ -216,7 +221,7 @@ class _DocumentsWriter:
             nothing["content_id"] = pa.array([], pa.binary(16))
             self.write(_described(pa.record_batch(nothing), np.zeros(0, np.int64)))
         assert self._writer is not None
-        self._writer.add_key_value_metadata({METADATA_KEY: json.dumps(asdict(record), sort_keys=True).encode()})
+        self._writer.add_key_value_metadata(describe_tokens(record))
 
 
 def _write_tokens(

@@ -17,18 +17,18 @@ import json
 import re
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import sentencepiece
 import tokenizers
 from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
 
+from mixing.text_passes import TextPasses, count_characters
 from mixing.tokenizer import TokenizerError
 
 Algorithm = Literal["byte_bpe", "bpe", "unigram"]
@@ -125,17 +125,17 @@ def train_tokenizer(text: Iterable[pa.Array], options: TokenizerOptions, path: s
         TokenizerError: if there is no text or the vocabulary is too small.
     """
     options.check()
-    tally = _Tally()
     train = {"byte_bpe": _train_byte_bpe, "bpe": _train_bpe, "unigram": _train_unigram}[options.algorithm]
     with tempfile.TemporaryDirectory() as spool:
-        encoder, dropped = train(_Passes(text, tally, Path(spool)), options)
-    if not tally.num_documents:
+        passes = TextPasses(text, Path(spool))
+        encoder, dropped = train(passes, options)
+    if not passes.num_documents:
         raise TokenizerError(_NO_TEXT)
     write_tokenizer(encoder, options.special_names(), path)
     vocabulary = encoder.get_vocab_size(with_added_tokens=True)
     return {
-        "num_documents": tally.num_documents,
-        "size_bytes": tally.size_bytes,
+        "num_documents": passes.num_documents,
+        "size_bytes": passes.size_bytes,
         "vocabulary": vocabulary,
         "num_dropped_characters": dropped,
     }
@@ -151,51 +151,7 @@ def write_tokenizer(encoder: tokenizers.Tokenizer, special: dict[str, str], path
     (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
-class _Tally:
-    """Counts of the text as it passes for the first time."""
-
-    num_documents = 0
-    size_bytes = 0
-
-
-class _Passes:
-    """Text that can be walked more than once: a one-shot iterator is spooled on its first walk."""
-
-    def __init__(self, text: Iterable[pa.Array], tally: _Tally, folder: Path) -> None:
-        self._text = text
-        self._once = iter(text) is text
-        self._tally = tally
-        self._spool = folder / "text.arrow"
-        self._walked = False
-
-    def documents(self) -> Iterator[str]:
-        """Documents as Python strings, one array in memory at a time."""
-        for array in self._spooled() if self._walked and self._once else self._first():
-            yield from array.to_pylist()
-
-    def _first(self) -> Iterator[pa.Array]:
-        schema = pa.schema([("text", pa.large_string())])
-        writer = pa.ipc.new_file(str(self._spool), schema) if self._once else None
-        for array in self._text:
-            kept = array.drop_null().cast(pa.large_string())
-            if not self._walked:
-                self._tally.num_documents += len(kept)
-                self._tally.size_bytes += pc.sum(pc.binary_length(kept)).as_py() or 0
-            if writer is not None:
-                writer.write_batch(pa.record_batch([kept], schema=schema))
-            yield kept
-        if writer is not None:
-            writer.close()
-        self._walked = True
-
-    def _spooled(self) -> Iterator[pa.Array]:
-        with pa.memory_map(str(self._spool)) as source:
-            reader = pa.ipc.open_file(source)
-            for number in range(reader.num_record_batches):
-                yield reader.get_batch(number).column(0)
-
-
-def _train_byte_bpe(text: _Passes, options: TokenizerOptions) -> tuple[tokenizers.Tokenizer, int]:
+def _train_byte_bpe(text: TextPasses, options: TokenizerOptions) -> tuple[tokenizers.Tokenizer, int]:
     encoder = tokenizers.Tokenizer(models.BPE())
     words = pre_tokenizers.Split(Regex(word_pattern(options.digits)), "isolated")
     to_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
@@ -213,7 +169,7 @@ def _train_byte_bpe(text: _Passes, options: TokenizerOptions) -> tuple[tokenizer
     return encoder, 0
 
 
-def _train_bpe(text: _Passes, options: TokenizerOptions) -> tuple[tokenizers.Tokenizer, int]:
+def _train_bpe(text: TextPasses, options: TokenizerOptions) -> tuple[tokenizers.Tokenizer, int]:
     alphabet, rare = _alphabet(text.documents(), options)
     encoder = tokenizers.Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>", fuse_unk=True))
     _spaced(encoder, options)
@@ -233,7 +189,7 @@ def _train_bpe(text: _Passes, options: TokenizerOptions) -> tuple[tokenizers.Tok
     return _without_special_bytes(encoder), len(rare)
 
 
-def _train_unigram(text: _Passes, options: TokenizerOptions) -> tuple[tokenizers.Tokenizer, int]:
+def _train_unigram(text: TextPasses, options: TokenizerOptions) -> tuple[tokenizers.Tokenizer, int]:
     words = _counted_words(text.documents(), options)
     if not words:
         raise TokenizerError(_NO_TEXT)
@@ -300,16 +256,12 @@ def _counted_words(documents: Iterable[str], options: TokenizerOptions) -> list[
 
 def _alphabet(documents: Iterable[str], options: TokenizerOptions) -> tuple[list[str], list[str]]:
     """Characters that get a token of their own (`coverage` of the text), and the rest; by count, ties by code point."""
-    counts: Counter[int] = Counter()
-    for document in documents:
-        points, each = np.unique(np.frombuffer(document.encode("utf-32-le"), np.uint32), return_counts=True)
-        counts.update(dict(zip(points.tolist(), each.tolist())))
-    counts[ord(_SPACE)] += counts.pop(ord(" "), 0)
-    ranked = sorted(counts, key=lambda point: (-counts[point], point))
-    covered = np.cumsum([counts[point] for point in ranked])
-    enough = 1 + int(np.searchsorted(covered, options.coverage * covered[-1]))
+    counts = count_characters(document.replace(" ", _SPACE) for document in documents)
+    covered = np.cumsum(list(counts.values()))
+    enough = 1 + int(np.searchsorted(covered, options.coverage * covered[-1])) if counts else 0
     kept = min(enough, options.vocabulary - 256 - len(options.special_tokens()))
-    return [chr(point) for point in ranked[:kept]], [chr(point) for point in ranked[kept:]]
+    ranked = list(counts)
+    return ranked[:kept], ranked[kept:]
 
 
 def _spaced(encoder: tokenizers.Tokenizer, options: TokenizerOptions) -> None:

@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+import struct
+
+import numpy as np
+import pytest
+import xxhash
+
+from mixing.domains import build_domain_index
+from mixing.exchange import export_datatrove, export_megatron, import_tokens, read_datatrove, read_megatron
+from mixing.selections import Selection
+from mixing.shards import ShardFiles, TokenShardError, read_documents, read_record
+
+
+@pytest.fixture
+def domain(make_shard, tmp_path):
+    """Part x of two shards: tokens 3 4 0 | 6 0 | 0 | 7 8 9 0."""
+    first = [{"text": "3 4", "bucket": "x"}, {"text": "5", "bucket": "y"}, {"text": "6", "bucket": "x"}]
+    second = [{"text": "", "bucket": "x"}, {"text": "7 8 9", "bucket": "x"}]
+    shards = [make_shard("web", "a", first), make_shard("web", "b", second)]
+    build_domain_index(shards, Selection("web", "bucket", "x"), tmp_path / "domain")
+    return tmp_path / "domain"
+
+
+TOKENS = [3, 4, 0, 6, 0, 0, 7, 8, 9, 0]
+ENDS = [3, 5, 6, 10]
+
+
+def test_datatrove_export_has_its_layout(domain, tmp_path):
+    assert export_datatrove(domain, tmp_path / "out.ds") == {"num_documents": 4, "num_tokens": 10}
+    assert np.fromfile(tmp_path / "out.ds", "<u2").tolist() == TOKENS
+    assert np.fromfile(tmp_path / "out.ds.index", "<u8").tolist() == ENDS
+    assert (tmp_path / "out.ds.metadata").read_text().splitlines()[:2] == ["gristmill|2", "10"]
+
+
+@pytest.mark.slow  # imports torch
+def test_datatrove_reads_what_is_exported(domain, tmp_path):
+    pytest.importorskip("torch", reason="datatrove's dataset needs torch")
+    from datatrove.utils.dataset import DatatroveFileDataset
+
+    export_datatrove(domain, tmp_path / "out.ds")
+    windows = DatatroveFileDataset(str(tmp_path / "out.ds"), seq_len=4, token_size=2)
+    assert windows[1]["input_ids"].tolist() == TOKENS[5:10]
+
+
+def test_datatrove_writes_what_is_read(tmp_path, number_tokenizer):
+    from datatrove.pipeline.tokens.tokenizer import TokenizedFile
+
+    written = TokenizedFile(str(tmp_path), "in.ds")
+    for document in ([3, 4, 0], [5, 0]):
+        written.write(document, None)
+    written.close()
+    foreign = read_datatrove(tmp_path / "in.ds")
+    assert (foreign.tokens.tolist(), foreign.ends.tolist()) == ([3, 4, 0, 5, 0], [3, 5])
+
+
+def test_megatron_export_has_its_layout(domain, tmp_path):
+    export_megatron(domain, tmp_path / "out")
+    assert np.fromfile(tmp_path / "out.bin", "<u2").tolist() == TOKENS
+    index = (tmp_path / "out.idx").read_bytes()
+    assert index[:34] == b"MMIDIDX\x00\x00" + struct.pack("<QBQQ", 1, 8, 4, 5)
+    assert struct.unpack("<4i4q5q", index[34:]) == (3, 2, 1, 4, 0, 6, 10, 12, 0, 1, 2, 3, 4)
+
+
+def test_megatron_index_is_the_one_that_datatrove_writes(domain, tmp_path):
+    from datatrove.pipeline.tokens.megatron_tokenizer import MegatronTokenizedFile
+
+    export_megatron(domain, tmp_path / "ours")
+    theirs = MegatronTokenizedFile(str(tmp_path), "theirs")
+    for start, end in zip([0, *ENDS], ENDS):
+        theirs.write(TOKENS[start:end])
+    theirs.close()
+    for suffix in (".bin", ".idx"):
+        assert (tmp_path / f"ours{suffix}").read_bytes() == (tmp_path / f"theirs{suffix}").read_bytes()
+
+
+@pytest.mark.parametrize("tool", ["datatrove", "megatron"])
+def test_export_and_import_give_the_same_documents(domain, tmp_path, number_tokenizer, tool):
+    if tool == "datatrove":
+        export_datatrove(domain, tmp_path / "out.ds")
+        foreign = read_datatrove(tmp_path / "out.ds")
+    else:
+        export_megatron(domain, tmp_path / "out")
+        foreign = read_megatron(tmp_path / "out")
+    assert (foreign.tokens.tolist(), foreign.ends.tolist()) == (TOKENS, ENDS)
+    files = ShardFiles("other", "a", tmp_path / "imported", tmp_path / "imported.parquet")
+    counts = import_tokens(foreign, number_tokenizer, files.tokens_path, files.documents_path)
+    assert counts == {"num_documents": 4, "num_tokens": 10, "num_characters": 9, "size_bytes": 9}
+    record = read_record(files, verify=True)
+    assert (record.eos, record.bos, record.num_documents) == (0, None, 4)
+    rows = [row for batch in read_documents(files) for row in batch.to_pylist()]
+    assert [row["end"] for row in rows] == ENDS
+    # the content is the text itself: a copy in another source is recognised
+    assert rows[3]["content_id"] == xxhash.xxh3_128_digest(b"7 8 9")
+    build_domain_index([files], Selection("other"), tmp_path / "again")
+    export_datatrove(tmp_path / "again", tmp_path / "again.ds")
+    assert np.fromfile(tmp_path / "again.ds", "<u2").tolist() == TOKENS
+
+
+def test_megatron_documents_of_several_sequences_are_joined(tmp_path):
+    np.array([3, 4, 5, 6], "<i4").tofile(tmp_path / "in.bin")
+    header = b"MMIDIDX\x00\x00" + struct.pack("<QBQQ", 1, 4, 3, 3)
+    (tmp_path / "in.idx").write_bytes(header + struct.pack("<3i3q3q", 1, 2, 1, 0, 4, 12, 0, 2, 3))
+    foreign = read_megatron(tmp_path / "in")
+    assert (foreign.tokens.tolist(), foreign.ends.tolist()) == ([3, 4, 5, 6], [3, 4])
+
+
+def test_import_token_outside_the_vocabulary_is_refused(tmp_path, number_tokenizer):
+    np.array([3, 5000], "<u2").tofile(tmp_path / "in.ds")
+    np.array([2], "<u8").tofile(tmp_path / "in.ds.index")
+    foreign = read_datatrove(tmp_path / "in.ds")
+    with pytest.raises(TokenShardError, match="token id 5000 at 1"):
+        import_tokens(foreign, number_tokenizer, tmp_path / "tokens", tmp_path / "documents")
+
+
+def test_read_files_that_do_not_fit_are_refused(tmp_path):
+    np.array([3, 4, 5], "<u2").tofile(tmp_path / "in.ds")
+    with pytest.raises(TokenShardError, match="missing; datatrove writes it"):
+        read_datatrove(tmp_path / "in.ds")
+    np.array([4], "<u8").tofile(tmp_path / "in.ds.index")
+    with pytest.raises(TokenShardError, match="6 bytes, but its index ends at 4"):
+        read_datatrove(tmp_path / "in.ds")
+    (tmp_path / "in.idx").write_bytes(b"TNTIDX\x00\x00")
+    with pytest.raises(TokenShardError, match="not an index of Megatron"):
+        read_megatron(tmp_path / "in")
+
+
+def test_export_of_a_domain_larger_than_a_group_is_whole(make_shard, tmp_path, monkeypatch):
+    monkeypatch.setattr("mixing.exchange._ROWS", 3)
+    documents = [" ".join(["7"] * (number % 4)) for number in range(11)]
+    build_domain_index([make_shard("web", "a", documents)], Selection("web"), tmp_path / "domain")
+    export_megatron(tmp_path / "domain", tmp_path / "out")
+    foreign = read_megatron(tmp_path / "out")
+    assert foreign.ends.tolist() == np.cumsum([number % 4 + 1 for number in range(11)]).tolist()
+    assert foreign.tokens.tolist() == [t for number in range(11) for t in [*[7] * (number % 4), 0]]
