@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -108,6 +108,26 @@ def tokens_after(spans: Sequence[Span], steps: int) -> int:
         return spans[0].first_token
     span = span_of(spans, steps - 1)
     return span.first_token + (steps - span.first_step) * span.sequences * span.context
+
+
+def skip_after(spans: Sequence[Span], step: int, num_steps: int) -> tuple[Span, ...]:
+    """Spans that leave out the text of `num_steps` planned train steps after `step` of them.
+
+    The token clock passes over it too: positions and learning rates of the text behind stay as planned and the run
+    becomes shorter, so the caller lowers the run's steps by `num_steps`.
+    """
+    behind = step + num_steps
+    span = span_of(spans, behind)
+    planned = behind - span.first_step
+    jump = Span(
+        first_step=step,
+        first_position=span.first_position + planned * span.sequences,
+        first_token=span.first_token + planned * span.sequences * span.context,
+        sequences=span.sequences,
+        context=span.context,
+    )
+    later = [replace(other, first_step=other.first_step - num_steps) for other in spans if other.first_step > behind]
+    return (*(other for other in spans if other.first_step < step), jump, *later)
 
 
 def share(sequences: int, rank: int, world: int) -> range:

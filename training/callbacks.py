@@ -18,10 +18,12 @@ from training.evaluate import held_out_losses
 from training.learning_rate import learning_rate_at
 from training.module import TrainingModule
 from training.resume import cut_prefix, is_due, prune
+from training.spec import values_at
 from training.step import StepSums
-from training.watch import Speed, Table, check_finite, domain_means, write_status
+from training.watch import Speed, SpikeError, Table, check_finite, domain_means, write_status
 
 COLUMNS = ("step", "position", "tokens", "loss", "gradient_norm", "learning_rate", "dropped_updates", "tokens_per_s")
+SIGN_OF_LIFE_S = 5.0
 HELD_OUT_COLUMNS = ("step", "position", "tokens", "domain", "loss", "bits_per_byte", "num_tokens")
 
 
@@ -41,12 +43,15 @@ class Journal(Callback):
             self.table = Table(self.folder / "metrics.csv", columns, module.done)
         self.speed = Speed()
         self.speed.read(tokens_after(module.spec.spans, module.done))
-        self._status(trainer, module, {})
+        self.line: dict[str, Any] = {}
+        self.shown_s = 0.0
+        self.show(trainer, module, "training")
 
     def on_train_batch_end(self, trainer: Trainer, module: TrainingModule, outputs: Any, batch: Batch, _: int) -> None:
         """Note the train step; write when a line is due."""
         self.steps.append((batch, module.sums))
         self.dropped += module.dropped
+        self.show(trainer, module, "training")
         if module.done % module.spec.execution.log_every == 0 or module.done == module.spec.num_steps:
             self.write(trainer, module)
 
@@ -58,11 +63,10 @@ class Journal(Callback):
         """
         if not self.steps:
             return
-        nats, domains = self._sequences(module)
-        length = self.steps[-1][0].tokens.shape[1] - 1
+        nats, domains, lengths = self._sequences(module)
         norms = torch.stack([sums.totals[0] for _, sums in self.steps]).sqrt().tolist()
-        loss, norm = float(nats.sum() / (len(nats) * length)), norms[-1]
-        means = domain_means(nats, domains, length, len(module.stream.domains))
+        loss, norm = float(nats.sum() / lengths.sum()), norms[-1]
+        means = domain_means(nats, domains, lengths, len(module.stream.domains))
         tokens = tokens_after(module.spec.spans, module.done)
         line = {
             "step": module.done,
@@ -70,7 +74,7 @@ class Journal(Callback):
             "tokens": tokens,
             "loss": loss,
             "gradient_norm": norm,
-            "learning_rate": learning_rate_at(module.spec.learning_rate, tokens),
+            "learning_rate": learning_rate_at(values_at(module.spec, module.done - 1)[0], tokens),
             "dropped_updates": self.dropped,
             "tokens_per_s": round(self.speed.read(tokens), 1),
         }
@@ -78,14 +82,15 @@ class Journal(Callback):
         if trainer.is_global_zero:
             by_domain = {f"loss/{name}": mean for name, mean in zip(module.stream.domains, means)}
             self.table.append([{**line, **by_domain}])
-        self._status(trainer, module, {key: None if line[key] != line[key] else line[key] for key in line})
+        self.line = {key: None if value != value else value for key, value in line.items()}
+        self.show(trainer, module, "training", now=True)
         if module.spec.spikes.action == "warn":
             check_finite(module.done, loss, max(norms, key=lambda value: (math.isnan(value), value)))
             if module.spikes.sees_spike(loss, norm) and trainer.is_global_zero:
                 say(f"train step {module.done}: loss {loss:.4f}, gradient norm {norm:.4f} stand out")
 
-    def _sequences(self, module: TrainingModule) -> tuple[np.ndarray, np.ndarray]:
-        """Nats and domain of every sequence of the whole batches, in the order of positions."""
+    def _sequences(self, module: TrainingModule) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Nats, domain and length of every sequence of the whole batches, in the order of positions."""
         totals = [batch.total for batch, _ in self.steps]
         nats = torch.zeros(sum(totals), dtype=torch.float64, device=module.device)
         start = 0
@@ -94,16 +99,22 @@ class Journal(Callback):
             nats[first : first + len(sums.nats)] = sums.nats
             start += total
         module.add_up(nats)
-        return nats.cpu().numpy(), np.concatenate([batch.domains for batch, _ in self.steps])
+        lengths = np.repeat([batch.tokens.shape[1] - 1 for batch, _ in self.steps], totals)
+        return nats.cpu().numpy(), np.concatenate([batch.domains for batch, _ in self.steps]), lengths
 
-    def _status(self, trainer: Trainer, module: TrainingModule, line: dict[str, Any]) -> None:
-        if trainer.is_global_zero:
-            state = {"step": module.done, "num_steps": module.spec.num_steps, "world": module.world, **line}
-            write_status(self.folder / "status.json", {**state, "state": "training", "time_s": time.time()})
+    def show(self, trainer: Trainer, module: TrainingModule, state: str, *, now: bool = False) -> None:
+        """Write status.json: at a line, and as a sign of life every few seconds."""
+        if trainer.is_global_zero and (now or time.monotonic() - self.shown_s > SIGN_OF_LIFE_S):
+            self.shown_s = time.monotonic()
+            status = {**self.line, "step": module.done, "num_steps": module.spec.num_steps, "world": module.world}
+            write_status(self.folder / "status.json", {**status, "state": state, "time_s": time.time()})
 
 
 class Evaluator(Callback):
     """Measures held-out losses and writes held_out.csv."""
+
+    def __init__(self, journal: Journal) -> None:
+        self.journal = journal
 
     def on_train_start(self, trainer: Trainer, module: TrainingModule) -> None:
         """Open the file; measure the untrained model if asked."""
@@ -122,6 +133,7 @@ class Evaluator(Callback):
         """Measure every domain; every process calls it."""
         if module.stream.held_out is None:
             return
+        self.journal.show(trainer, module, "measuring", now=True)
         losses = held_out_losses(
             module.network,
             module.stream.held_out,
@@ -162,22 +174,27 @@ class Saver(Callback):
         # On a GPU the step that runs is not waited for: its totals are read a step later.
         waiting = 1 if module.device.type == "cuda" and not due else 0
         while len(self.unread) > waiting:
-            self._look(module, *self.unread.pop(0))
+            self._look(trainer, module, *self.unread.pop(0))
         if due or self.stopped:
             self.journal.write(trainer, module)
             self.save(trainer, module)
         if self.stopped:
             trainer.should_stop = True
 
-    def _look(self, module: TrainingModule, step: int, sums: StepSums) -> None:
+    def _look(self, trainer: Trainer, module: TrainingModule, step: int, sums: StepSums) -> None:
         squared_norm, loss, stopping = sums.totals.tolist()
         if module.spec.spikes.action == "warn":
             check_finite(step, loss, squared_norm)
         self.stopped = self.stopped or stopping > 0
+        if module.spec.spikes.action == "rollback" and module.spikes.sees_spike(loss, squared_norm**0.5):
+            self.journal.line["spike"] = {"step": step, "position": position_after(module.spec.spans, step)}
+            self.journal.show(trainer, module, "spiked", now=True)
+            raise SpikeError(f"train step {step}: loss {loss:.4f}, gradient norm {squared_norm**0.5:.4f} stand out")
 
     def save(self, trainer: Trainer, module: TrainingModule) -> None:
         """Save; every process calls it."""
         spec = module.spec
+        self.journal.show(trainer, module, "saving", now=True)
         position = position_after(spec.spans, module.done)
         manifest = {
             "step": module.done,

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from training.batches import HeldOut, share
+from training.sharding import reshard
 from training.step import StepOptions, no_others, sequence_nats
 from training.watch import domain_means
 
@@ -65,17 +66,14 @@ def held_out_losses(
         _, found = sequence_nats(model, torch.from_numpy(tokens.astype(np.int64)).to(device), 0.0, options)
         if mine:
             nats[places] = found
-    if hasattr(model, "reshard"):
-        # Forward leaves the root's parameters gathered for a backward that does not come: a checkpoint would save them
-        # as every process's own, and without their moments.
-        model.reshard()
+    reshard(model)
     reduce(nats)
     return _by_domain(held_out, nats.cpu().numpy(), domains)
 
 
 def _by_domain(held_out: HeldOut, nats: np.ndarray, domains: np.ndarray) -> list[DomainLoss]:
     length = held_out.context
-    means = domain_means(nats, domains, length, len(held_out.domains))
+    means = domain_means(nats, domains, np.full(len(nats), length), len(held_out.domains))
     widths = held_out.bytes_per_token or [None] * len(means)
     return [
         DomainLoss(name, mean, mean / math.log(2) / width if mean is not None and width else None, count * length)

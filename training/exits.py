@@ -16,6 +16,7 @@ class Exit(IntEnum):
         RANK_LOST: a process was killed.
         DIVERGED: loss or gradient is no number.
         NO_SPACE: no room for a checkpoint.
+        SPIKED: a spike was seen and `spikes` asks for a rollback; status.json says at which step and position.
     """
 
     DONE = 0
@@ -25,3 +26,4 @@ class Exit(IntEnum):
     RANK_LOST = 21
     DIVERGED = 22
     NO_SPACE = 23
+    SPIKED = 24

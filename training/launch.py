@@ -20,6 +20,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ def launch(
     *,
     progress: Progress | None = None,
     stall_s: float = 900.0,
+    restarts: int = 0,
     grace_s: float = GRACE_S,
 ) -> Exit:
     """Train on this machine and wait for the end.
@@ -46,6 +48,7 @@ def launch(
         processes: how many; one a GPU, or as many as share the CPU's cores.
         progress: called with status.json's content when it changes.
         stall_s: seconds without a train step, evaluation or checkpoint after which all are ended.
+        restarts: how often to start again, from the newest checkpoint, after a lost or stalled process.
         grace_s: seconds that processes have to save after SIGTERM or SIGINT.
 
     Returns:
@@ -53,34 +56,58 @@ def launch(
     """
     folder = Path(json.loads(Path(spec_path).read_text())["folder"])
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "status.json").unlink(missing_ok=True)
-    with tempfile.TemporaryDirectory(prefix="gristmill-") as meeting, _told_to_stop() as told:
-        started = [_start(spec_path, folder, rank, processes, Path(meeting) / "processes") for rank in range(processes)]
+    run = Run(Path(spec_path), folder, processes, progress, stall_s, grace_s)
+    with _told_to_stop() as told:
+        ended = _once(run, told)
+        while ended in (Exit.RANK_LOST, Exit.STALLED) and restarts > 0 and not told:
+            restarts -= 1
+            ended = _once(run, told)
+    return ended
+
+
+@dataclass(frozen=True)
+class Run:
+    """What `launch` was asked for."""
+
+    spec_path: Path
+    folder: Path
+    processes: int
+    progress: Progress | None
+    stall_s: float
+    grace_s: float
+
+
+def _once(run: Run, told: list[int]) -> Exit:
+    (run.folder / "status.json").unlink(missing_ok=True)
+    with tempfile.TemporaryDirectory(prefix="gristmill-") as meeting:
+        started = [_start(run, rank, Path(meeting) / "processes") for rank in range(run.processes)]
         try:
-            return _watch(started, folder, progress, stall_s, grace_s, told)
+            return _watch(run, started, told)
         finally:
             _end(started)
 
 
-def _start(spec_path: str | Path, folder: Path, rank: int, processes: int, meeting: Path) -> subprocess.Popen[bytes]:
+def _start(run: Run, rank: int, meeting: Path) -> subprocess.Popen[bytes]:
     place = {
         "RANK": rank,
         "LOCAL_RANK": rank,
-        "WORLD_SIZE": processes,
-        "LOCAL_WORLD_SIZE": processes,
+        "WORLD_SIZE": run.processes,
+        "LOCAL_WORLD_SIZE": run.processes,
         "GROUP_RANK": 0,
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": 0,
         "GRISTMILL_MEETING_FILE": meeting,
         "GRISTMILL_SUPERVISOR": os.getpid(),
+        # Waiting threads that spin slow a shared machine down sixfold.
+        "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE"),
         "GLOO_SOCKET_IFNAME": os.environ.get("GLOO_SOCKET_IFNAME", "lo"),
     }
     environment = {**os.environ, **{name: str(value) for name, value in place.items()}}
     # The package may lie in no site folder (a checkout): children find what the parent found.
     root = str(Path(__file__).parent.parent)
     environment["PYTHONPATH"] = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
-    command = [sys.executable, "-P", "-m", "training.launch", "--spec", str(spec_path)]
-    with (folder / f"rank-{rank:05d}.log").open("wb") as log:
+    command = [sys.executable, "-P", "-m", "training.launch", "--spec", str(run.spec_path)]
+    with (run.folder / f"rank-{rank:05d}.log").open("ab") as log:
         # Their own session: Ctrl-C reaches the supervisor alone, which passes it on once.
         return subprocess.Popen(
             command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
@@ -105,22 +132,15 @@ def _told_to_stop() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def _watch(
-    started: list[subprocess.Popen[bytes]],
-    folder: Path,
-    progress: Progress | None,
-    stall_s: float,
-    grace_s: float,
-    told: list[int],
-) -> Exit:
+def _watch(run: Run, started: list[subprocess.Popen[bytes]], told: list[int]) -> Exit:
     last, alive_since, passed_on = None, time.monotonic(), None
     while True:
         codes = [process.poll() for process in started]
-        status = _status(folder)
+        status = _status(run.folder)
         if status is not None and status != last:
             last, alive_since = status, time.monotonic()
-            if progress is not None:
-                progress(status)
+            if run.progress is not None:
+                run.progress(status)
         failed = [code for code in codes if code not in (None, Exit.DONE, Exit.REQUEUE)]
         if failed:
             return _reason(started, failed)
@@ -130,9 +150,9 @@ def _watch(
             passed_on = time.monotonic()
             for process in started:
                 process.send_signal(signal.SIGTERM)
-        if passed_on is not None and (time.monotonic() - passed_on > grace_s or len(told) > 1):
+        if passed_on is not None and (time.monotonic() - passed_on > run.grace_s or len(told) > 1):
             return Exit.RANK_LOST
-        if time.monotonic() - alive_since > stall_s:
+        if time.monotonic() - alive_since > run.stall_s:
             return Exit.STALLED
         time.sleep(POLL_S)
 
@@ -143,7 +163,7 @@ def _reason(started: list[subprocess.Popen[bytes]], failed: list[int]) -> Exit:
     while time.monotonic() < deadline and any(process.poll() is None for process in started):
         time.sleep(POLL_S)
     codes = {process.poll() for process in started}
-    for telling in (Exit.NO_SPACE, Exit.DIVERGED):
+    for telling in (Exit.NO_SPACE, Exit.DIVERGED, Exit.SPIKED):
         if telling in codes:
             return telling
     return Exit.RANK_LOST if any(code is not None and code < 0 for code in codes) else Exit.ERROR
@@ -169,7 +189,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="training.launch", description="One process of a training.")
     parser.add_argument("--spec", required=True, help="training.spec.TrainSpec as JSON")
     options = parser.parse_args(arguments)
-    from training.watch import DivergedError, end_with_parent
+    from training.watch import DivergedError, SpikeError, end_with_parent
 
     if "GRISTMILL_SUPERVISOR" in os.environ:
         end_with_parent(int(os.environ["GRISTMILL_SUPERVISOR"]))
@@ -185,6 +205,9 @@ def main(arguments: list[str] | None = None) -> int:
     except DivergedError as error:
         sys.stderr.write(f"{error}\n")
         return Exit.DIVERGED
+    except SpikeError as error:
+        sys.stderr.write(f"{error}\n")
+        return Exit.SPIKED
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise

@@ -6,6 +6,7 @@ gradient synchronisation and refuse to clip fused AdamW. What Lightning brings: 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,9 @@ from training.learning_rate import learning_rate_at
 from training.models import build, num_parameters
 from training.models.initial import initialise
 from training.sharding import mesh_shape, shard
-from training.spec import TrainSpec
-from training.step import Hooks, StepOptions, StepSums, make_optimizer, train_step
-from training.watch import SpikeWatch, StopRequest
+from training.spec import TrainSpec, values_at
+from training.step import Hooks, StepOptions, StepSums, make_optimizer, set_numbers, train_step
+from training.watch import SPIKE_WINDOW, DivergedError, SpikeWatch, StopRequest
 
 
 class TrainingModule(LightningModule):
@@ -49,13 +50,12 @@ class TrainingModule(LightningModule):
         self.spikes = SpikeWatch(spec.spikes.sigma, resumed.state["spikes"] if resumed else ())
         self.sums: StepSums | None = None
         self.dropped = False
+        self.dropped_in_a_row = 0
         self.network: nn.Module | None = None
         self.options = StepOptions(
             micro_batch=spec.execution.micro_batch,
             world=self.world,
             precision=spec.precision,
-            clip=spec.optimizer.clip,
-            z_loss=spec.optimizer.z_loss,
             separator=spec.separator,
         )
 
@@ -93,13 +93,16 @@ class TrainingModule(LightningModule):
     def training_step(self, batch: Batch, batch_index: int) -> None:
         """Do one train step: one batch of Lightning's is one update."""
         keeps = self._keeps if self.spec.spikes.action == "drop_update" else None
-        tokens = tokens_after(self.spec.spans, batch.step + 1)
+        course, numbers = values_at(self.spec, batch.step)
+        set_numbers(self.optimizers().optimizer, numbers)
+        options = replace(self.options, clip=numbers.clip, z_loss=numbers.z_loss)
+        rate = learning_rate_at(course, tokens_after(self.spec.spans, batch.step + 1))
         self.sums = train_step(
             self.network,
             self.optimizers(),
             batch,
-            learning_rate_at(self.spec.learning_rate, tokens),
-            self.options,
+            rate,
+            options,
             stop=self.stop.requested,
             hooks=Hooks(self.add_up, self.manual_backward, keeps),
         )
@@ -108,6 +111,9 @@ class TrainingModule(LightningModule):
     def _keeps(self, totals: Tensor) -> bool:
         squared_norm, loss, _ = totals.tolist()
         self.dropped = self.spikes.sees_spike(loss, squared_norm**0.5)
+        self.dropped_in_a_row = self.dropped_in_a_row + 1 if self.dropped else 0
+        if self.dropped_in_a_row == SPIKE_WINDOW:
+            raise DivergedError(f"train step {self.done}: {SPIKE_WINDOW} updates in a row were dropped; loss {loss}")
         return not self.dropped
 
     def add_up(self, tensor: Tensor) -> None:

@@ -58,7 +58,10 @@ def is_due(plan: Checkpoints, step: int, num_steps: int) -> bool:
 
 
 def find_resume(
-    root: Path, prefix_at: Callable[[int], Any], say: Callable[[str], None] = lambda text: None
+    root: Path,
+    prefix_at: Callable[[int], Any],
+    say: Callable[[str], None] = lambda text: None,
+    max_step: int | None = None,
 ) -> Checkpoint | None:
     """Find the newest whole checkpoint that this run would have made itself.
 
@@ -66,11 +69,14 @@ def find_resume(
         root: folder of all checkpoints; need not exist.
         prefix_at: the run's own prefix cut at a position, such as `partial(cut_prefix, prefix)`.
         say: told why a newer checkpoint is passed over.
+        max_step: pass over checkpoints behind this train step, of a run with a longer budget.
     """
     folders = sorted((path for path in root.glob("step-*") if path.is_dir()), reverse=True) if root.exists() else []
     for folder in folders:
         try:
             found = open_checkpoint(folder, verify=False)
+            if max_step is not None and found.step > max_step:
+                continue
             ours = json.loads(canonical(prefix_at(found.position)))
             difference = first_difference(ours, found.manifest["prefix"])
             if difference:

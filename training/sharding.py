@@ -53,6 +53,16 @@ def local_rows(parameter: Tensor) -> Rows:
     return Rows(tensor.detach(), first, count, replica, replicas)
 
 
+def reshard(model: nn.Module) -> None:
+    """Let go of gathered parameters after a forward that no backward follows.
+
+    Else they stay gathered, and a checkpoint would save them as every process's own and without their moments.
+    """
+    for module in model.modules():
+        if hasattr(module, "reshard"):
+            module.reshard()
+
+
 def mesh_shape(sharding: str, world: int, per_node: int, parameters: int) -> tuple[int, int]:
     """Choose (replicas, shards) for a model.
 

@@ -69,11 +69,21 @@ class Optimizer:
 
 
 @dataclass(frozen=True)
+class Change:
+    """Values that hold from a train step on; None leaves the one before. Part of an amended run's prefix."""
+
+    first_step: int
+    learning_rate: LearningRate | None = None
+    optimizer: Optimizer | None = None
+
+
+@dataclass(frozen=True)
 class Spikes:
     """What to do when loss or gradient norm exceeds its mean by `sigma` deviations over the last 128 steps.
 
     Attributes:
-        action: warn (a line in the log) or drop_update (leave the weights as they are in that step).
+        action: warn (a line in the log), drop_update (leave the weights as they are in that step) or rollback (end with
+            Exit.SPIKED; whoever started the run goes back and skips the text with `training.batches.skip_after`).
         sigma: deviations.
     """
 
@@ -148,6 +158,8 @@ class TrainSpec:
         learning_rate: over the token clock.
         seed: of the initial weights.
         precision: bf16 or fp32.
+        optimizer: AdamW's numbers.
+        changes: what `learning_rate` and `optimizer` become on the way, first_step ascending.
         start_from: folder of a checkpoint whose weights are taken instead of drawn ones.
         separator: token id after which a new document starts, where attention must not cross documents; None: it may.
         prefix: what made the weights, as JSON; `training.resume.cut_prefix` says how it is cut at a position.
@@ -162,6 +174,7 @@ class TrainSpec:
     seed: int = 0
     precision: str = "fp32"
     optimizer: Optimizer = Optimizer()
+    changes: tuple[Change, ...] = ()
     spikes: Spikes = Spikes()
     checkpoints: Checkpoints = Checkpoints(1000)
     evaluation: Evaluation = Evaluation()
@@ -174,8 +187,17 @@ class TrainSpec:
         check_spans(self.spans)
         if self.precision not in ("bf16", "fp32"):
             raise SpecError(f"precision '{self.precision}' is unknown; choose bf16 or fp32")
-        if self.spikes.action not in ("warn", "drop_update"):
-            raise SpecError(f"spikes action '{self.spikes.action}' is unknown; choose warn or drop_update")
+        if self.spikes.action not in ("warn", "drop_update", "rollback"):
+            raise SpecError(f"spikes action '{self.spikes.action}' is unknown; choose warn, drop_update or rollback")
+
+
+def values_at(spec: TrainSpec, step: int) -> tuple[LearningRate, Optimizer]:
+    """The learning rate's course and the optimizer's numbers that hold in a train step."""
+    rate, optimizer = spec.learning_rate, spec.optimizer
+    for change in spec.changes:
+        if change.first_step <= step:
+            rate, optimizer = change.learning_rate or rate, change.optimizer or optimizer
+    return rate, optimizer
 
 
 def check_spans(spans: tuple[Span, ...]) -> None:

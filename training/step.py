@@ -78,6 +78,12 @@ def make_optimizer(model: nn.Module, options: Optimizer) -> torch.optim.AdamW:
     return torch.optim.AdamW(groups, lr=0.0, betas=options.betas, eps=options.epsilon, fused=True)
 
 
+def set_numbers(optimizer: torch.optim.Optimizer, options: Optimizer) -> None:
+    """Change AdamW's numbers on the way."""
+    for group, decay in zip(optimizer.param_groups, (options.weight_decay, 0.0)):
+        group.update(betas=options.betas, eps=options.epsilon, weight_decay=decay)
+
+
 def autocast(device: torch.device, precision: str) -> torch.autocast:
     """The context in which forward runs: products in bfloat16 under bf16."""
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")

@@ -47,24 +47,25 @@ def run_training(spec: TrainSpec) -> Exit:
     folder = Path(spec.folder)
     folder.mkdir(parents=True, exist_ok=True)
     module = TrainingModule(spec, spec.stream.make(), agreed_resume(spec, rank, world), per_node)
-    if module.done >= spec.num_steps:
-        return Exit.DONE
-    module.stop.listen()
-    journal = Journal()
-    saver = Saver(journal)
-    trainer = make_trainer(device, world, per_node, [journal, Evaluator(), saver])
-    batches = TrainBatches(module.stream, spec.spans, module.done, spec.num_steps, rank, world)
-    trainer.fit(module, batches)
-    done = not saver.stopped or module.done == spec.num_steps
+    if module.done < spec.num_steps:
+        _fit(module, device, rank)
+    done = module.done == spec.num_steps
     if rank == 0:
-        write_status(
-            folder / "status.json",
-            {"state": "done" if done else "saved", "step": module.done, "num_steps": spec.num_steps},
-        )
+        ending = {"state": "done" if done else "saved", "step": module.done, "num_steps": spec.num_steps}
+        write_status(folder / "status.json", ending)
     if world > 1:
         dist.barrier()
         dist.destroy_process_group()
     return Exit.DONE if done else Exit.REQUEUE
+
+
+def _fit(module: TrainingModule, device: torch.device, rank: int) -> None:
+    module.stop.listen()
+    journal = Journal()
+    trainer = make_trainer(device, module.world, module.per_node, [journal, Evaluator(journal), Saver(journal)])
+    trainer.fit(
+        module, TrainBatches(module.stream, module.spec.spans, module.done, module.spec.num_steps, rank, module.world)
+    )
 
 
 def pick_device(word: str) -> torch.device:
@@ -94,7 +95,7 @@ def agreed_resume(spec: TrainSpec, rank: int, world: int) -> checkpoints.Checkpo
     chosen: list[str | None] = [None]
     if rank == 0 and spec.execution.resume == "auto":
         prefix_at = partial(cut_prefix, spec.prefix)
-        found = find_resume(Path(spec.folder) / "checkpoints", prefix_at, say)
+        found = find_resume(Path(spec.folder) / "checkpoints", prefix_at, say, spec.num_steps)
         chosen = [str(found.folder) if found else None]
     elif rank == 0 and spec.execution.resume != "none":
         chosen = [str(checkpoints.open_checkpoint(Path(spec.execution.resume)).folder)]

@@ -25,7 +25,11 @@ SPIKE_WINDOW = 128
 
 
 class DivergedError(RuntimeError):
-    """Loss or gradient is no number; the weights of the last checkpoint are good."""
+    """Loss or gradient is no number, or every update is dropped; the weights of the last checkpoint are good."""
+
+
+class SpikeError(RuntimeError):
+    """A spike, in a run that goes back before it."""
 
 
 class SpikeWatch:
@@ -139,15 +143,15 @@ def end_with_parent(parent: int) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def domain_means(nats: np.ndarray, domains: np.ndarray, tokens: int, num_domains: int) -> list[float | None]:
+def domain_means(nats: np.ndarray, domains: np.ndarray, tokens: np.ndarray, num_domains: int) -> list[float | None]:
     """Mean loss of each domain in nats a token; None for a domain without sequences.
 
     Args:
         nats: summed nats of each sequence, float64.
         domains: its domain.
-        tokens: predicted tokens a sequence.
+        tokens: its predicted tokens.
         num_domains: length of the result.
     """
     sums = np.bincount(domains, weights=nats, minlength=num_domains)
-    counts = np.bincount(domains, minlength=num_domains)
-    return [float(total / (count * tokens)) if count else None for total, count in zip(sums, counts)]
+    counts = np.bincount(domains, weights=tokens, minlength=num_domains)
+    return [float(total / count) if count else None for total, count in zip(sums, counts)]

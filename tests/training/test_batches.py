@@ -12,6 +12,7 @@ from training.batches import (  # noqa: E402
     positions_of,
     read_batch,
     share,
+    skip_after,
     span_of,
     synthetic_stream,
     tokens_after,
@@ -27,6 +28,16 @@ def test_positions_follow_spans_and_skips():
     assert [position_after(SPANS, steps) for steps in range(4)] == [0, 8, 16, 132]
     assert [tokens_after(SPANS, steps) for steps in range(4)] == [0, 256, 512, 1536]
     assert span_of(SPANS, 1).context == 32
+
+
+def test_skip_after_leaves_out_planned_steps_and_keeps_the_rest():
+    # Planned: 2 steps of 8 x 32, then 16 x 64 from position 116. Leaving out the steps 1 and 2:
+    left = skip_after(SPANS, 1, 2)
+    assert left == (Span(0, 0, 0, 8, 32), Span(1, 132, 1536, 16, 64))
+    assert [positions_of(left, step) for step in range(3)] == [(0, 8), (132, 148), (148, 164)]
+    # Within one span, before a later one:
+    left = skip_after((Span(0, 0, 0, 8, 32), Span(9, 72, 2304, 16, 64)), 2, 3)
+    assert left == (Span(0, 0, 0, 8, 32), Span(2, 40, 1280, 8, 32), Span(6, 72, 2304, 16, 64))
 
 
 @given(st.integers(0, 200), st.integers(1, 9))

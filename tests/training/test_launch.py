@@ -5,6 +5,7 @@ Every training here has seven sequences a train step, which neither two nor thre
 
 import csv
 import dataclasses
+import json
 import os
 import random
 import signal
@@ -25,7 +26,7 @@ from training.exits import Exit  # noqa: E402
 from training.launch import launch  # noqa: E402
 from training.learning_rate import LearningRate  # noqa: E402
 from training.proxy import ProxyRun, train_proxy  # noqa: E402
-from training.spec import Checkpoints, Execution, Optimizer, Spikes  # noqa: E402
+from training.spec import Change, Checkpoints, Execution, Optimizer, Span, Spikes  # noqa: E402
 
 TIMES = ("tokens_per_s",)
 
@@ -236,8 +237,63 @@ def test_no_space_has_its_exit_code(make_spec, write_spec):
 
 @pytest.mark.slow
 def test_stall_has_its_exit_code(make_spec, write_spec):
-    spec = make_spec(num_steps=100_000, log_every=10**6, checkpoints=Checkpoints(10**6))
-    assert launch(write_spec(spec), 1, stall_s=6.0) == Exit.STALLED
+    spec = make_spec(num_steps=100_000)
+    path = write_spec(spec)
+
+    def stop_one():
+        while not (Path(spec.folder) / "metrics.csv").exists() or len(rows(spec)) < 2:
+            time.sleep(0.05)
+        os.kill(processes_of(spec)[1], signal.SIGSTOP)
+
+    threading.Thread(target=stop_one, daemon=True).start()
+    assert launch(path, 2, stall_s=20.0) == Exit.STALLED
+    assert processes_of(spec) == []
+
+
+@pytest.mark.slow
+def test_lost_process_is_started_again_and_ends_with_the_same_bits(make_spec, write_spec):
+    whole, spec = make_spec("whole", num_steps=40), make_spec("lost", num_steps=40)
+    path = write_spec(spec)
+
+    def kill_one():
+        while not (Path(spec.folder) / "metrics.csv").exists() or len(rows(spec)) < 2:
+            time.sleep(0.005)
+        os.kill(processes_of(spec)[-1], signal.SIGKILL)
+
+    threading.Thread(target=kill_one, daemon=True).start()
+    assert launch(path, 2, restarts=1) == Exit.DONE
+    assert launch(write_spec(whole), 2) == Exit.DONE
+    assert rows(spec) == rows(whole)
+
+
+@pytest.mark.slow
+def test_spike_with_rollback_ends_where_it_was_seen(make_spec, write_spec):
+    spec = make_spec(num_steps=70, spikes=Spikes("rollback", sigma=-100.0))
+    assert launch(write_spec(spec), 1) == Exit.SPIKED
+    status = json.loads((Path(spec.folder) / "status.json").read_text())
+    assert (status["state"], status["spike"]) == ("spiked", {"step": 65, "position": 455})
+
+
+@pytest.mark.slow
+def test_changes_and_longer_contexts_on_the_way_continue_what_came_before(make_spec, write_spec):
+    """Contexts of 32 from step 8 on; a copy of the run whose learning rate is amended at step 6, position 42."""
+    spans = (Span(0, 0, 0, 7, 16), Span(8, 56, 896, 3, 32))
+    plain = make_spec(spans=spans, prefix={"peak": {"from": [[0, 3e-3]]}})
+    assert launch(write_spec(plain), 1) == Exit.DONE
+    before = rows(plain)
+    assert [int(row["tokens"]) for row in before[7:]] == [896, 992, 1088]
+    changed = dataclasses.replace(
+        plain,
+        changes=(Change(6, learning_rate=LearningRate(1e-4, 10**4)),),
+        prefix={"peak": {"from": [[0, 3e-3], [42, 1e-4]]}},
+    )
+    assert launch(write_spec(changed), 1) == Exit.DONE
+    after = rows(changed)
+    assert "step-00000009" in logs(changed)
+    assert "is another run's: peak.from" in logs(changed)
+    assert after[:6] == before[:6]
+    assert float(after[5]["learning_rate"]) > 1e-4 > float(after[6]["learning_rate"])
+    assert [row["position"] for row in after] == [row["position"] for row in before]
 
 
 @pytest.mark.slow
@@ -263,8 +319,9 @@ def test_torchrun_starts_the_same_training(make_spec, write_spec):
 
 
 @pytest.mark.slow
-def test_compiled_blocks_give_the_losses(make_spec, write_spec, alone):
-    spec = make_spec(compile=True, num_steps=3, sharding="full")
+def test_compiled_blocks_give_the_losses(make_spec, write_spec, alone, tiny):
+    one_layer = dataclasses.replace(tiny["llama"], layers=1)
+    spec = make_spec(shape=one_layer, compile=True, num_steps=3)
     assert isinstance(spec.execution, Execution)
     assert launch(write_spec(spec), 2, stall_s=600) == Exit.DONE, logs(spec)
     assert losses(spec) == pytest.approx([point.loss for point in alone(spec).curve], rel=1e-4)

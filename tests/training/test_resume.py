@@ -70,6 +70,7 @@ def test_find_resume_of_a_later_change_goes_back_to_before_it(tmp_path, put):
         'phases[0].weights.from[1][1] is "c" here and "b" in the checkpoint'
     ]
     assert find_resume(tmp_path, partial(cut_prefix, {**PREFIX, "seed": 2})) is None
+    assert find_resume(tmp_path, partial(cut_prefix, PREFIX), max_step=5).step == 5
     assert find_resume(tmp_path / "nothing", partial(cut_prefix, PREFIX)) is None
 
 

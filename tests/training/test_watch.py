@@ -24,7 +24,7 @@ def test_check_finite_names_step_and_remedy():
 
 
 def test_domain_means_weigh_sequences_by_domain():
-    means = domain_means(np.array([8.0, 4.0, 6.0]), np.array([0, 2, 0]), 4, 4)
+    means = domain_means(np.array([8.0, 4.0, 6.0]), np.array([0, 2, 0]), np.array([4, 4, 4]), 4)
     assert means == [1.75, None, 1.0, None]
 
 
