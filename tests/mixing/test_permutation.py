@@ -109,4 +109,4 @@ def test_permutation_with_a_fixed_key_stays_what_it_was():
 
     assert int(key) == 10172732628565716470
     assert [permute(index, 10, key) for index in range(10)] == [4, 0, 2, 8, 1, 6, 3, 9, 5, 7]
-    assert [permute(index, 10**12, key) for index in range(3)] == [526362745407, 686156492316, 479452406813]
+    assert [permute(index, 10**12, key) for index in range(3)] == [949139869658, 363719443279, 661750678863]
