@@ -244,13 +244,14 @@ def sources_matching(plan: Plan, patterns: Sequence[str]) -> list[str]:
 # ---------------------------------------------------------------- the part of a run
 
 
-def curate(run: Run) -> Plan:
-    """Make every layer of every source, and keep the ledger's list of layers beside the run."""
+def curate(run: Run, remember: bool = True) -> Plan:
+    """Make every layer of every source, and keep the ledger's list of layers beside the run (`remember`)."""
     run.narrator.heading("Curation")
     plan = plan_sources(run)
     _make_rows(run, plan)
     run.make(plan_steps(plan, compile_recipe(run.recipe)))
-    write_atomically(run.folder / "ledger.json", plan.ledger().to_json())
+    if remember:
+        write_atomically(run.folder / "ledger.json", plan.ledger().to_json())
     return plan
 
 

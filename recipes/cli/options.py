@@ -34,17 +34,21 @@ class Flags:
         """The recipe with its overrides; every mistake of it is shown at once."""
         from recipes.recipe import load_recipe
 
-        recipe = load_recipe(self.recipe, self.overrides)
-        if self.sample is None:
-            return recipe
-        sampled = (f"sources.{name}.sample={self.sample!r}" for name in recipe.sources)
+        sampled = () if self.sample is None else (f"sources.*.sample={self.sample!r}",)
         return load_recipe(self.recipe, (*self.overrides, *sampled))
 
-    def open_run(self) -> Run:
+    def open_run(self, quiet: bool = False) -> Run:
         """The run of the recipe: its work directory, and what is there already."""
         from recipes.run import Run
 
-        return Run.open(self.load(), silent=self.as_json, verify_inputs=self.verify_inputs)
+        return Run.open(self.load(), silent=self.as_json or quiet, verify_inputs=self.verify_inputs)
+
+    def open_run_unsampled(self) -> Run:
+        """The run of the recipe without `--sample`, which the verb uses for itself."""
+        from recipes.recipe import load_recipe
+        from recipes.run import Run
+
+        return Run.open(load_recipe(self.recipe, self.overrides), silent=self.as_json)
 
     def open_run_as_written(self) -> Run:
         """The run of the recipe without the overrides."""
