@@ -33,6 +33,7 @@ from curation.text.properties import (
     ALNUM,
     ASCII_PUNCTUATION,
     CHARACTER,
+    EXTEND,
     LOWER,
     NUMERIC,
     SPACE,
@@ -123,7 +124,7 @@ class _Line(NamedTuple):
 def _normalised_line(buf: Array, start: int, end: int, unicode: Unicode, words: Words, line: _Line) -> _Line:
     """Append a line's normalised words; counts go on from `line`, `numeric` and `characters` from 0."""
     count, spaced, state, matches, _, _ = line
-    numeric, characters, open_word, open_spaced = 0, 0, False, False
+    numeric, characters, open_word, open_spaced, alone = 0, 0, False, False, False
     total, value = np.int64(words.characters[count]), np.uint64(0)
     i = start
     while i < end:
@@ -132,7 +133,7 @@ def _normalised_line(buf: Array, start: int, end: int, unicode: Unicode, words: 
         if bits & ASCII_PUNCTUATION:
             continue
         space, single = bits & SPACE != 0, bits & WORD_CLASS == CHARACTER
-        if open_word and (space or single):
+        if open_word and (space or single or (alone and bits & WORD_CLASS != EXTEND)):
             words.hashes[count] = value
             count += 1
             words.characters[count] = total
@@ -147,7 +148,7 @@ def _normalised_line(buf: Array, start: int, end: int, unicode: Unicode, words: 
                 characters += characters > 0
             spaced += 1
         if not open_word:
-            open_word, value = True, np.uint64(0)
+            open_word, alone, value = True, single, np.uint64(0)
         place = unicode.folded_index[np.uint64(code_point)]
         length = unicode.folded_pool[place] if place else 1
         for k in range(length):
