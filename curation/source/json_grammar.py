@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from curation.kernels import inline_kernel, kernel
+from curation.kernels import kernel
 
 # Kinds of a value.
 ABSENT, STRING, NUMBER, TRUE, FALSE, NULL, OBJECT, ARRAY = range(8)
@@ -18,7 +18,7 @@ ABSENT, STRING, NUMBER, TRUE, FALSE, NULL, OBJECT, ARRAY = range(8)
 MAX_DEPTH = 200
 
 
-@inline_kernel
+@kernel
 def skip_space(buffer: Any, i: int, end: int) -> Any:
     """First byte from i on that is no white space."""
     while i < end and (buffer[i] == 32 or buffer[i] == 9 or buffer[i] == 10 or buffer[i] == 13):
@@ -26,7 +26,7 @@ def skip_space(buffer: Any, i: int, end: int) -> Any:
     return i
 
 
-@inline_kernel
+@kernel
 def _hex_value(byte: Any) -> Any:
     """Value of one hexadecimal digit, -1 when it is none."""
     value: Any = -1
@@ -77,7 +77,7 @@ def end_of_run(buffer: Any, i: int, end: int) -> Any:
     return np.int64(at)
 
 
-@inline_kernel
+@kernel
 def _is_escape(byte: Any) -> Any:
     """Whether a byte behind a backslash is a quote, a backslash, a slash or one of b, f, n, r, t."""
     return (
@@ -107,7 +107,7 @@ def end_of_string(buffer: Any, i: int, end: int) -> Any:
             return -1, escapes
 
 
-@inline_kernel
+@kernel
 def _skip_digits(buffer: Any, i: int, end: int) -> Any:
     while i < end and 48 <= buffer[i] <= 57:
         i += 1
@@ -144,7 +144,7 @@ def _end_of_number(buffer: Any, i: int, end: int) -> Any:
     return i
 
 
-@inline_kernel
+@kernel
 def _is_word(buffer: Any, i: int, end: int, word: Any) -> Any:
     same = i + len(word) <= end
     if same:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from curation.kernels import inline_kernel, kernel
+from curation.kernels import kernel
 from curation.source.json_grammar import (
     ABSENT,
     MAX_DEPTH,
@@ -52,7 +52,7 @@ def _write_code_point(out: Any, n: int, code: Any) -> Any:
     return n + 4
 
 
-@inline_kernel
+@kernel
 def _plain_escape(byte: Any) -> Any:
     """The byte that an escape of two characters stands for."""
     if byte == 110:
