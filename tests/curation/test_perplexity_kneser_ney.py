@@ -34,11 +34,7 @@ def read_own(folder):
     model, names = open_model(folder, verify=True), read_vocabulary(folder)
     num_nodes, found, strings = len(model.nodes) - 1, {}, []
     starts = model.nodes["start"].tolist()
-    parents = {
-        child: gram
-        for gram in range(num_nodes)
-        for child in range(model.nodes["start"][gram], model.nodes["start"][gram + 1])
-    }
+    parents = {child: gram for gram in range(num_nodes) for child in range(starts[gram], starts[gram + 1])}
     for gram in range(len(model.words)):
         word = names[model.words[gram]]
         strings.append(word if gram < model.num_tokens else f"{strings[parents[gram]]} {word}")

@@ -39,7 +39,7 @@ def test_ccnet_published_examples_are_reproduced():
     assert ccnet(given).to_pylist() == [
         'große: 00 € "haus"zweite zeile - ende',
         "000000000 | 0000000000",
-        "hello worldit cost 0,000.00 e",
+        "hello worldit cost 0,000.00 hello",
     ]
 
 
