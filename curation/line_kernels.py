@@ -175,16 +175,16 @@ def edited_text(
     size, k = 0, 0
     for row in range(num_rows):
         begin, after_break = size, size  # after_break: where the last kept line ends without its break
-        lost_last = False
+        lost_last = False  # the last line, which has no break, is dropped: then the one before has none, too
         while k < num_lines and spans.rows[k] == row:
-            lost_last = dropped[k]
-            if not lost_last and clean:
+            lost_last = dropped[k] and spans.nexts[k] == spans.stops[k]
+            if not dropped[k] and clean:
                 a = trim_start(buf, spans.starts[k], spans.stops[k], table)
                 length = copy_without_citations(buf, a, trim_end(buf, a, spans.stops[k], table), table, line)
                 content[size : size + length] = line[:length]
                 content[size + length] = 10
                 size += length + 1
-            elif not lost_last:
+            elif not dropped[k]:
                 length = spans.nexts[k] - spans.starts[k]
                 content[size : size + length] = buf[spans.starts[k] : spans.nexts[k]]
                 after_break = size + spans.stops[k] - spans.starts[k]

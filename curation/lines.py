@@ -124,7 +124,7 @@ def _frame(spans: SignalColumns, tokens: TokenCounter | None, wanted: set[str]) 
         split = pl.Series("split", [len(line.split()) for line in lines], pl.Int64)
         # 0 words: no ratio
         columns["tokens_per_word"] = (columns["tokens"] / split.replace(0, None)).alias("tokens_per_word")
-    return pl.DataFrame(list(columns.values()))
+    return pl.DataFrame([columns[name] for name in LINE_SIGNALS if name in columns])
 
 
 def measure_lines(text: pa.Array, unit: str = "line", tokens: TokenCounter | None = None) -> pl.DataFrame:

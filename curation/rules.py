@@ -7,6 +7,7 @@ comparisons, logic, plain functions) is allowed. A condition that is null keeps 
 from __future__ import annotations
 
 import difflib
+import itertools
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -58,7 +59,7 @@ def reasons(rules: Sequence[Rule]) -> list[str]:
         RuleError: for two rules of one reason, or more than 64 rules.
     """
     names = sorted(rule.reason for rule in rules)
-    twice = [a for a, b in zip(names, names[1:]) if a == b]
+    twice = [a for a, b in itertools.pairwise(names) if a == b]
     if twice:
         raise RuleError(f"two rules drop for the reason '{twice[0]}': give each its own name")
     if len(names) > MAX_RULES:
@@ -150,7 +151,7 @@ def decide(signals: pl.DataFrame, rules: Sequence[Rule]) -> tuple[np.ndarray, np
     """
     names = reasons(rules)
     check_columns(rules, signals.columns)
-    used = signals.select(signal_names(rules)) if rules else signals.select([])
+    used = signals.select(signal_names(rules) or signals.columns)  # none: constant conditions
     floats = [name for name, kind in used.schema.items() if kind.is_float()]
     used = used.with_columns(pl.col(floats).fill_nan(None)) if floats else used
     drop = np.zeros(signals.height, np.uint64)
