@@ -21,6 +21,8 @@ import pyarrow.compute as pc
 import tokenizers
 import xxhash
 
+from mixing.long_text import encode_long
+
 # `tokenizers` reads this at every call; without it each worker would start one thread per core.
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
@@ -33,7 +35,7 @@ _KNOWN_NAMES = {
 }
 # Words that BPE remembers (the library's default is 10,000): German and Chinese text has many, and a hit is free.
 _CACHED_WORDS = 200_000
-# Text given to the library at once: an `Encoding` costs some 150 bytes a token while it lives.
+# Text given to the library at once: an `Encoding` costs some 400 bytes a token while it lives.
 _CALL_BYTES = 1 << 20
 
 
@@ -97,7 +99,8 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
 def encode(tokenizer: Tokenizer, text: pa.Array) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Encode documents in order, in pieces of about 1 MiB of text.
 
-    Memory grows with a piece or the longest document (some 150 bytes a token), not with `text`.
+    Longer documents are encoded in pieces to the same tokens (`mixing.long_text`), so memory is some 200 MiB, and the
+    ids of the longest document.
 
     Args:
         tokenizer: from `load_tokenizer`.
@@ -107,10 +110,14 @@ def encode(tokenizer: Tokenizer, text: pa.Array) -> Iterator[tuple[np.ndarray, n
         ids, `tokenizer.dtype`, of some documents after each other, and their lengths in tokens, int64.
     """
     for start, stop in _pieces(text):
+        if stop == start + 1 and len(document := text[start].as_py()) > 2 * _CALL_BYTES:
+            ids = encode_long(tokenizer.encoder, document).astype(tokenizer.dtype)
+            yield ids, np.array([len(ids)], np.int64)
+            continue
         encodings = tokenizer.encoder.encode_batch_fast(text[start:stop].to_pylist(), add_special_tokens=False)
         lengths = np.fromiter((len(encoding) for encoding in encodings), np.int64, len(encodings))
-        ids = chain.from_iterable(encoding.ids for encoding in encodings)
-        yield np.fromiter(ids, tokenizer.dtype, int(lengths.sum())), lengths
+        each = chain.from_iterable(encoding.ids for encoding in encodings)
+        yield np.fromiter(each, tokenizer.dtype, int(lengths.sum())), lengths
 
 
 def decode(tokenizer: Tokenizer, ids: Sequence[int] | np.ndarray, *, keep_special: bool = False) -> str:

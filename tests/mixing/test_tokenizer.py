@@ -198,10 +198,13 @@ def test_encode_batches_equal_one_by_one(trained):
     assert np.concatenate(lengths).tolist() == [len(document) for document in one_by_one]
 
 
-def test_encode_large_text_comes_in_pieces_of_about_a_mebibyte(number_tokenizer):
-    long, short = "3 " * 700_000, "4 " * 200_000
-    pieces = [lengths.tolist() for _, lengths in encode(number_tokenizer, text_of([short, short, long, short]))]
-    assert pieces == [[200_000, 200_000], [700_000], [200_000]]
+def test_encode_large_text_comes_in_pieces(number_tokenizer, monkeypatch):
+    monkeypatch.setattr("mixing.tokenizer._CALL_BYTES", 1000)
+    short, long, longest = "4 " * 200, "3 " * 700, "5 " * 2000
+    pieces = [
+        (set(ids.tolist()), n.tolist()) for ids, n in encode(number_tokenizer, text_of([short, short, long, longest]))
+    ]
+    assert pieces == [({4}, [200, 200]), ({3}, [700]), ({5}, [2000])]
 
 
 def test_load_truncation_padding_and_templates_are_switched_off(tmp_path):

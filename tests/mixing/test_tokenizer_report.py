@@ -27,9 +27,7 @@ def test_report_counts_are_those_of_the_text(german):
     )
     (source,) = report["sources"]
     assert (source["num_documents"], source["num_words"], source["num_characters"]) == (2, 5, 22)
-    assert (
-        source["num_tokens"] == 7
-    )  # "das", " Haus", "der", " Garten", " und": the first words are spelt without a space
+    assert source["num_tokens"] == 7  # five words; das and der without a space before them take two each
     assert source["tokens_per_word"] == 7 / 5
     assert source["bytes_per_token"] == 22 / 7
     assert source["num_not_restored"] == source["num_missing_symbols"] == 0
