@@ -19,7 +19,8 @@ from curation.dedup.spill import Runs
 from curation.kernels import inline_kernel, kernel
 
 MAX_KEPT_IN_RUN = 32  # dissimilar documents of one band group that later ones are compared with
-_ASKED_AT_ONCE = 4  # pairs a document asks for in one round
+_ASKED_AT_ONCE = 4  # pairs a document asks for in one round; in the first only one, which mostly settles it
+_ASKED_IN_ROUND = 1 << 22  # pairs asked for in one round: 32 MiB
 _KEPT, _DROPPED, _PENDING = 0, 1, 2
 
 
@@ -146,6 +147,7 @@ def _star(  # noqa: C901, PLR0913
     similarities: np.ndarray,
     threshold: Any,
     check: Any,
+    at_once: int,
     centre: np.ndarray,
     similarity: np.ndarray,
     asked: np.ndarray,
@@ -178,11 +180,11 @@ def _star(  # noqa: C901, PLR0913
                 value = _known(keys, similarities, other, document)
                 if value == np.float32(-1):
                     unsettled = True
-                    if asked_here < _ASKED_AT_ONCE and num_asked < asked.shape[0]:
+                    if asked_here < at_once and num_asked < asked.shape[0]:
                         asked[num_asked] = (np.uint64(other) << np.uint64(32)) | np.uint64(document)
                         num_asked += 1
                         asked_here += 1
-                    if asked_here >= _ASKED_AT_ONCE:
+                    if asked_here >= at_once:
                         break
                     continue
                 if value < threshold:
@@ -210,6 +212,7 @@ def _components(
     keys: np.ndarray,
     similarities: np.ndarray,
     threshold: Any,
+    at_once: int,
     parent: np.ndarray,
     asked: np.ndarray,
 ) -> Any:
@@ -234,7 +237,7 @@ def _components(
                 value = _known(keys, similarities, kept[index], document)
                 if value == np.float32(-1):
                     unsettled = True
-                    if asked_here >= _ASKED_AT_ONCE or num_asked >= asked.shape[0]:
+                    if asked_here >= at_once or num_asked >= asked.shape[0]:
                         break
                     asked[num_asked] = (np.uint64(kept[index]) << np.uint64(32)) | np.uint64(document)
                     num_asked += 1
@@ -280,7 +283,7 @@ def star(
     first, groups = inverse
     num_documents = len(first) - 1
     centre, similarity = np.zeros(num_documents, np.int32), np.zeros(num_documents, np.float32)
-    asked = np.zeros(0 if threshold is None else _ASKED_AT_ONCE * num_documents, np.uint64)
+    asked = np.zeros(0 if threshold is None else min(_ASKED_AT_ONCE * num_documents, _ASKED_IN_ROUND), np.uint64)
     least = np.float32(0 if threshold is None else threshold)
     num_asked, unlisted = _star(
         runs.starts,
@@ -291,6 +294,7 @@ def star(
         known.similarity,
         least,
         threshold is not None,
+        _ASKED_AT_ONCE if len(known.keys) else 1,
         centre,
         similarity,
         asked,
@@ -308,9 +312,16 @@ def components(runs: Runs, num_documents: int, known: Pairs, threshold: float | 
     if threshold is None:
         union_runs(parent, runs.starts, runs.members)
     else:
-        asked = np.zeros(_ASKED_AT_ONCE * len(runs.members), np.uint64)
+        asked = np.zeros(min(_ASKED_AT_ONCE * len(runs.members), _ASKED_IN_ROUND), np.uint64)
         num_asked, unlisted = _components(
-            runs.starts, runs.members, known.keys, known.similarity, np.float32(threshold), parent, asked
+            runs.starts,
+            runs.members,
+            known.keys,
+            known.similarity,
+            np.float32(threshold),
+            _ASKED_AT_ONCE if len(known.keys) else 1,
+            parent,
+            asked,
         )
         asked = np.unique(asked[:num_asked])
     centre = np.zeros(num_documents, np.int32)

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from curation.dedup import cluster as clustering
 from curation.dedup import exact, minhash
 from curation.dedup.inputs import MatchInput
 from curation.dedup.keep import KeepError, read_keep
@@ -366,3 +367,40 @@ def test_keep_column_that_no_layer_has_is_named(tmp_path):
 def test_keep_entry_that_is_not_understood_is_refused(entry):
     with pytest.raises(KeepError, match="not understood"):
         read_keep([entry])
+
+
+@pytest.mark.parametrize("cluster", ["star", "components"])
+def test_match_in_many_rounds_equals_one(tmp_path, monkeypatch, cluster):
+    corpus = Corpus(tmp_path, sharded(near_duplicates(9)))
+    counts, layers = corpus.match(verify=0.6, cluster=cluster)
+    monkeypatch.setattr(clustering, "_ASKED_IN_ROUND", 3)
+    other_counts, other_layers = corpus.match(verify=0.6, cluster=cluster)
+    assert {**other_counts, "pairs_checked": 0, "pairs_rejected": 0} == {
+        **counts,
+        "pairs_checked": 0,
+        "pairs_rejected": 0,
+    }
+    assert all(other_layers[name].equals(layers[name]) for name in layers)
+
+
+@pytest.mark.slow
+def test_a_million_identical_documents_leave_one(tmp_path):
+    corpus = Corpus(tmp_path, {("web", "a"): ["der immer gleiche Text"] * 1_000_000})
+    counts, layers = corpus.match(verify=0.9)
+    assert (counts["duplicates"], counts["pairs_checked"]) == (999_999, 0)
+    assert layers["web", "a"].column("drop")[0].as_py() == 0
+
+
+@pytest.mark.slow
+def test_a_hundred_thousand_near_copies_are_checked_once_each(tmp_path):
+    texts = [f"{number} " + " ".join(f"w{place}" for place in range(30)) for number in range(100_000)]
+    counts, _ = Corpus(tmp_path, {("web", "a"): texts}).match(verify=0.8)
+    assert counts["duplicates"] == counts["pairs_checked"] == 99_999
+
+
+@pytest.mark.slow
+def test_one_document_in_ten_thousand_shards_leaves_one(tmp_path):
+    shards = {("web", f"{number:05d}"): ["immer wieder der gleiche Text", f"Text {number}"] for number in range(10_000)}
+    counts, layers = Corpus(tmp_path, shards).match()
+    assert counts["duplicates"] == 9_999
+    assert layers["web", "09999"].column("duplicate_shard").to_pylist() == ["00000", None]
