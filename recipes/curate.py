@@ -287,7 +287,7 @@ def plan_sources(run: Run) -> Plan:
 
 
 def _source_state(run: Run, name: str, source: Any, checksums: InputChecksums) -> SourceState:
-    from curation.source import SourceError, format_of, list_shards
+    from curation.source import SourceError, column_types, format_of, list_shards
 
     try:
         shards = list_shards(raw_patterns(run, source), Path(run.recipe.execution.raw))
@@ -307,6 +307,8 @@ def _source_state(run: Run, name: str, source: Any, checksums: InputChecksums) -
     language = source.language[0]
     inputs = [ShardInputs(name, shard.path, shard.absolute, language, reader) for shard in shards]
     tasks = [task_name(shard.path, checksums.of(Path(shard.absolute))) for shard in shards]
+    reader = replace(reader, types=column_types(shards[0].absolute, reader)) if reader.asked() else reader
+    inputs = [replace(shard, reader=reader) for shard in inputs]
     return SourceState(name, language, inputs, tasks, text_key(reader, language))
 
 

@@ -22,6 +22,7 @@ def export(run: Run, checkpoint: Path) -> Path:
     key = key_of(run.training.key, checkpoint.name, wanted.precision, last, run.tokens.tokenizer_key)
     folder = run.store.workdir / f"export-{key}"
     record = folder / "export.json"
+    run.use(folder.name, "export", "Hugging Face export", {})
     if record.exists():
         run.narrator.reused("Hugging Face export", wanted.precision)
         return folder / "huggingface"

@@ -45,6 +45,7 @@ class Run:
     verify_inputs: bool = False
     until: str | None = None
     counts: dict[str, dict[str, Any]] = field(default_factory=dict)  # stage folder name -> counts
+    used: dict[str, dict[str, Any]] = field(default_factory=dict)  # artifact folder name -> what the summary says of it
 
     @classmethod
     def open(cls, recipe: Recipe, silent: bool = False, verify_inputs: bool = False, until: str | None = None) -> Run:
@@ -95,9 +96,20 @@ class Run:
         from recipes.pipeline import make_stage
 
         for stage in stages:
-            self.counts[stage.folder.name] = make_stage(stage, self.pool, self.narrator, self.logs)
+            counts = make_stage(stage, self.pool, self.narrator, self.logs)
+            self.counts[stage.folder.name] = counts
+            self.use(stage.folder.name, stage.verb, stage.title, counts)
             if self.until is not None and self.until in stage.title.replace(":", " ").replace(",", " ").split():
                 raise Stopped(stage.title)
+
+    def use(self, folder: str, part: str, title: str, counts: dict[str, Any]) -> None:
+        """Note an artifact folder that this run uses, for the summary and for `gristmill clean`."""
+        self.used[folder] = {"folder": folder, "part": part, "title": title, "counts": counts}
+
+    def write_summary(self) -> None:
+        """Keep beside the run what it used, in order: `stages.json` for the report, `artifacts.json` for `clean`."""
+        self.remember("stages", list(self.used.values()))
+        self.remember("artifacts", sorted({*(self.recall("artifacts") or []), *self.used}))
 
     def checksums(self) -> InputChecksums:
         """Checksums of raw shards, remembered between runs."""

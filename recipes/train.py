@@ -202,6 +202,7 @@ def num_processes(run: Run) -> int:
 def train(run: Run, training: Training) -> Path:
     """Train until the last step, or find that it was trained; return the last checkpoint's folder."""
     done = _finished(run, training)
+    run.use(training.folder.name, "train", run.recipe.model.preset, {"tokens": training.spec.learning_rate.total_tokens})
     title = f"{run.recipe.model.preset}, {num_parameters(training.spec.shape) / 1e6:.1f}M parameters"
     if done is not None:
         run.narrator.reused(title, f"{training.spec.num_steps} train steps")

@@ -24,11 +24,14 @@ def run_all(run: Run, until: str | None = None, as_json: bool = False) -> None:
     run.until = None if until in PARTS else until
     try:
         for part in parts_of(run):
+            if part == "report":
+                run.write_summary()
             make_part(run, part)
             if part == until:
                 break
     except Stopped as stopped:
         run.narrator.say(f"stopped after {stopped}, as asked")
+    run.write_summary()
     run.narrator.say(f"\ndone in {elapsed_since(started)}")
 
 
@@ -48,6 +51,9 @@ def run_parts(flags: Flags, part: str) -> None:
         except Stopped as stopped:
             run.narrator.say(f"stopped after {stopped}, as asked")
             return
+        finally:
+            if run.used and part != "report":
+                run.write_summary()
         if isinstance(made, Path):
             click.echo(made)
 
