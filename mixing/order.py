@@ -201,6 +201,14 @@ def open_order(plan: Plan, signal_values: SignalValues | None = None) -> Order:
     return Order(plan, tuple(domain.name for domain in plan.domains), tables)
 
 
+def open_unsorted(plan: Plan) -> Order:
+    """Open the order of a plan without the values that phases ordered by a signal need.
+
+    Positions and draws are those of `open_order`; in such phases sequences are not. For counting and comparing plans.
+    """
+    return Order(plan, tuple(domain.name for domain in plan.domains), _tables(plan))
+
+
 def _tables(plan: Plan) -> Tables:
     """Lay the plan out as arrays."""
     spans = plan.spans

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mixing.order import Order
+from mixing.order import Order, open_unsorted
 from mixing.plan_record import Plan
 from mixing.schedule import BySignal
 from mixing.targets import Int64s
@@ -54,6 +54,9 @@ class PlanDifference:
     reason: str
     domains: tuple[DomainChange, ...]
 
+    def __str__(self) -> str:
+        return "\n".join(self.lines)
+
     @property
     def lines(self) -> list[str]:
         """The difference in words."""
@@ -70,15 +73,16 @@ class PlanDifference:
         return told
 
 
-def diff(old: Order, new: Order, at: int | None = None) -> PlanDifference:
+def diff(old_plan: Plan, new_plan: Plan, at: int | None = None) -> PlanDifference:
     """Say what is unchanged before a position and different after it, when `new` is followed from `at` on.
 
     Args:
-        old: the order of the plan that was followed so far.
-        new: the order of the plan that is to be followed.
+        old_plan: the plan that was followed so far.
+        new_plan: the plan that is to be followed.
         at: where the change is made; default: the first position on which they need not agree.
     """
-    same_before, reason = first_difference(old, new)
+    same_before, reason = first_difference(old_plan, new_plan)
+    old, new = open_unsorted(old_plan), open_unsorted(new_plan)
     at = same_before if at is None else at
     names = sorted(set(old.names) | set(new.names))
     before = [_by_name(order, order.draws_before(min(at, order.plan.num_positions))) for order in (old, new)]
@@ -95,11 +99,12 @@ def diff(old: Order, new: Order, at: int | None = None) -> PlanDifference:
     return PlanDifference(same_before, at, reason, tuple(changes))
 
 
-def first_difference(old: Order, new: Order) -> tuple[int, str]:
-    """Return the position before which two orders agree, told in whole order windows, and what differs there.
+def first_difference(old_plan: Plan, new_plan: Plan) -> tuple[int, str]:
+    """Return the position before which two plans agree, told in whole order windows, and what differs there.
 
     The reason is empty when the plans agree on all their positions, of which there are equally many.
     """
+    old, new = open_unsorted(old_plan), open_unsorted(new_plan)
     for s in range(min(old.tables.start.size, new.tables.start.size)):
         reason = _span_reason(old, new, s)
         if reason:
@@ -112,13 +117,14 @@ def first_difference(old: Order, new: Order) -> tuple[int, str]:
     return lengths[0], ""
 
 
-def prefix_id(order: Order, position: int) -> str:
+def prefix_id(plan: Plan, position: int) -> str:
     """Return the hash of all that decides the positions before one, 32 hexadecimal digits.
 
-    Orders of different plans have the same prefix there when they agree on those positions (up to window structure, as
+    Different plans have the same prefix there when they agree on those positions (up to window structure, as
     in `first_difference`), whatever comes later. What the sequences contain must be hashed beside it.
     """
-    digest = hashlib.blake2b(f"{order.plan.seed} {position}".encode(), digest_size=16)
+    order = open_unsorted(plan)
+    digest = hashlib.blake2b(f"{plan.seed} {position}".encode(), digest_size=16)
     if position:
         last, _, _, _, high = order.window_at(position - 1)
         for s in range(last + 1):
