@@ -20,7 +20,7 @@ _TRIES = 32
 class Cut:
     """How long documents are cut, in characters: pieces, their overlap on each side, and how far cuts must agree."""
 
-    piece: int = 1 << 20
+    piece: int = 1 << 18
     context: int = 1024
     agreed: int = 128
 
@@ -60,7 +60,7 @@ def _agreed_cut(
     span: tuple[int, int],
     cut: Cut,
 ) -> int | None:
-    """Last place in a span at which a token starts and around which the encoding does not depend on what lies further to
+    """Last place in a span at which a token starts and around which the tokens do not depend on what lies further to
     the left: the next piece will find the same tokens there.
     """
     candidates = np.unique(places[(places > span[0] + cut.context) & (places <= span[1])])[::-1][:_TRIES]
