@@ -1,0 +1,135 @@
+"""The mixture that a surrogate expects most of, inside the region; how sure that is, and what is tied with it.
+
+The search needs values only, so that laws, trees and their mean are treated alike: a pool of allowed mixtures, clouds
+around the best that shrink, then exchanges of weight between pairs of domains until none helps. Shapes as in `linear`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from mixing.ablation.region import Region, is_inside, repair
+from mixing.ablation.sampling import generator, rounded
+
+Score = Callable[[np.ndarray], np.ndarray]  # mixtures (M, D) -> objective (M,)
+CLOUDS = (0.8, 0.5, 0.3, 0.2, 0.1, 0.05)
+CLOUD_SIZE = 256
+PARENTS = 16
+EXCHANGES = (0.05, 0.02, 0.01, 0.005, 0.002, 0.001)
+MOST_EXCHANGES = 60
+TOP = 16  # RegMix averages its best candidates; a replicate's optimum is such a mean
+
+
+def minimise(score: Score, region: Region, pool_MD: np.ndarray, seed: int) -> np.ndarray:
+    """The allowed mixture (D,) with the least score, six digits."""
+    best_D = explore(score, region, pool_MD, seed)[0]
+    return rounded(_exchange(score, region, best_D))
+
+
+def explore(score: Score, region: Region, pool_MD: np.ndarray, seed: int) -> np.ndarray:
+    """Good allowed mixtures, best first: the pool's best, and clouds around them that shrink."""
+    chance = generator(seed, "clouds")
+    best_MD, values_M = _best(score, pool_MD, PARENTS)
+    for width in CLOUDS:
+        parents_MD = best_MD[chance.integers(0, len(best_MD), CLOUD_SIZE)]
+        cloud_MD = parents_MD + 1e-4
+        cloud_MD = cloud_MD * np.exp(width * 2 * chance.standard_normal(cloud_MD.shape))
+        cloud_MD = np.where(cloud_MD < 1e-4, 0.0, cloud_MD)
+        cloud_MD = repair(region, cloud_MD)
+        cloud_MD = cloud_MD[is_inside(region, cloud_MD)]
+        best_MD, values_M = _best(score, np.concatenate([best_MD, cloud_MD]), PARENTS)
+    return best_MD
+
+
+def _best(score: Score, mixtures_MD: np.ndarray, number: int) -> tuple[np.ndarray, np.ndarray]:
+    values_M = score(mixtures_MD)
+    order = np.argsort(values_M, kind="stable")[:number]
+    return mixtures_MD[order], values_M[order]
+
+
+def _exchange(score: Score, region: Region, weights_D: np.ndarray) -> np.ndarray:
+    """Move weight from one domain to another while that lowers the score, in ever smaller amounts."""
+    num_domains = len(weights_D)
+    givers, takers = np.nonzero(~np.eye(num_domains, dtype=bool))
+    if len(givers) == 0:
+        return weights_D
+    value = float(score(weights_D[None])[0])
+    steps = 0
+    for amount in EXCHANGES:
+        while steps < MOST_EXCHANGES:
+            steps += 1
+            moved_MD = np.repeat(weights_D[None], len(givers), axis=0)
+            given_M = np.minimum(amount, weights_D[givers])
+            moved_MD[np.arange(len(givers)), givers] -= given_M
+            moved_MD[np.arange(len(givers)), takers] += given_M
+            moved_MD = moved_MD[is_inside(region, moved_MD, 1e-9)]
+            if not len(moved_MD):
+                break
+            values_M = score(moved_MD)
+            best = int(np.argmin(values_M))
+            if values_M[best] >= value - 1e-9:
+                break
+            weights_D, value = moved_MD[best], float(values_M[best])
+    return weights_D
+
+
+@dataclass(frozen=True)
+class Uncertainty:
+    """What the replicates of a surrogate say of an optimum.
+
+    Attributes:
+        optima_RD: each replicate's own optimum.
+        gain_R: objective at the optimum less at natural, by each replicate.
+        optimism: how much better a replicate believes its own optimum to be than the fit to all runs does (>= 0): what
+            the choice of the best owes to chance.
+        low_D, high_D: 5th and 95th percentile of each weight.
+        tied_M: which of the candidates are statistically as good as the optimum.
+    """
+
+    optima_RD: np.ndarray
+    gain_R: np.ndarray
+    optimism: float
+    low_D: np.ndarray
+    high_D: np.ndarray
+    tied_M: np.ndarray
+
+
+def uncertainty(
+    values_RM: np.ndarray, whole_M: np.ndarray, candidates_MD: np.ndarray, optimum: int, natural: int
+) -> Uncertainty:
+    """Read off replicates' values at shared candidates how sure an optimum is.
+
+    Args:
+        values_RM: objective of each candidate by each replicate.
+        whole_M: by the fit to all runs.
+        candidates_MD: allowed mixtures.
+        optimum, natural: row of the optimum, and of natural weights (or what is nearest to them).
+    """
+    top_RK = np.argsort(values_RM, axis=1, kind="stable")[:, :TOP]
+    optima_RD = candidates_MD[top_RK].mean(1)
+    gain_R = values_RM[:, optimum] - values_RM[:, natural]
+    own_R = np.take_along_axis(values_RM, top_RK[:, :1], 1)[:, 0] - values_RM[:, natural]
+    truly_R = whole_M[top_RK[:, 0]] - whole_M[natural]
+    worse_RM = values_RM - values_RM[:, optimum : optimum + 1]
+    margin_M = whole_M - whole_M[optimum]
+    return Uncertainty(
+        optima_RD,
+        gain_R,
+        max(0.0, float((truly_R - own_R).mean())),
+        np.percentile(optima_RD, 5, axis=0),
+        np.percentile(optima_RD, 95, axis=0),
+        margin_M <= 1.645 * worse_RM.std(0) + 1e-12,
+    )
+
+
+def pareto_front(axes_MA: np.ndarray) -> np.ndarray:
+    """Rows that no other row beats or equals on every axis (less is better), in order of the first axis."""
+    order = np.lexsort(axes_MA.T[::-1])
+    front: list[int] = []
+    for row in order:
+        if not any((axes_MA[kept] <= axes_MA[row]).all() for kept in front):
+            front.append(int(row))
+    return np.array(front, dtype=np.int64)

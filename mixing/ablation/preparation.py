@@ -1,0 +1,110 @@
+"""Which runs of a table a surrogate is fitted to, and what about them the reader must know."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from mixing.ablation.runs import RunsTable
+
+NOT_FITTED = ("order",)  # another order of the same weights is no evidence on weights
+
+
+class TableError(ValueError):
+    """A table of runs that no weights can be concluded from."""
+
+
+def aligned(table: RunsTable, natural: Mapping[str, float]) -> RunsTable:
+    """The table with the domains of the natural weights as its columns, in their order by name.
+
+    Raises:
+        TableError: if a run gives weight to a domain without a natural weight.
+    """
+    names = tuple(sorted(natural))
+    unknown = [d for d, used in zip(table.domains, table.weights_ND.any(0), strict=True) if used and d not in natural]
+    if unknown:
+        raise TableError(
+            f"runs give weight to {', '.join(unknown)}, which has no natural weight; domains: {', '.join(names)}"
+        )
+    columns = {name: table.weights_ND[:, place] for place, name in enumerate(table.domains)}
+    empty_N = np.zeros(table.num_runs)
+    weights_ND = np.stack([columns.get(name, empty_N) for name in names], axis=1)
+    return replace(table, domains=names, weights_ND=weights_ND)
+
+
+def fitted_runs(table: RunsTable) -> tuple[RunsTable, list[str]]:
+    """The runs that count for surrogates, and what was left out, in words.
+
+    Left out: diverged runs, other orders, runs without a loss, exact copies; and measured domains without a loss in
+    more than half of the runs.
+
+    Raises:
+        TableError: if nothing is left.
+    """
+    notes: list[str] = []
+    ordered_N = np.array([kind in NOT_FITTED for kind in table.kinds])
+    table = table.rows(~ordered_N)
+    table = _without(table, table.diverged_N, "diverged and were left out", notes)
+    measured_T = np.isfinite(table.losses_NT).mean(0) >= 0.5 if table.num_runs else np.zeros(len(table.targets), bool)
+    unmeasured = [name for name, kept in zip(table.targets, measured_T, strict=True) if not kept]
+    if unmeasured:
+        notes.append(f"No held-out loss of {', '.join(unmeasured)} in most runs: left out of the objective.")
+        table = some_targets(table, measured_T)
+    missing_N = ~np.isfinite(table.losses_NT).any(1)
+    table = _without(table, missing_N, "have no held-out loss and were left out", notes)
+    table = _without(table, _copies(table), "are exact copies of others (weights, seed, losses) and count once", notes)
+    if table.num_runs < 2 or not table.targets:
+        raise TableError(
+            f"{table.num_runs} runs with {len(table.targets)} measured domains are left; weights need at least two "
+            "runs and a domain with held-out text. " + " ".join(notes)
+        )
+    return table, notes
+
+
+def some_targets(table: RunsTable, kept_T: np.ndarray) -> RunsTable:
+    """The table with some of its measured domains."""
+    targets = tuple(name for name, kept in zip(table.targets, kept_T, strict=True) if kept)
+    return replace(table, targets=targets, losses_NT=table.losses_NT[:, kept_T], bits_NT=table.bits_NT[:, kept_T])
+
+
+def _without(table: RunsTable, left_out_N: np.ndarray, why: str, notes: list[str]) -> RunsTable:
+    if not left_out_N.any():
+        return table
+    names = [table.names[i] for i in np.flatnonzero(left_out_N)]
+    shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    notes.append(f"{len(names)} of {table.num_runs} runs {why}: {shown}.")
+    return table.rows(~left_out_N)
+
+
+def _copies(table: RunsTable) -> np.ndarray:
+    """Runs that repeat an earlier row in weights, seed and losses: no new evidence."""
+    seen: set[tuple[bytes, int, bytes]] = set()
+    copies = []
+    for weights_D, seed, losses_T in zip(table.weights_ND, table.seeds, table.losses_NT, strict=True):
+        key = (np.round(weights_D, 9).tobytes(), seed, losses_T.tobytes())
+        copies.append(key in seen)
+        seen.add(key)
+    return np.array(copies, dtype=bool)
+
+
+def num_mixtures(table: RunsTable) -> int:
+    """Different mixtures: what a surrogate learns from; seeds of one mixture only measure noise."""
+    return len(np.unique(np.round(table.weights_ND, 6), axis=0))
+
+
+def unmoved_domains(table: RunsTable) -> list[str]:
+    """Domains whose weight no run ever changed: nothing can be concluded on them."""
+    moved_D = np.ptp(table.weights_ND, axis=0) > 1e-6
+    return [name for name, moved in zip(table.domains, moved_D, strict=True) if not moved]
+
+
+def coupled_domains(table: RunsTable, unmoved: Sequence[str]) -> list[tuple[str, str]]:
+    """Pairs of domains whose weights always moved together: the runs cannot tell one from the other."""
+    moved = [place for place, name in enumerate(table.domains) if name not in unmoved]
+    if len(moved) < 3 or table.num_runs < 3:
+        return []
+    correlation = np.corrcoef(table.weights_ND[:, moved], rowvar=False)
+    first, second = np.nonzero(np.triu(np.abs(correlation) > 0.9999, 1))
+    return [(table.domains[moved[i]], table.domains[moved[j]]) for i, j in zip(first, second, strict=True)]

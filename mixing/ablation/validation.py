@@ -1,0 +1,230 @@
+"""How well surrogates predict runs that they have not seen: repeated K-fold cross-validation and what is read off it.
+
+Runs of one mixture (repeats over seeds) stay in one fold, and the surrogate is chosen by the same folds; what choosing
+costs is measured too: `nested` chooses on the other folds and is scored on the one left out. Shapes as in `linear`, with
+K repeats of the cross-validation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mixing.ablation.objective import Objective
+from mixing.ablation.sampling import generator
+from mixing.ablation.surrogates import COMBINATION, FITS
+
+NUM_FOLDS = 6
+LOCAL_SHARE = 0.25  # rank correlation among the best quarter, where an optimum is looked for
+LEAST_LOCAL = 6
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Held-out predictions of each surrogate, and the weights of their combination.
+
+    Attributes:
+        folds_KN: fold of each run in each repeat.
+        predictions: per surrogate, held-out predictions (K, N, T).
+        shares: weight of each surrogate in the combination, sum 1.
+    """
+
+    folds_KN: np.ndarray
+    predictions: dict[str, np.ndarray]
+    shares: dict[str, float]
+
+
+def folds_of(weights_ND: np.ndarray, repeats: int, seed: int, num_folds: int = NUM_FOLDS) -> np.ndarray:
+    """Fold of each run, (repeats, N); equal mixtures share a fold."""
+    _, mixture_N = np.unique(np.round(weights_ND, 6), axis=0, return_inverse=True)
+    mixture_N = mixture_N.reshape(-1)
+    num_mixtures = int(mixture_N.max()) + 1
+    folds = []
+    for repeat in range(repeats):
+        order = generator(seed, "folds", repeat).permutation(num_mixtures)
+        fold_of = np.empty(num_mixtures, dtype=np.int64)
+        fold_of[order] = np.arange(num_mixtures) % min(num_folds, num_mixtures)
+        folds.append(fold_of[mixture_N])
+    return np.array(folds)
+
+
+def validate(
+    names: Sequence[str], weights_ND: np.ndarray, losses_NT: np.ndarray, objective: Objective, repeats: int, seed: int
+) -> Validation:
+    """Cross-validate surrogates and, where there are several, their combination.
+
+    Args:
+        names: of the surrogates, without the combination.
+        repeats: of the cross-validation; trees take part in the first only and stand for all.
+    """
+    folds_KN = folds_of(weights_ND, repeats, seed)
+    predictions = {}
+    for name in names:
+        own_KN = folds_KN[:1] if name == "lightgbm" else folds_KN
+        held_out = np.array([_held_out(name, weights_ND, losses_NT, folds_N) for folds_N in own_KN])
+        predictions[name] = np.repeat(held_out, repeats, axis=0) if len(held_out) < repeats else held_out
+    members = [name for name in names if name != "constant"]
+    shares: dict[str, float] = {}
+    if len(members) > 1:
+        parts = [predictions[name] for name in members]
+        weight_T = objective.shares_T
+        shares = dict(zip(members, _shares(parts, losses_NT, np.ones(len(losses_NT), bool), weight_T), strict=True))
+        predictions[COMBINATION] = _combined_held_out(parts, losses_NT, folds_KN, weight_T)
+    return Validation(folds_KN, predictions, shares)
+
+
+def _held_out(name: str, weights_ND: np.ndarray, losses_NT: np.ndarray, folds_N: np.ndarray) -> np.ndarray:
+    """Predictions (N, T) of each run by a surrogate fitted without its fold; all folds are replicates of one fit."""
+    num_folds = int(folds_N.max()) + 1
+    kept_RN = folds_N[None] != np.arange(num_folds)[:, None]
+    rows_RNT = kept_RN[..., None] * np.isfinite(losses_NT)[None]
+    predicted_RNT = FITS[name](weights_ND, losses_NT, rows_RNT.astype(np.float64))(weights_ND)
+    held_out: np.ndarray = predicted_RNT[folds_N, np.arange(len(folds_N))]
+    return held_out
+
+
+def _shares(
+    parts: Sequence[np.ndarray], losses_NT: np.ndarray, used_N: np.ndarray, weight_T: np.ndarray
+) -> list[float]:
+    """Non-negative weights, summing to 1, of the mean of surrogates that errs least on some held-out runs.
+
+    One set for all domains: a set per domain would fit noise. Errors are in standard deviations of the domain's loss.
+    """
+    from scipy.optimize import nnls
+
+    measured_NT = np.isfinite(losses_NT[used_N])
+    scale_T = np.sqrt(weight_T) / np.nanstd(losses_NT, axis=0).clip(1e-12)
+    centre_T = np.nanmean(losses_NT, axis=0)
+    columns = [np.concatenate([((p[used_N] - centre_T) * scale_T)[measured_NT] for p in part]) for part in parts]
+    wanted = np.tile(((np.nan_to_num(losses_NT[used_N]) - centre_T) * scale_T)[measured_NT], len(parts[0]))
+    shares, _ = nnls(np.stack(columns, axis=1), wanted)
+    if shares.sum() <= 0:
+        return [1 / len(parts)] * len(parts)
+    return [float(share) for share in shares / shares.sum()]
+
+
+def _combined_held_out(
+    parts: Sequence[np.ndarray], losses_NT: np.ndarray, folds_KN: np.ndarray, weight_T: np.ndarray
+) -> np.ndarray:
+    """Held-out predictions (K, N, T) of the combination, its weights from the other folds."""
+    combined_KNT = np.empty_like(parts[0])
+    for repeat, folds_N in enumerate(folds_KN):
+        for fold in range(int(folds_N.max()) + 1):
+            out_N = folds_N == fold
+            shares = _shares([part[repeat : repeat + 1] for part in parts], losses_NT, ~out_N, weight_T)
+            combined_KNT[repeat, out_N] = sum(s * part[repeat, out_N] for s, part in zip(shares, parts, strict=True))
+    return combined_KNT
+
+
+def relative_errors(predicted_KNT: np.ndarray, losses_NT: np.ndarray, used_N: np.ndarray | None = None) -> np.ndarray:
+    """Mean squared error over variance of each domain's loss (T): 1 is no better than the mean, 0 is exact."""
+    used_N = np.ones(len(losses_NT), bool) if used_N is None else used_N
+    errors_T: np.ndarray = np.nanmean(np.square(predicted_KNT[:, used_N] - losses_NT[None, used_N]), axis=(0, 1))
+    return errors_T / np.nanvar(losses_NT, axis=0).clip(1e-24)
+
+
+def choose(predictions: Mapping[str, np.ndarray], losses_NT: np.ndarray, objective: Objective) -> str:
+    """The surrogate with the least held-out error over the objective's domains; ties go to the simpler."""
+    errors = _errors(predictions, losses_NT, objective, None)
+    return min(errors, key=lambda name: errors[name])
+
+
+def _errors(
+    predictions: Mapping[str, np.ndarray], losses_NT: np.ndarray, objective: Objective, used_N: np.ndarray | None
+) -> dict[str, float]:
+    return {
+        name: float(np.round(relative_errors(part, losses_NT, used_N) @ objective.shares_T, 9))
+        for name, part in predictions.items()
+    }
+
+
+def nested(validation: Validation, losses_NT: np.ndarray, objective: Objective) -> np.ndarray:
+    """Held-out predictions (1, N, T) of the whole procedure: for each fold, the surrogate best on the others."""
+    folds_N = validation.folds_KN[0]
+    nested_NT = np.empty_like(losses_NT)
+    first = {name: part[:1] for name, part in validation.predictions.items()}
+    for fold in range(int(folds_N.max()) + 1):
+        out_N = folds_N == fold
+        errors = _errors(first, losses_NT, objective, ~out_N)
+        nested_NT[out_N] = first[min(errors, key=lambda name: errors[name])][0, out_N]
+    return nested_NT[None]
+
+
+def scores(predicted_KNT: np.ndarray, losses_NT: np.ndarray, objective: Objective) -> dict[str, object]:
+    """What a report shows of one surrogate, all on held-out runs.
+
+    Returns:
+        rank_correlation (mean over domains), rank_correlations, mae (nats) per domain, relative_error; of the
+        objective: objective_rank_correlation, local_rank_correlation (the best quarter), objective_error (root mean
+        square) and regret (objective of the run predicted best less the best run's). None where it is not defined.
+    """
+    observed_N = objective.of(losses_NT)
+    finite_N = np.isfinite(observed_N)
+    ranks = [[rank_correlation(p[:, t], losses_NT[:, t]) for p in predicted_KNT] for t in range(losses_NT.shape[1])]
+    rank_T = [_mean(values) for values in ranks]
+    values_KN = objective.of(predicted_KNT)[:, finite_N]
+    observed_N = observed_N[finite_N]
+    local = np.argsort(observed_N, kind="stable")[: max(LEAST_LOCAL, round(LOCAL_SHARE * len(observed_N)))]
+    return {
+        "rank_correlation": _mean(rank_T),
+        "rank_correlations": dict(zip(objective.targets, rank_T, strict=True)),
+        "mae": dict(
+            zip(
+                objective.targets,
+                np.nanmean(np.abs(predicted_KNT - losses_NT[None]), axis=(0, 1)).tolist(),
+                strict=True,
+            )
+        ),
+        "relative_error": float(relative_errors(predicted_KNT, losses_NT) @ objective.shares_T),
+        "objective_rank_correlation": _mean([rank_correlation(v, observed_N) for v in values_KN]),
+        "local_rank_correlation": _mean([rank_correlation(v[local], observed_N[local]) for v in values_KN])
+        if len(observed_N) >= 2 * LEAST_LOCAL
+        else None,
+        "objective_error": float(np.sqrt(np.square(values_KN - observed_N).mean())) if len(observed_N) else None,
+        "regret": _mean([float(observed_N[int(np.argmin(v))] - observed_N.min()) for v in values_KN])
+        if len(observed_N)
+        else None,
+    }
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None
+
+
+def rank_correlation(left_N: np.ndarray, right_N: np.ndarray) -> float | None:
+    """Spearman's correlation, ties at their mean rank; None for fewer than three pairs or a constant side."""
+    finite = np.isfinite(left_N) & np.isfinite(right_N)
+    left, right = _ranks(left_N[finite]), _ranks(right_N[finite])
+    if len(left) < 3 or np.ptp(left) == 0 or np.ptp(right) == 0:
+        return None
+    return float(np.corrcoef(left, right)[0, 1])
+
+
+def _ranks(values_N: np.ndarray) -> np.ndarray:
+    _, inverse_N, counts = np.unique(values_N, return_inverse=True, return_counts=True)
+    ends = np.cumsum(counts)
+    mean_ranks: np.ndarray = ((ends - counts + 1 + ends) / 2)[inverse_N.reshape(-1)]
+    return mean_ranks
+
+
+def learning_curve(
+    name: str, weights_ND: np.ndarray, losses_NT: np.ndarray, objective: Objective, seed: int, draws: int = 8
+) -> list[tuple[int, float]]:
+    """Held-out error of the objective (root mean square) when only some of the runs are fitted: (runs, error) pairs."""
+    num_runs = len(weights_ND)
+    observed_N = objective.of(losses_NT)
+    points = []
+    for size in sorted({round(num_runs * share) for share in (0.4, 0.55, 0.7, 0.85)}):
+        if size < 4 or size >= num_runs - 1:
+            continue
+        kept_RN = np.zeros((draws, num_runs))
+        for draw in range(draws):
+            kept_RN[draw, generator(seed, "curve", size, draw).permutation(num_runs)[:size]] = 1
+        rows_RNT = kept_RN[..., None] * np.isfinite(losses_NT)[None]
+        values_RN = objective.of(FITS[name](weights_ND, losses_NT, rows_RNT)(weights_ND))
+        left_RN = (kept_RN == 0) & np.isfinite(observed_N)
+        points.append((size, float(np.sqrt(np.square(values_RN - observed_N)[left_RN].mean()))))
+    return points
