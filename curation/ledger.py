@@ -91,7 +91,7 @@ def scan_shard(shard: ShardInputs) -> pl.LazyFrame:
     """All rows of one shard with the columns of all its layers, and `source, shard, kept, reason`."""
     frames, seen = [], set[str]()
     for path in shard.layers:
-        columns = [name for name in layer_columns(path) if name not in seen]
+        columns = [name for name in layer_columns(path) if name not in seen and name != "text"]
         seen.update(columns)
         if columns:
             frames.append(pl.scan_parquet(path).select(columns))

@@ -46,6 +46,7 @@ class ShardInputs:
         path: where to read it.
         language: declared language of the source.
         reader: how to read it.
+        task: name of the shard's files in every stage.
         text: text layer that replaces the shard's own text, if a step has edited it.
         layers: row-aligned layers so far, in order of work, the rows layer first.
         artifacts: paths of what earlier global stages made, by name.
@@ -56,6 +57,7 @@ class ShardInputs:
     path: str
     language: str
     reader: Reader
+    task: str = ""
     text: str | None = None
     layers: tuple[str, ...] = ()
     artifacts: tuple[tuple[str, str], ...] = ()

@@ -40,6 +40,7 @@ VERSIONS = {
     "cutoffs": 1,
     "signatures": 1,
     "duplicates": 1,
+    "copies": 1,
 }
 
 
@@ -89,7 +90,7 @@ class GlobalStage:
         sources: sources it reads, sorted.
         work: (GlobalInputs, options, output) -> counts.
         options: the work's options.
-        suffix: suffix of the file that is the artifact; None where each shard gets a layer instead.
+        suffix: suffix of the file that is the artifact, "/" for the stage's folder; None where each shard gets a layer.
         steps: as for a local stage.
     """
 

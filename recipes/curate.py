@@ -165,7 +165,8 @@ def _bind_global(plan: Plan, stage: GlobalStage) -> None:
     )
     plan.stages.append(planned)
     if stage.suffix is not None:
-        plan.artifacts[stage.name] = (planned.folder.key, planned.file(ALL, stage.suffix))
+        path = str(planned.folder.path) if stage.suffix == "/" else planned.file(ALL, stage.suffix)
+        plan.artifacts[stage.name] = (planned.folder.key, path)
         return
     for state in states:
         state.shards = [
@@ -308,7 +309,7 @@ def _source_state(run: Run, name: str, source: Any, checksums: InputChecksums) -
     inputs = [ShardInputs(name, shard.path, shard.absolute, language, reader) for shard in shards]
     tasks = [task_name(shard.path, checksums.of(Path(shard.absolute))) for shard in shards]
     reader = replace(reader, types=column_types(shards[0].absolute, reader)) if reader.asked() else reader
-    inputs = [replace(shard, reader=reader) for shard in inputs]
+    inputs = [replace(shard, reader=reader, task=task) for shard, task in zip(inputs, tasks)]
     return SourceState(name, language, inputs, tasks, text_key(reader, language))
 
 

@@ -130,7 +130,7 @@ def make_signatures(inputs: ShardInputs, options: SignatureOptions, output: Outp
     """Write a shard's signatures, row-aligned, null where there is no text."""
     made = schema(options.signatures)
     rows = 0
-    with pq.ParquetWriter(output.path(".parquet"), made, compression="none", write_statistics=False) as writer:
+    with pq.ParquetWriter(output.path(".parquet"), made, compression="none", write_statistics=False, write_page_checksum=True) as writer:
         for batch in text_batches(inputs):
             writer.write_batch(signatures(batch.column("text"), options.signatures))
             rows += batch.num_rows
@@ -150,7 +150,7 @@ def make_duplicates(inputs: GlobalInputs, options: DuplicateOptions, output: Out
     for path in paths:
         _name_reason(path, options.step)
     counts: dict[str, Any] = {
-        "rows": sum(len(_alive(shard)) for shard in inputs.shards),
+        "rows": sum(len(kept_mask(shard)) for shard in inputs.shards),
         f"reached.{options.step}": result["documents"],
         f"drop.{options.step}.duplicate": result["duplicates"],
         "clusters": result["clusters"],
@@ -168,10 +168,10 @@ def make_duplicates(inputs: GlobalInputs, options: DuplicateOptions, output: Out
 def _match_input(inputs: GlobalInputs, shard: ShardInputs, task: str, options: DuplicateOptions) -> MatchInput:
     folders = {name.split(".")[1]: path for name, path in inputs.artifacts if name.startswith("signatures.")}
     made = shard.layers[0] if options.of_rows else str(Path(folders[shard.source]) / f"{task}.parquet")
-    return MatchInput(shard.source, shard.shard, made, tuple(shard.layers), _alive(shard))
+    return MatchInput(shard.source, shard.shard, made, tuple(shard.layers), kept_mask(shard))
 
 
-def _alive(shard: ShardInputs) -> np.ndarray:
+def kept_mask(shard: ShardInputs) -> np.ndarray:
     """Which rows of a shard are kept so far. bool (rows,)."""
     parts = [kept_rows(batch) for batch in read_layers(shard.layers, mask_columns(shard.layers))]
     return np.concatenate(parts) if parts else np.zeros(0, bool)

@@ -1,0 +1,130 @@
+"""Paragraph dedup as stages: hashes shard by shard, copies over all sources, then a new text layer without them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from curation import config
+from curation.dedup.paragraph import ParagraphInput, ParagraphOptions, edit, find, hashes
+from curation.layers import read_layer
+from curation.passes import ShardInputs, kept_text, text_batches
+from curation.program import GlobalStage, LocalStage
+from curation.stage import Counts, Output
+from curation.stages.dedup import MATCH_MEMORY, kept_mask
+from curation.stages.inputs import GlobalInputs
+from curation.stages.text import add_text, write_text
+
+if TYPE_CHECKING:
+    from curation.program import Compiler
+
+
+@dataclass(frozen=True)
+class ParagraphStageOptions:
+    """Options of paragraph dedup and the step they belong to."""
+
+    step: str
+    paragraphs: ParagraphOptions
+
+
+def add_paragraphs(compiler: Compiler, path: str, step: config.Dedup, names: list[str]) -> None:
+    """Add the stages of a paragraph dedup to a program."""
+    compiler.close(names)
+    options = ParagraphStageOptions(step.name, _options(step))
+    label = f"{step.name} hashes"
+    for name in names:
+        compiler.stages.append(LocalStage(name, "signatures", label, hash_shard, options, joins=False))
+    needs = tuple(f"signatures.{name}.{label}" for name in names)
+    copies = f"copies.{step.name}"
+    compiler.stages.append(
+        GlobalStage(copies, "copies", step.name, tuple(names), find_copies, options, "/", needs)
+    )
+    for name in names:
+        add_text(compiler, name, step, remove_copies, options, (copies,))
+
+
+def _options(step: config.Dedup) -> ParagraphOptions:
+    keep = "first" if step.preset == "paragraphs_keep_first" else "none"
+    normalize = "ccnet" if step.normalize == "ccnet" else "raw"
+    group = None if step.group is None else step.group.number
+    return ParagraphOptions(keep, normalize, step.min_words, step.false_positives, group)
+
+
+def hash_shard(inputs: ShardInputs, options: ParagraphStageOptions, output: Output) -> Counts:
+    """Write the paragraph hashes of every row of a shard."""
+    path, writer, rows = output.path(".parquet"), None, 0
+    for batch in text_batches(inputs):
+        made = hashes(batch.column("text"), options.paragraphs)
+        writer = writer or pq.ParquetWriter(path, made.schema, write_statistics=False, write_page_checksum=True)
+        writer.write_batch(made)
+        rows += batch.num_rows
+    if writer is None:
+        made = hashes(pa.array([], pa.large_string()), options.paragraphs)
+        writer = pq.ParquetWriter(path, made.schema, write_statistics=False, write_page_checksum=True)
+    writer.close()
+    return {"rows": rows}
+
+
+def find_copies(inputs: GlobalInputs, options: ParagraphStageOptions, output: Output) -> Counts:
+    """Mark the paragraphs of all shards that are copies; one file a shard below a folder."""
+    folders = {name.split(".")[1]: path for name, path in inputs.artifacts if name.startswith("signatures.")}
+    given = [
+        ParagraphInput(shard.source, shard.shard, f"{folders[shard.source]}/{task}.parquet", kept_mask(shard))
+        for shard, task in zip(inputs.shards, inputs.tasks)
+    ]
+    folder = output.path(".copies")
+    folder.mkdir()
+    paths = [str(folder / f"{shard.source}.{task}.parquet") for shard, task in zip(inputs.shards, inputs.tasks)]
+    return dict(find(given, options.paragraphs, paths, MATCH_MEMORY, scratch=str(folder.parent)))
+
+
+def remove_copies(inputs: ShardInputs, options: ParagraphStageOptions, output: Output) -> Counts:
+    """Write a shard's text without the paragraphs that were marked."""
+    marks = inputs.artifact(f"copies.{options.step}") / f"all.copies/{inputs.source}.{inputs.task}.parquet"
+    counts: Counter[str] = Counter()
+    stream = _aligned(inputs, marks)
+
+    def edited(text: pa.Array) -> pa.Array:
+        made = edit(text, next(stream))
+        counts["paragraphs"] += int(made.column("paragraphs").to_numpy().sum())
+        counts["paragraphs_removed"] += int(made.column("removed").to_numpy().sum())
+        return made.column("text")
+
+    return write_text(inputs, options.step, edited, output) | counts
+
+
+def _aligned(inputs: ShardInputs, marks: Path) -> Iterator[pa.Array]:
+    """The marks of each batch of kept text, cut where those are; rows that are not kept have none."""
+    for texts, rows in zip_batches_like(kept_text(inputs), read_layer(marks, ["remove"])):
+        remove = rows.column("remove")
+        yield remove if texts.column("text").null_count == 0 else _without_nulls(remove, texts.column("text"))
+
+
+def zip_batches_like(
+    first: Iterator[pa.RecordBatch], second: Iterator[pa.RecordBatch]
+) -> Iterator[tuple[pa.RecordBatch, pa.RecordBatch]]:
+    """Batches of the first stream whole, each with as many rows of the second."""
+    held: list[pa.RecordBatch] = []
+    for batch in first:
+        while sum(piece.num_rows for piece in held) < batch.num_rows:
+            held.append(next(second))
+        table = pa.Table.from_batches(held).combine_chunks()
+        cut = table.slice(0, batch.num_rows).combine_chunks().to_batches()
+        rest = table.slice(batch.num_rows)
+        held = rest.to_batches() if rest.num_rows else []
+        yield batch, cut[0] if cut else batch
+
+
+def _without_nulls(remove: pa.Array, text: pa.Array) -> pa.Array:
+    """Null marks where there is no text."""
+    import pyarrow.compute as pc
+
+    return pc.if_else(text.is_valid(), remove, pa.scalar(None, remove.type))
+
+

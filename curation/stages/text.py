@@ -1,0 +1,181 @@
+"""Steps that edit text as stages: each writes a new text layer, and a row that loses all its text gets a reason.
+
+An edit sees survivors only; what a row lost is counted, and where the new text stands the layers after it are named by the
+step: `word_count@soup` is measured on what `soup` left.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from curation import config
+from curation.layers import with_reasons, write_layer
+from curation.passes import ShardInputs, kept_text
+from curation.program import LocalStage, ProgramError
+from curation.stage import Counts, Output
+
+if TYPE_CHECKING:
+    from curation.program import Compiler
+
+EMPTIED = "emptied"
+
+
+@dataclass(frozen=True)
+class LineOptions:
+    """Lines or paragraphs to drop: (reason, SQL) pairs, and how kept lines are joined."""
+
+    step: str
+    rules: tuple[tuple[str, str], ...]
+    unit: str
+    clean: bool
+    version: int
+    tokenizer: str | None = field(default=None, metadata={"content": True})
+
+
+@dataclass(frozen=True)
+class CleanOptions:
+    """Characters to edit: undo wrongly decoded UTF-8, a Unicode normal form, white space."""
+
+    step: str
+    repair: bool
+    unicode: Literal["NFC", "NFKC"] | None
+    whitespace: bool
+
+
+def add_lines(compiler: Compiler, path: str, step: config.Lines, names: list[str]) -> None:
+    """Add the stages of a `lines` step to a program."""
+    from curation.lines import LINES_VERSION
+    from curation.rule_presets import load_preset
+    from curation.rules import preset_rules
+
+    compiler.close(names)
+    for name in names:
+        mine = compiler.resolve(step, name)
+        rules, clean, unit = [], False, mine.unit
+        if mine.preset is not None:
+            try:
+                found = preset_rules(mine.preset, compiler.sources[name].language[0], mine.thresholds())[0]
+                preset: Any = load_preset(mine.preset)
+            except (KeyError, ValueError) as error:
+                raise ProgramError(path, str(error.args[0])) from None
+            rules += [(rule.reason, rule.sql) for rule in found]
+            clean, unit = bool(preset.get("clean")), str(preset.get("unit", unit))
+        rules += sorted(mine.drop.items())
+        tokenizer = None if mine.tokenizer is None else str(mine.tokenizer)
+        options = LineOptions(step.name, tuple(rules), unit, clean, LINES_VERSION, tokenizer)
+        add_text(compiler, name, step, edit_lines_of_shard, options)
+
+
+def add_clean(compiler: Compiler, path: str, step: config.Clean, names: list[str]) -> None:
+    """Add the stages of a `clean` step to a program."""
+    compiler.close(names)
+    for name in names:
+        mine = compiler.resolve(step, name)
+        options = CleanOptions(step.name, mine.repair, mine.unicode, mine.whitespace)
+        add_text(compiler, name, step, clean_shard, options)
+
+
+def add_text(
+    compiler: Compiler, name: str, step: Any, work: Callable[..., Any], options: Any, needs: tuple[str, ...] = ()
+) -> None:
+    """Add a stage that writes a source's new text layer; what follows is measured on it."""
+    compiler.stages.append(
+        LocalStage(
+            name, "text", step.name, work, options, needs, reads_layers=True, steps=((step.name, step.max_drop),)
+        )
+    )
+    compiler.edited(name, step.name)
+
+
+# ---------------------------------------------------------------- what the stages do
+
+
+def edit_lines_of_shard(inputs: ShardInputs, options: LineOptions, output: Output) -> Counts:
+    """Drop lines of a shard's kept rows by rules over single lines."""
+    from curation.lines import edit_lines, token_counter
+    from curation.rules import Rule
+
+    rules = [Rule(reason, sql) for reason, sql in options.rules]
+    tokens = None if options.tokenizer is None else token_counter(options.tokenizer)
+    counts: Counter[str] = Counter()
+
+    def edit(text: pa.Array) -> pa.Array:
+        edited = edit_lines(text, rules, options.unit, clean=options.clean, tokens=tokens)
+        counts["lines"] += int(edited.num_lines.sum())
+        counts["lines_dropped"] += int(edited.num_dropped.sum())
+        for reason, number in edited.by_reason.items():
+            counts[f"line.{options.step}.{reason}"] += number
+        return edited.text
+
+    return write_text(inputs, options.step, edit, output) | counts
+
+
+def clean_shard(inputs: ShardInputs, options: CleanOptions, output: Output) -> Counts:
+    """Edit the characters of a shard's kept rows."""
+    return write_text(inputs, options.step, lambda text: cleaned(text, options), output)
+
+
+def write_text(
+    inputs: ShardInputs, step: str, edit: Callable[[pa.Array], pa.Array], output: Output
+) -> dict[str, Any]:
+    """Write a text layer: `row, text, drop@step`; bit 0 of the last says that nothing was left of a kept row's text."""
+    counts: Counter[str] = Counter()
+    schema = pa.schema([("row", pa.int64()), ("text", pa.large_string()), (f"drop@{step}", pa.uint64())])
+
+    def rows() -> Iterator[pa.RecordBatch]:
+        for batch in kept_text(inputs):
+            before = batch.column("text")
+            after = edit(before)
+            left = pc.fill_null(pc.greater(pc.binary_length(after), 0), False)
+            had = pc.fill_null(pc.greater(pc.binary_length(before), 0), False)
+            emptied = pc.and_(had, pc.invert(left))
+            counts["rows"] += batch.num_rows
+            counts[f"reached.{step}"] += int(pc.sum(batch.column("kept")).as_py() or 0)
+            counts[f"drop.{step}.{EMPTIED}"] += int(pc.sum(emptied).as_py() or 0)
+            counts["bytes_before"] += pc.sum(pc.binary_length(before)).as_py() or 0
+            counts["bytes"] += pc.sum(pc.binary_length(after)).as_py() or 0
+            yield pa.RecordBatch.from_arrays([batch.column("row"), after, emptied.cast(pa.uint64())], schema=schema)
+
+    write_layer(output.path(".parquet"), rows(), with_reasons(schema, {step: [EMPTIED]}))
+    counts["kept"] = counts[f"reached.{step}"] - counts[f"drop.{step}.{EMPTIED}"]
+    return dict(counts)
+
+
+_CONTROL = "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]"
+_BLANKS = "[ \t\u00a0\u2000-\u200a\u202f\u205f\u3000]+"
+# What UTF-8 read as Windows-1252 or Latin-1 looks like: a lead byte's letter followed by a continuation byte's.
+_MOJIBAKE = "[\u00c2-\u00f4][\u0080-\u00bf\u0152\u0153\u0160\u0161\u0178\u017d\u017e\u0192\u02c6\u02dc\u2013-\u203a\u20ac\u2122]"
+
+
+def cleaned(text: pa.Array, options: CleanOptions) -> pa.Array:
+    """Texts with characters edited as the options say.
+
+    Wrongly decoded UTF-8 is undone by ftfy, on texts that show its signs; the rest is one pass of a regular expression each.
+    """
+    if options.repair:
+        text = _repaired(text)
+        text = pc.replace_substring_regex(text, _CONTROL, "")
+    if options.unicode is not None:
+        text = pc.utf8_normalize(text, form=options.unicode)
+    if options.whitespace:
+        for pattern, replacement in (("\r\n?", "\n"), (_BLANKS, " "), (" ?\n ?", "\n"), ("\n{3,}", "\n\n")):
+            text = pc.replace_substring_regex(text, pattern, replacement)
+        text = pc.utf8_trim_whitespace(text)
+    return text
+
+
+def _repaired(text: pa.Array) -> pa.Array:
+    import ftfy
+
+    suspicious: Sequence[bool] = pc.fill_null(pc.match_substring_regex(text, _MOJIBAKE), False).to_pylist()
+    if not any(suspicious):
+        return text
+    texts = text.to_pylist()
+    fixed = [ftfy.fix_encoding(one) if bad else one for one, bad in zip(texts, suspicious)]
+    return pa.array(fixed, pa.large_string())
