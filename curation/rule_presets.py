@@ -31,6 +31,7 @@ class RulePreset:
     languages: Mapping[str, Mapping[str, OptionValue]]
     drop: Mapping[str, str]
     unit: str | None = None  # line or paragraph: a preset of the `lines` step
+    clean: bool = False  # of a `lines` preset: kept lines are stripped and joined by line feeds
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,13 @@ def load_preset(name: str) -> RulePreset:
     content = YAML(typ="safe", pure=True).load(path)
     languages = {code: options or {} for code, options in (content.get("languages") or {}).items()}
     return RulePreset(
-        name, content["source"], content.get("options") or {}, languages, content["drop"], content.get("unit")
+        name,
+        content["source"],
+        content.get("options") or {},
+        languages,
+        content["drop"],
+        content.get("unit"),
+        bool(content.get("clean")),
     )
 
 

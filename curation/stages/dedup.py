@@ -130,7 +130,9 @@ def make_signatures(inputs: ShardInputs, options: SignatureOptions, output: Outp
     """Write a shard's signatures, row-aligned, null where there is no text."""
     made = schema(options.signatures)
     rows = 0
-    with pq.ParquetWriter(output.path(".parquet"), made, compression="none", write_statistics=False, write_page_checksum=True) as writer:
+    with pq.ParquetWriter(
+        output.path(".parquet"), made, compression="none", write_statistics=False, write_page_checksum=True
+    ) as writer:
         for batch in text_batches(inputs):
             writer.write_batch(signatures(batch.column("text"), options.signatures))
             rows += batch.num_rows

@@ -42,9 +42,7 @@ def add_paragraphs(compiler: Compiler, path: str, step: config.Dedup, names: lis
         compiler.stages.append(LocalStage(name, "signatures", label, hash_shard, options, joins=False))
     needs = tuple(f"signatures.{name}.{label}" for name in names)
     copies = f"copies.{step.name}"
-    compiler.stages.append(
-        GlobalStage(copies, "copies", step.name, tuple(names), find_copies, options, "/", needs)
-    )
+    compiler.stages.append(GlobalStage(copies, "copies", step.name, tuple(names), find_copies, options, "/", needs))
     for name in names:
         add_text(compiler, name, step, remove_copies, options, (copies,))
 
@@ -126,5 +124,3 @@ def _without_nulls(remove: pa.Array, text: pa.Array) -> pa.Array:
     import pyarrow.compute as pc
 
     return pc.if_else(text.is_valid(), remove, pa.scalar(None, remove.type))
-
-

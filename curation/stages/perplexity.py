@@ -143,7 +143,9 @@ def _cut(
         raise ProgramError(path, "its sources were edited by different steps; use one perplexity step for each of them")
     artifact = f"cutoffs.{step.name}"
     options = CutoffOptions(columns.pop(), buckets.shares, buckets.by)
-    compiler.stages.append(stage(artifact, "cutoffs", step.name, tuple(counted), make_cutoffs, options, ".cutoffs.json"))
+    compiler.stages.append(
+        stage(artifact, "cutoffs", step.name, tuple(counted), make_cutoffs, options, ".cutoffs.json")
+    )
     groups = {name: name if buckets.by == "source" else compiler.sources[name].language[0] for name in names}
     return {name: {"artifact": artifact, "group": groups[name]} for name in names}
 

@@ -61,11 +61,11 @@ def add_lines(compiler: Compiler, path: str, step: config.Lines, names: list[str
         if mine.preset is not None:
             try:
                 found = preset_rules(mine.preset, compiler.sources[name].language[0], mine.thresholds())[0]
-                preset: Any = load_preset(mine.preset)
+                preset = load_preset(mine.preset)
             except (KeyError, ValueError) as error:
                 raise ProgramError(path, str(error.args[0])) from None
             rules += [(rule.reason, rule.sql) for rule in found]
-            clean, unit = bool(preset.get("clean")), str(preset.get("unit", unit))
+            clean, unit = preset.clean, preset.unit or unit
         rules += sorted(mine.drop.items())
         tokenizer = None if mine.tokenizer is None else str(mine.tokenizer)
         options = LineOptions(step.name, tuple(rules), unit, clean, LINES_VERSION, tokenizer)
@@ -121,9 +121,7 @@ def clean_shard(inputs: ShardInputs, options: CleanOptions, output: Output) -> C
     return write_text(inputs, options.step, lambda text: cleaned(text, options), output)
 
 
-def write_text(
-    inputs: ShardInputs, step: str, edit: Callable[[pa.Array], pa.Array], output: Output
-) -> dict[str, Any]:
+def write_text(inputs: ShardInputs, step: str, edit: Callable[[pa.Array], pa.Array], output: Output) -> dict[str, Any]:
     """Write a text layer: `row, text, drop@step`; bit 0 of the last says that nothing was left of a kept row's text."""
     counts: Counter[str] = Counter()
     schema = pa.schema([("row", pa.int64()), ("text", pa.large_string()), (f"drop@{step}", pa.uint64())])
