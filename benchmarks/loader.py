@@ -3,9 +3,9 @@
     python -m benchmarks.loader [--quick] [--json]
 
 Eight uint16 shards of random tokens, documents of about 500 tokens, two domains split document by document (so the
-index has a run for every other document: the hard case); sequences of 2,048 tokens in a shuffled order, in batches of 64. The baseline is a
-compiled loop that copies the same windows out of one array whose offsets it is given: no index, no widening. Ratios are
-medians of paired rounds on one thread. litdata and mosaicml-streaming are measured only where they can be imported.
+index has a run for every other document: the hard case); sequences of 2,048 tokens in a shuffled order, in batches of
+64. The baseline is a compiled loop that copies the same windows out of one array whose offsets it is given: no index, no
+widening. Ratios are medians of paired rounds on one thread. litdata is measured only where it can be imported.
 """
 
 from __future__ import annotations
@@ -124,9 +124,8 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     found = measure(4_000_000 if options.quick else 32_000_000, 3 if options.quick else 7)
-    for package in ("litdata", "streaming"):
-        if importlib.util.find_spec(package) is not None:
-            found |= measure_other(package)
+    if importlib.util.find_spec("litdata") is not None:
+        found |= measure_litdata()
     if options.json:
         print(json.dumps(found))
         return
@@ -134,10 +133,8 @@ def main() -> None:
         print(f"{name:32} {value:.4g}")
 
 
-def measure_other(package: str) -> dict[str, float]:
-    """Tokens a second of litdata's TokensLoader on one shard of random tokens; streaming has no token reader."""
-    if package != "litdata":
-        return {}
+def measure_litdata() -> dict[str, float]:
+    """Tokens a second of litdata's TokensLoader on random tokens."""
     import litdata
 
     with tempfile.TemporaryDirectory() as folder:
