@@ -4,8 +4,8 @@
 
 Eight uint16 shards of random tokens, documents of about 500 tokens, two domains split document by document (so the
 index has a run for every other document: the hard case); sequences of 2,048 tokens in a shuffled order, in batches of
-64. The baseline is a compiled loop that copies the same windows out of one array whose offsets it is given: no index, no
-widening. Ratios are medians of paired rounds on one thread. litdata is measured only where it can be imported.
+64. The baseline is a compiled loop that copies such windows out of one array whose offsets it is given: no index and
+no widening. Ratios are medians of paired rounds on one thread. litdata is measured only where it can be imported.
 """
 
 from __future__ import annotations
