@@ -35,6 +35,8 @@ def write_layer(path: Path, batches: Iterable[pa.RecordBatch], schema: pa.Schema
             if batch.num_rows:
                 writer.write_batch(batch)
                 num_rows += batch.num_rows
+        if schema.metadata:  # left out of the file together with the Arrow schema
+            writer.add_key_value_metadata(schema.metadata)
     return num_rows
 
 

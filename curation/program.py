@@ -34,12 +34,12 @@ LANGUAGE_COLUMNS = ("language", "language_score")
 VERSIONS = {
     "rows": 1,
     "signals": 1,
-    "decisions": 1,
-    "text": 1,
+    "decisions": 2,
+    "text": 2,
     "model": 1,
     "cutoffs": 1,
     "signatures": 1,
-    "duplicates": 1,
+    "duplicates": 2,
     "copies": 1,
 }
 

@@ -21,7 +21,7 @@ from curation.dedup.inputs import MatchInput
 from curation.dedup.keep import Criterion, read_keep
 from curation.dedup.match import MatchOptions, match
 from curation.dedup.minhash import Options, bands_for_threshold, schema, signatures
-from curation.layers import REASONS_KEY, kept_rows, mask_columns, read_layers
+from curation.layers import kept_rows, mask_columns, read_layers, with_reasons, write_layer
 from curation.passes import ShardInputs, text_batches
 from curation.program import GlobalStage, LocalStage
 from curation.stage import Counts, Output
@@ -194,9 +194,5 @@ def texts_at(shard: ShardInputs, rows: np.ndarray) -> Iterator[pa.Array]:
 def _name_reason(path: Path, step: str) -> None:
     """Name the layer's one drop bit in its metadata, as every decisions layer does."""
     table = pq.read_table(path)
-    columns = [c if n != f"drop@{step}" else c.cast(pa.uint64()) for n, c in zip(table.column_names, table.columns)]
-    named = pa.table(dict(zip(table.column_names, columns)))
-    metadata = {REASONS_KEY: f'{{"{step}": ["duplicate"]}}'.encode()}
-    pq.write_table(
-        named.replace_schema_metadata(metadata), path, compression="zstd", store_schema=False, write_statistics=False
-    )
+    schema = with_reasons(table.schema.remove_metadata(), {step: ["duplicate"]})
+    write_layer(path, table.to_batches(), schema)
