@@ -40,7 +40,7 @@ def _put_number(value, out, at):
 
 @kernel
 def _format(  # noqa: PLR0913
-    first, last, n, order, path, words, nodes, top, pool, places, out
+    first, last, n, order, path, nodes, top, pool, places, out
 ):
     """Write the lines of the n-grams first…last-1 of one order; `path` holds the n-gram at each level of the walk.
 
@@ -57,7 +57,7 @@ def _format(  # noqa: PLR0913
         for level in range(n):
             out[at] = 9 if level == 0 else 32
             at += 1
-            word = words[path[level]]
+            word = nodes[path[level]].word if path[level] < num_nodes else top[path[level] - num_nodes].word
             for i in range(places[word], places[word + 1]):
                 out[at] = pool[i]
                 at += 1
@@ -78,7 +78,7 @@ def write_arpa(model: Model, path: Path) -> None:
     encoded = [name.encode() for name in names]
     pool = np.frombuffer(b"".join(encoded), np.uint8)
     places = np.concatenate(([0], np.cumsum([len(name) for name in encoded])))
-    words, nodes, top = np.asarray(model.words), np.asarray(model.nodes), np.asarray(model.top)
+    nodes, top = np.asarray(model.nodes), np.asarray(model.top)
     sizes = [int(size) for size in model.card["ngrams"]]
     out = np.empty(_BLOCK * (model.order * (max(map(len, encoded)) + 1) + 40), np.uint8)
     with path.open("wb") as stream:
@@ -89,7 +89,7 @@ def write_arpa(model: Model, path: Path) -> None:
             walk = np.concatenate(([0], np.cumsum(sizes)))[: model.order].astype(np.int64)
             for begin in range(first, first + size, _BLOCK):
                 end = min(begin + _BLOCK, first + size)
-                written = _format(begin, end, n, model.order, walk, words, nodes, top, pool, places, out)
+                written = _format(begin, end, n, model.order, walk, nodes, top, pool, places, out)
                 stream.write(out[:written].data)
             first += size
         stream.write(b"\n\\end\\\n")

@@ -2,13 +2,14 @@
 """A language model as a folder of memory-mapped arrays that all workers share.
 
     model.json    order, sizes, discounts, training counts, hash
-    words.bin     uint32  last token of every n-gram; one order after the other, each sorted, first token first
-    nodes.bin     16 bytes per n-gram below the highest order: log10 probability, log10 backoff, start of children, link
-    top.bin       8 bytes per n-gram of the highest order: log10 probability, link
+    nodes.bin     20 bytes per n-gram below the highest order: last token, log10 probability, log10 backoff, start of
+                  children, link; one order after the other, each sorted by its tokens, the first token first
+    top.bin       12 bytes per n-gram of the highest order: last token, log10 probability, link
+    pairs.bin     hash table of the 2-grams after tokens with many successors: fingerprint and number, 8 bytes a slot
     vocabulary.txt  one token per line: <unk>, <s>, </s>, then in order of first appearance
     tokens.bin    what finds a token: uint32 token of every piece id, or (words) sorted uint64 hashes and their tokens
 
-An n-gram's number is its place in `words.bin`. Its children are numbered from its start to the next n-gram's start.
+An n-gram's number is its place in nodes.bin, and then top.bin. Its children go from its start to the next one's.
 """
 
 from __future__ import annotations
@@ -29,9 +30,12 @@ from curation.perplexity.ngrams import END, Trie
 FORMAT = 1
 """Raised when the files or the meaning of a model folder change."""
 
-NODE = np.dtype([("probability", "<f4"), ("backoff", "<f4"), ("start", "<u4"), ("link", "<u4")])
-TOP = np.dtype([("probability", "<f4"), ("link", "<u4")])
-_ARRAYS = ("words.bin", "nodes.bin", "top.bin", "tokens.bin", "vocabulary.txt")
+NODE = np.dtype([("word", "<u4"), ("probability", "<f4"), ("backoff", "<f4"), ("start", "<u4"), ("link", "<u4")])
+TOP = np.dtype([("word", "<u4"), ("probability", "<f4"), ("link", "<u4")])
+_ARRAYS = ("nodes.bin", "top.bin", "pairs.bin", "tokens.bin", "vocabulary.txt")
+FEW = 8
+"""Successors of one token that are looked through rather than hashed."""
+
 _BLOCK = 1 << 20  # n-grams written at a time
 
 
@@ -46,9 +50,9 @@ class Model:
     folder: Path
     order: int
     num_tokens: int
-    words: np.ndarray
     nodes: np.ndarray
     top: np.ndarray
+    pairs: np.ndarray
     tokens: np.ndarray
     card: dict[str, Any]
 
@@ -77,14 +81,14 @@ def _useful(gram, unigrams, numbers, starts, links):
 
 @kernel
 def _gather(  # noqa: PLR0913
-    first, last, unigrams, numbers, starts, links, linear, backoff, words, out_words, nodes
+    first, last, unigrams, numbers, starts, links, linear, backoff, words, nodes
 ):
     """Copy the kept n-grams of first…last-1 with their new numbers; returns how many."""
     written = 0
     for gram in range(first, last):
         if numbers[gram + 1] == numbers[gram]:
             continue
-        out_words[written] = numbers[words[gram]]
+        nodes[written].word = numbers[words[gram]]
         nodes[written].probability = min(0.0, np.log10(linear[gram]))
         nodes[written].backoff = np.log10(backoff[gram])
         nodes[written].start = numbers[starts[gram]]
@@ -95,13 +99,13 @@ def _gather(  # noqa: PLR0913
 
 @kernel
 def _gather_top(  # noqa: PLR0913
-    first, last, unigrams, numbers, starts, links, linear, words, out_words, top
+    first, last, unigrams, numbers, starts, links, linear, words, top
 ):
     written = 0
     for gram in range(first, last):
         if numbers[gram + 1] == numbers[gram]:
             continue
-        out_words[written] = numbers[words[gram]]
+        top[written].word = numbers[words[gram]]
         top[written].probability = min(0.0, np.log10(linear[gram]))
         top[written].link = _useful(gram, unigrams, numbers, starts, links)
         written += 1
@@ -135,6 +139,8 @@ def write(  # noqa: PLR0913
         sizes.append(int(number - before))
     numbers[bases[-1]] = number
     _write_arrays(folder, trie, links, linear, backoff, numbers)
+    pairs = _pairs(folder, sizes)
+    pairs.tofile(folder / "pairs.bin")
     kept = numbers[1 : len(vocabulary) + 1] > numbers[: len(vocabulary)]
     names = [name for name, keep in zip(vocabulary, kept) if keep]
     (folder / "vocabulary.txt").write_text("".join(name + "\n" for name in names), encoding="utf-8", newline="\n")
@@ -151,6 +157,7 @@ def write(  # noqa: PLR0913
         "discounts": [asdict(discount) for discount in discounts],
         "words": finder.dtype.names is not None,
         "token_finder_size": len(finder),
+        "pair_slots": len(pairs),
         **training,
         "sha256": arrays_hash(folder),
     }
@@ -164,26 +171,57 @@ def _write_arrays(
     """Write the kept n-grams, a block at a time."""
     num_nodes, num_grams = int(trie.bases[max(trie.order - 1, 1)]), int(trie.bases[-1])
     unigrams = int(trie.bases[1])
-    words = np.empty(_BLOCK, np.uint32)
     with (
-        (folder / "words.bin").open("wb") as words_file,
         (folder / "nodes.bin").open("wb") as nodes_file,
         (folder / "top.bin").open("wb") as top_file,
     ):
         nodes, top = np.empty(_BLOCK, NODE), np.empty(_BLOCK, TOP)
         for first in range(0, num_nodes, _BLOCK):
             last = min(first + _BLOCK, num_nodes)
-            written = _gather(
-                first, last, unigrams, numbers, trie.starts, links, linear, backoff, trie.words, words, nodes
-            )
-            words[:written].tofile(words_file)
+            written = _gather(first, last, unigrams, numbers, trie.starts, links, linear, backoff, trie.words, nodes)
             nodes[:written].tofile(nodes_file)
-        np.array([(0.0, 0.0, numbers[num_grams], 0)], NODE).tofile(nodes_file)
+        np.array([(0, 0.0, 0.0, numbers[num_grams], 0)], NODE).tofile(nodes_file)
         for first in range(num_nodes, num_grams, _BLOCK):
             last = min(first + _BLOCK, num_grams)
-            written = _gather_top(first, last, unigrams, numbers, trie.starts, links, linear, trie.words, words, top)
-            words[:written].tofile(words_file)
+            written = _gather_top(first, last, unigrams, numbers, trie.starts, links, linear, trie.words, top)
             top[:written].tofile(top_file)
+
+
+@kernel
+def pair_hash(first, second):
+    """64 well-mixed bits of two tokens: the low ones name a slot, the high 32 are the fingerprint."""
+    value = (np.uint64(first) << np.uint64(32)) | np.uint64(second)
+    value = (value ^ (value >> np.uint64(33))) * np.uint64(0xFF51AFD7ED558CCD)
+    value = (value ^ (value >> np.uint64(33))) * np.uint64(0xC4CEB9FE1A85EC53)
+    return value ^ (value >> np.uint64(33))
+
+
+@kernel
+def _hash_pairs(starts, words, num_unigrams, few, slots):
+    """Put the 2-grams after tokens with more than `few` successors into the table; an empty slot is all ones."""
+    mask = np.uint64(len(slots) - 1)
+    for first in range(num_unigrams):
+        if starts[first + 1] - starts[first] <= few:
+            continue
+        for gram in range(starts[first], starts[first + 1]):
+            value = pair_hash(first, words[gram - num_unigrams])
+            at = value & mask
+            while slots[at] != np.uint64(0xFFFFFFFFFFFFFFFF):
+                at = (at + np.uint64(1)) & mask
+            slots[at] = (value & np.uint64(0xFFFFFFFF00000000)) | np.uint64(gram)
+
+
+def _pairs(folder: Path, sizes: Sequence[int]) -> np.ndarray:
+    """The hash table of 2-grams, at most half full; one slot where there are none."""
+    if len(sizes) < 2:
+        return np.full(1, 0xFFFFFFFFFFFFFFFF, np.uint64)
+    nodes = np.memmap(folder / "nodes.bin", NODE, "r")
+    starts = nodes["start"][: sizes[0] + 1].astype(np.int64)
+    level = np.memmap(folder / "top.bin", TOP, "r") if len(sizes) == 2 else nodes[sizes[0] :]
+    many = np.diff(starts)
+    slots = np.full(1 << int(2 * many[many > FEW].sum()).bit_length(), 0xFFFFFFFFFFFFFFFF, np.uint64)
+    _hash_pairs(starts, level["word"][: sizes[1]], sizes[0], FEW, slots)
+    return slots
 
 
 def arrays_hash(folder: Path) -> str:
@@ -242,9 +280,9 @@ def open_model(folder: Path, verify: bool = False) -> Model:
         folder=folder,
         order=order,
         num_tokens=sizes[0],
-        words=_mapped(folder / "words.bin", np.dtype("<u4"), sum(sizes)),
         nodes=_mapped(folder / "nodes.bin", NODE, num_nodes + 1),
         top=_mapped(folder / "top.bin", TOP, sum(sizes) - num_nodes),
+        pairs=_mapped(folder / "pairs.bin", np.dtype("<u8"), int(card["pair_slots"])),
         tokens=_mapped(tokens, finder, int(card["token_finder_size"])),
         card=card,
     )

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from curation.kernels import inline_kernel, kernel
-from curation.perplexity.model import Model, ModelError, open_model, read_card
+from curation.perplexity.model import FEW, Model, ModelError, open_model, pair_hash, read_card
 from curation.perplexity.ngrams import BEGIN, END
 from curation.perplexity.normalize import document_lines
 from curation.perplexity.pieces import Encoded, Pieces, SentencePieces, WordPieces, load_pieces, word_hashes
@@ -36,32 +36,47 @@ class LineScores:
 
 
 @inline_kernel
-def _child(words, low, high, word):
-    """Place of `word` among the sorted words[low:high], or -1."""
-    while high - low > 8:
+def _child(grams, low, high, word):
+    """Place of `word` among the n-grams low…high-1, which are sorted by their last token, or -1."""
+    while high - low > FEW:
         middle = (low + high) >> 1
-        if words[middle] <= word:
+        if grams[middle].word <= word:
             low = middle
         else:
             high = middle
     for at in range(low, high):
-        if words[at] == word:
+        if grams[at].word == word:
             return at
     return -1
 
 
+@inline_kernel
+def _pair(pairs, nodes, top, num_nodes, low, high, first, word):
+    """Number of the 2-gram `first` `word` by the hash table, or -1; low…high-1 are those that begin with `first`."""
+    mask = np.uint64(len(pairs) - 1)
+    value = pair_hash(first, word)
+    at = value & mask
+    while True:
+        slot = pairs[at]
+        if slot == np.uint64(0xFFFFFFFFFFFFFFFF):
+            return -1
+        if (slot ^ value) >> np.uint64(32) == 0:
+            gram = np.int64(slot & np.uint64(0xFFFFFFFF))
+            if low <= gram < high and (nodes[gram].word if gram < num_nodes else top[gram - num_nodes].word) == word:
+                return gram
+        at = (at + np.uint64(1)) & mask
+
+
 @kernel
-def _score_lines(  # noqa: PLR0913
-    ids, offsets, tokens, words, nodes, top, order, single, log10_probability
-):
+def _score_lines(ids, offsets, tokens, nodes, top, pairs, order, single, log10_probability):  # noqa: PLR0913
     """log10 probability of each line with its end, after `<s>`.
 
     The state is the longest n-gram that ends the text so far and may go on; where no child has the next token, its
     backoff is added and its link (a shorter n-gram) tried. So a token costs about two searches whatever the order.
     `single`: add up in float32 in KenLM's order, to give its very numbers; else in float64.
     """
-    num_nodes = len(nodes) - 1
-    num_tokens = nodes[0].start
+    num_nodes = np.int64(len(nodes) - 1)
+    num_tokens = np.int64(nodes[0].start)
     backoffs = np.zeros(order + 1, np.float32)
     for line in range(len(offsets) - 1):
         total = 0.0
@@ -73,7 +88,15 @@ def _score_lines(  # noqa: PLR0913
                 token = tokens[ids[at]]
             passed = 0
             while True:
-                child = _child(words, np.int64(nodes[state].start), np.int64(nodes[state + 1].start), token)
+                low, high = np.int64(nodes[state].start), np.int64(nodes[state + 1].start)
+                if state < num_tokens and high - low > FEW:
+                    child = _pair(pairs, nodes, top, num_nodes, low, high, state, token)
+                elif low < num_nodes:
+                    child = _child(nodes, low, high, token)
+                else:
+                    child = _child(top, low - num_nodes, high - num_nodes, token)
+                    if child >= 0:
+                        child += num_nodes
                 if child >= 0:
                     break
                 backoffs[passed] = nodes[state].backoff
@@ -120,9 +143,8 @@ class OwnModel:
             raise ModelError(
                 f"{folder}: trained on {kind}, not {pieces.path or 'words'}; give the pieces it was trained with"
             )
-        self._words, self._nodes, self._top = (
-            np.asarray(a) for a in (self.model.words, self.model.nodes, self.model.top)
-        )
+        arrays = (self.model.nodes, self.model.top, self.model.pairs)
+        self._nodes, self._top, self._pairs = (np.asarray(array) for array in arrays)
         if isinstance(pieces, WordPieces):
             finder = np.asarray(self.model.tokens)
             self._known, self._tokens = finder["hash"].copy(), finder["token"].copy()
@@ -149,10 +171,8 @@ class OwnModel:
                 f"{int(encoded.ids.max())}; give the pieces it was trained with"
             )
         scores = np.empty(len(lines), np.float64)
-        _score_lines(
-            encoded.ids, encoded.offsets, tokens, self._words, self._nodes, self._top,
-            self.model.order, self.single, scores,
-        )  # fmt: skip
+        arrays = (self._nodes, self._top, self._pairs)
+        _score_lines(encoded.ids, encoded.offsets, tokens, *arrays, self.model.order, self.single, scores)
         return scores, np.diff(encoded.offsets) + 1
 
 

@@ -33,10 +33,11 @@ def read_own(folder):
     """All n-grams of a model folder: string -> (log10 probability, log10 backoff)."""
     model, names = open_model(folder, verify=True), read_vocabulary(folder)
     num_nodes, found, strings = len(model.nodes) - 1, {}, []
+    words = [*model.nodes["word"][:-1].tolist(), *model.top["word"].tolist()]
     starts = model.nodes["start"].tolist()
     parents = {child: gram for gram in range(num_nodes) for child in range(starts[gram], starts[gram + 1])}
-    for gram in range(len(model.words)):
-        word = names[model.words[gram]]
+    for gram in range(len(words)):
+        word = names[words[gram]]
         strings.append(word if gram < model.num_tokens else f"{strings[parents[gram]]} {word}")
         row = model.nodes[gram] if gram < num_nodes else model.top[gram - num_nodes]
         found[strings[-1]] = (float(row["probability"]), float(row["backoff"]) if gram < num_nodes else 0.0)
@@ -137,7 +138,7 @@ def test_train_runs_merged_from_files_give_the_same_bytes(tmp_path):
     lines = made_up_lines(4000, words=3000)
     cards = [train_lines(lines, tmp_path / str(memory), 5, (0, 0, 1), memory) for memory in (1 << 30, 200_000)]
     assert cards[0] == cards[1]
-    for name in ("words.bin", "nodes.bin", "top.bin", "tokens.bin", "vocabulary.txt", "model.json"):
+    for name in ("nodes.bin", "top.bin", "pairs.bin", "tokens.bin", "vocabulary.txt", "model.json"):
         assert (tmp_path / str(1 << 30) / name).read_bytes() == (tmp_path / "200000" / name).read_bytes()
     assert not (tmp_path / "200000" / "work").exists()
 
