@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from curation.stage import Counts, Output
 from mixing.ablation.analysis import AnalysisOptions, analyse
 from mixing.ablation.design import DesignOptions, PlannedRun, design
-from mixing.ablation.runs import table_of, write_csv
+from mixing.ablation.runs import read_csv, table_of, write_csv
 from mixing.patterns import resolve_weights, values_of
 from mixing.stages import Domain, read_domains
 from mixing.tokenizer import load_tokenizer
@@ -171,6 +171,44 @@ def _caps(run: Run, names: list[str]) -> dict[str, float]:
 def _normalised(weights: Mapping[str, float]) -> dict[str, float]:
     total = sum(weights.values())
     return {name: weight / total for name, weight in weights.items()}
+
+
+def announce(run: Run) -> None:
+    """Say what the ablation would train, without training."""
+    tokens = run.tokens
+    listed = [domain for domain in read_domains(tokens.domains_path) if domain.training is not None]
+    options, planned = swarm_options(run, tokens), plan_design(run, listed)
+    for one in planned:
+        shares = ", ".join(f"{name} {share:.3f}" for name, share in sorted(one.weights.items()) if share)
+        run.narrator.say(f"  {one.name:<20} seed {one.seed}  {shares}")
+    _announce(run, planned, options)
+
+
+def analyse_table(run: Run, path: Path) -> dict[str, Any]:
+    """Fit somebody's table of runs (`runs.csv`) and choose weights; nothing is trained.
+
+    Domains of the table are taken as they are; supply and caps count where the recipe's domains have the same names.
+    """
+    table = read_csv(path)
+    supply = {domain: 1 for domain in table.domains}
+    natural_weights = dict.fromkeys(table.domains, 1.0 / len(table.domains))
+    if run.recipe.tokenizer is not None and run.recipe.steps:
+        listed = [d for d in read_domains(run.tokens.domains_path) if d.name in supply]
+        if len(listed) == len(supply):
+            supply, natural_weights = {d.name: d.num_tokens for d in listed}, _shares(listed)
+    wanted: Any = run.recipe.ablation
+    options = AnalysisOptions(
+        natural=natural_weights,
+        objective={} if wanted is None else _objective(wanted, run),
+        bounds=(),
+        supply=supply,
+        max_epochs=dict.fromkeys(supply, float("inf")),
+        budget_tokens=sum(supply.values()),
+        surrogates=() if wanted is None else wanted.surrogates,
+        bootstraps=BOOTSTRAPS,
+        seed=run.recipe.seed,
+    )
+    return dict(analyse(table, options))
 
 
 def _announce(run: Run, planned: list[PlannedRun], options: SwarmOptions) -> None:
