@@ -30,7 +30,10 @@ class SequenceReader(Protocol):
     """Reads sequences of domains."""
 
     def read(self, domains: np.ndarray, sequences: np.ndarray, context: int) -> np.ndarray:
-        """Token ids (n, T + 1) of sequence `sequences[i]` of domain `domains[i]`, cut for `context` = T tokens."""
+        """Token ids (n, T + 1) of sequence `sequences[i]` of domain `domains[i]`, cut for `context` = T tokens.
+
+        Negative ids are padding, behind all text of their sequence or document; they are never predicted.
+        """
 
 
 @dataclass(frozen=True)

@@ -63,10 +63,10 @@ class Journal(Callback):
         """
         if not self.steps:
             return
-        nats, domains, lengths = self._sequences(module)
-        norms = torch.stack([sums.totals[0] for _, sums in self.steps]).sqrt().tolist()
-        loss, norm = float(nats.sum() / lengths.sum()), norms[-1]
-        means = domain_means(nats, domains, lengths, len(module.stream.domains))
+        nats, tokens_each, domains = self._sequences(module)
+        norms = torch.stack([sums.totals[0] for _, sums in self.steps]).tolist()
+        loss, norm = float(nats.sum() / tokens_each.sum()), norms[-1]
+        means = domain_means(nats, domains, tokens_each, len(module.stream.domains))
         tokens = tokens_after(module.spec.spans, module.done)
         line = {
             "step": module.done,
@@ -90,17 +90,17 @@ class Journal(Callback):
                 say(f"train step {module.done}: loss {loss:.4f}, gradient norm {norm:.4f} stand out")
 
     def _sequences(self, module: TrainingModule) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Nats, domain and length of every sequence of the whole batches, in the order of positions."""
+        """Nats, predicted tokens and domain of every sequence of the whole batches, in the order of positions."""
         totals = [batch.total for batch, _ in self.steps]
-        nats = torch.zeros(sum(totals), dtype=torch.float64, device=module.device)
+        found = torch.zeros(sum(totals), 2, dtype=torch.float64, device=module.device)
         start = 0
         for (batch, sums), total in zip(self.steps, totals):
             first = start + batch.first
-            nats[first : first + len(sums.nats)] = sums.nats
+            found[first : first + len(sums.sequences)] = sums.sequences
             start += total
-        module.add_up(nats)
-        lengths = np.repeat([batch.tokens.shape[1] - 1 for batch, _ in self.steps], totals)
-        return nats.cpu().numpy(), np.concatenate([batch.domains for batch, _ in self.steps]), lengths
+        module.add_up(found)
+        nats, tokens_each = found.cpu().numpy().T
+        return nats, tokens_each, np.concatenate([batch.domains for batch, _ in self.steps])
 
     def show(self, trainer: Trainer, module: TrainingModule, state: str, *, now: bool = False) -> None:
         """Write status.json: at a line, and as a sign of life every few seconds."""
@@ -182,14 +182,14 @@ class Saver(Callback):
             trainer.should_stop = True
 
     def _look(self, trainer: Trainer, module: TrainingModule, step: int, sums: StepSums) -> None:
-        squared_norm, loss, stopping = sums.totals.tolist()
+        norm, loss, stopping = sums.totals.tolist()
         if module.spec.spikes.action == "warn":
-            check_finite(step, loss, squared_norm)
+            check_finite(step, loss, norm)
         self.stopped = self.stopped or stopping > 0
-        if module.spec.spikes.action == "rollback" and module.spikes.sees_spike(loss, squared_norm**0.5):
+        if module.spec.spikes.action == "rollback" and module.spikes.sees_spike(loss, norm):
             self.journal.line["spike"] = {"step": step, "position": position_after(module.spec.spans, step)}
             self.journal.show(trainer, module, "spiked", now=True)
-            raise SpikeError(f"train step {step}: loss {loss:.4f}, gradient norm {squared_norm**0.5:.4f} stand out")
+            raise SpikeError(f"train step {step}: loss {loss:.4f}, gradient norm {norm:.4f} stand out")
 
     def save(self, trainer: Trainer, module: TrainingModule) -> None:
         """Save; every process calls it."""

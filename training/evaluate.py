@@ -52,32 +52,30 @@ def held_out_losses(
     """
     domains = np.repeat(np.arange(len(held_out.domains)), held_out.num_sequences)
     sequences = np.concatenate([np.arange(count) for count in held_out.num_sequences])
-    nats = torch.zeros(len(domains), dtype=torch.float64, device=device)
+    sums = torch.zeros(len(domains), 2, dtype=torch.float64, device=device)
     rounds = -(-len(domains) // (options.world * options.micro_batch))
     for round_ in range(rounds):
         start = round_ * options.world * options.micro_batch
         turn = range(start, min(len(domains), start + options.world * options.micro_batch))
         mine = share(len(turn), rank, options.world)
-        # Without a sequence of its own a process reads the round's first: sharded weights are gathered by all.
-        places = slice(start + mine.start, start + max(mine.stop, mine.start + 1))
-        if start + mine.start >= len(domains):
-            places = slice(start, start + 1)
-        tokens = held_out.reader.read(domains[places], sequences[places], held_out.context)
-        _, found = sequence_nats(model, torch.from_numpy(tokens.astype(np.int64)).to(device), 0.0, options)
+        places = slice(start + mine.start, start + mine.stop)
+        tokens = np.zeros((0, held_out.context + 1))
         if mine:
-            nats[places] = found
+            tokens = held_out.reader.read(domains[places], sequences[places], held_out.context)
+        _, sums[places] = sequence_nats(model, torch.from_numpy(tokens.astype(np.int64)).to(device), 0.0, options)
     reshard(model)
-    reduce(nats)
-    return _by_domain(held_out, nats.cpu().numpy(), domains)
+    reduce(sums)
+    return _by_domain(held_out, sums.cpu().numpy(), domains)
 
 
-def _by_domain(held_out: HeldOut, nats: np.ndarray, domains: np.ndarray) -> list[DomainLoss]:
-    length = held_out.context
-    means = domain_means(nats, domains, np.full(len(nats), length), len(held_out.domains))
+def _by_domain(held_out: HeldOut, sums: np.ndarray, domains: np.ndarray) -> list[DomainLoss]:
+    nats, tokens = sums.T
+    means = domain_means(nats, domains, tokens, len(held_out.domains))
+    counts = np.bincount(domains, weights=tokens, minlength=len(means)).astype(np.int64).tolist()
     widths = held_out.bytes_per_token or [None] * len(means)
     return [
-        DomainLoss(name, mean, mean / math.log(2) / width if mean is not None and width else None, count * length)
-        for name, mean, width, count in zip(held_out.domains, means, widths, held_out.num_sequences)
+        DomainLoss(name, mean, mean / math.log(2) / width if mean is not None and width else None, count)
+        for name, mean, width, count in zip(held_out.domains, means, widths, counts)
     ]
 
 

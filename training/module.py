@@ -109,8 +109,8 @@ class TrainingModule(LightningModule):
         self.done = batch.step + 1
 
     def _keeps(self, totals: Tensor) -> bool:
-        squared_norm, loss, _ = totals.tolist()
-        self.dropped = self.spikes.sees_spike(loss, squared_norm**0.5)
+        norm, loss, _ = totals.tolist()
+        self.dropped = self.spikes.sees_spike(loss, norm)
         self.dropped_in_a_row = self.dropped_in_a_row + 1 if self.dropped else 0
         if self.dropped_in_a_row == SPIKE_WINDOW:
             raise DivergedError(f"train step {self.done}: {SPIKE_WINDOW} updates in a row were dropped; loss {loss}")

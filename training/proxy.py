@@ -188,9 +188,9 @@ def _note_losses(run: ProxyRun, course: _Course) -> None:
     totals = torch.stack([sums.totals for sums in course.unread]).cpu()
     first = course.done - len(course.unread) + 1
     course.unread = []
-    for place, (squared_norm, loss, _) in enumerate(totals.tolist()):
+    for place, (norm, loss, _) in enumerate(totals.tolist()):
         course.done = first + place
-        check_finite(course.done, loss, squared_norm)
+        check_finite(course.done, loss, norm)
     mean = float(totals[:, 1].mean())
     course.curve.append(CurvePoint(course.done, tokens_after(run.spans, course.done), mean))
 

@@ -1,7 +1,7 @@
 """One train step: forward and backward over micro-batches, the gradient's norm, clipping, the update.
 
 The trainer and the proxies share it. On any number of processes a train step computes the same sums: each token weighs
-1 / (tokens of the whole batch), wherever it is read.
+1 / (predicted tokens of the whole batch), wherever it is read.
 
 Shapes: B sequences of a process, b of a micro-batch, T tokens.
 """
@@ -18,6 +18,9 @@ from torch import Tensor, nn
 from training.batches import Batch, num_micro_batches
 from training.sharding import local_rows
 from training.spec import Optimizer
+
+# Ids below 0 are padding; readers give this one.
+PADDING = -1
 
 
 @dataclass(frozen=True)
@@ -37,12 +40,12 @@ class StepSums:
     """What a train step leaves behind, on the device.
 
     Attributes:
-        nats: nats of each of this process's sequences, float64.
-        totals: squared gradient norm before clipping, mean loss in nats, processes asked to stop; float64 (3,), the
-            same on every process.
+        sequences: nats and predicted tokens of each of this process's sequences, float64 (B, 2).
+        totals: gradient norm before clipping, mean loss in nats, processes asked to stop; float64 (3,), the same on
+            every process.
     """
 
-    nats: Tensor
+    sequences: Tensor
     totals: Tensor
 
 
@@ -108,35 +111,44 @@ def micro_batches(batch: Batch, options: StepOptions) -> list[Tensor]:
 
 
 def sequence_nats(model: nn.Module, tokens_BT1: Tensor, weight: float, options: StepOptions) -> tuple[Tensor, Tensor]:
-    """Run a micro-batch: (loss with gradients, nats of each sequence in float64).
+    """Run a micro-batch: the loss with gradients, and nats and predicted tokens of each sequence, float64 (b, 2).
 
-    An empty micro-batch runs one sequence of weight 0, because sharded weights are gathered by all processes together.
+    Negative ids are padding: never predicted, and as input they stand behind all that is predicted. An empty
+    micro-batch runs one sequence of padding, because sharded weights are gathered by all processes together.
     """
-    empty = tokens_BT1.shape[0] == 0
-    padded = tokens_BT1.new_zeros(1, tokens_BT1.shape[1]) if empty else tokens_BT1
+    count = tokens_BT1.shape[0]
+    if count == 0:
+        tokens_BT1 = tokens_BT1.new_full((1, tokens_BT1.shape[1]), PADDING)
+    real_BT = tokens_BT1[:, 1:] >= 0
+    padded = tokens_BT1.clamp(min=0)
     inputs_BT, targets_BT = padded[:, :-1], padded[:, 1:]
-    weights_BT = torch.full(targets_BT.shape, 0.0 if empty else weight, dtype=torch.float32, device=padded.device)
+    weights_BT = real_BT * torch.tensor(weight, dtype=torch.float32, device=padded.device)
     mask = None if options.separator is None else document_mask(inputs_BT, options.separator)
     with autocast(padded.device, options.precision):
         loss, nats_BT = model(inputs_BT, targets_BT, weights_BT, mask_B1TT=mask, z_loss=options.z_loss)
-    return loss, nats_BT.double().sum(1)[: tokens_BT1.shape[0]]
+    sums_B2 = torch.stack([(nats_BT * real_BT).double().sum(1), real_BT.double().sum(1)], dim=1)
+    return loss, sums_B2[:count]
 
 
 def accumulate(
     model: nn.Module, batch: Batch, options: StepOptions, backward: Callable[[Tensor], Any] = Tensor.backward
 ) -> Tensor:
-    """Add up the gradients of a train step; returns the nats of each sequence of the share, float64 (B,)."""
+    """Add up the gradients of a train step, as if no token were padding.
+
+    Returns:
+        Nats and predicted tokens of each sequence of the share, float64 (B, 2).
+    """
     # Sharded gradients are averaged over the processes: the factor `world` turns that into a sum.
     weight = options.world / (batch.total * (batch.tokens.shape[1] - 1))
     micros = micro_batches(batch, options)
-    nats: list[Tensor] = []
+    sums: list[Tensor] = []
     for place, tokens_BT1 in enumerate(micros):
         if hasattr(model, "set_requires_gradient_sync"):
             model.set_requires_gradient_sync(place == len(micros) - 1)
-        loss, nats_b = sequence_nats(model, tokens_BT1, weight, options)
+        loss, sums_b2 = sequence_nats(model, tokens_BT1, weight, options)
         backward(loss)
-        nats.append(nats_b)
-    return torch.cat(nats)
+        sums.append(sums_b2)
+    return torch.cat(sums)
 
 
 def local_gradients(model: nn.Module) -> tuple[list[Tensor], int]:
@@ -166,19 +178,22 @@ def train_step(
         stop: whether this process was asked to stop; counted over all processes.
         hooks: how several processes work together.
     """
-    nats_B = accumulate(model, batch, options, hooks.backward)
+    sequences = accumulate(model, batch, options, hooks.backward)
     gradients, replicas = local_gradients(model)
     norms = torch.stack(torch._foreach_norm(gradients))
-    num_tokens = batch.total * (batch.tokens.shape[1] - 1)
-    stopping = torch.full((), float(stop), dtype=torch.float64, device=norms.device)
-    totals = torch.stack([norms.double().square().sum() / replicas, nats_B.sum() / num_tokens, stopping])
+    stopping = torch.full((1,), float(stop), dtype=torch.float64, device=norms.device)
+    totals = torch.cat([(norms.double().square().sum() / replicas)[None], sequences.sum(0), stopping])
     hooks.reduce(totals)
-    if options.clip is not None:
-        scale = (options.clip / (totals[0].sqrt() + 1e-6)).clamp(max=1.0).float()
-        torch._foreach_mul_(gradients, scale)
+    squared_norm, nats, num_tokens, stopped = totals.unbind()
+    # How many tokens are predicted is known only now; without padding this is exactly 1.
+    unpadded = batch.total * (batch.tokens.shape[1] - 1) / num_tokens.clamp(min=1)
+    norm = squared_norm.sqrt() * unpadded
+    totals = torch.stack([norm, nats / num_tokens.clamp(min=1), stopped])
+    scale = unpadded if options.clip is None else unpadded * (options.clip / (norm + 1e-6)).clamp(max=1.0)
+    torch._foreach_mul_(gradients, scale.float())
     for group in optimizer.param_groups:
         group["lr"] = learning_rate
     if hooks.keeps is None or hooks.keeps(totals):
         optimizer.step()
     optimizer.zero_grad(set_to_none=True)
-    return StepSums(nats_B, totals)
+    return StepSums(sequences, totals)

@@ -4,7 +4,7 @@ torch = pytest.importorskip("torch")
 
 from training.batches import read_batch  # noqa: E402
 from training.spec import Optimizer, Span  # noqa: E402
-from training.step import Hooks, StepOptions, accumulate, make_optimizer, train_step  # noqa: E402
+from training.step import PADDING, Hooks, StepOptions, accumulate, make_optimizer, train_step  # noqa: E402
 
 SPANS = (Span(0, 0, 0, 7, 16),)
 
@@ -18,10 +18,10 @@ def test_accumulate_any_micro_batch_gives_the_same_gradient(tiny, make_model, st
     found = []
     for micro in (1, 3, 7):
         model = make_model(tiny["llama"])
-        nats = accumulate(model, batch, StepOptions(micro))
-        found.append((nats, gradients_of(model)))
-    for nats, gradients in found[1:]:
-        torch.testing.assert_close(nats, found[0][0])
+        sums = accumulate(model, batch, StepOptions(micro))
+        found.append((sums, gradients_of(model)))
+    for sums, gradients in found[1:]:
+        torch.testing.assert_close(sums, found[0][0])
         torch.testing.assert_close(gradients, found[0][1], rtol=1e-4, atol=1e-7)
 
 
@@ -44,7 +44,7 @@ def test_train_step_clips_the_whole_gradient(tiny, make_model, stream, clip):
     batch = read_batch(stream.make(), SPANS, 0, 0, 1)
 
     def keeps(totals):
-        seen.append((totals[0].sqrt().item(), gradients_of(model).norm().item()))
+        seen.append((totals[0].item(), gradients_of(model).norm().item()))
         return False
 
     train_step(model, optimizer, batch, 1e-3, StepOptions(7, clip=clip), hooks=Hooks(keeps=keeps))
@@ -57,8 +57,33 @@ def test_train_step_totals_are_norm_mean_loss_and_stop_requests(tiny, make_model
     model = make_model(tiny["llama"])
     batch = read_batch(stream.make(), SPANS, 0, 0, 1)
     sums = train_step(model, make_optimizer(model, Optimizer()), batch, 0.0, StepOptions(7), stop=True)
-    assert sums.totals[1].item() == pytest.approx(sums.nats.sum().item() / 7 / 16)
+    assert sums.totals[1].item() == pytest.approx(sums.sequences[:, 0].sum().item() / 7 / 16)
+    assert sums.sequences[:, 1].tolist() == [16.0] * 7
     assert sums.totals[2].item() == 1.0
+
+
+def test_train_step_on_padded_sequences_equals_the_short_ones_alone(tiny, make_model, stream):
+    """Two sequences of 16, the second cut to 5 predicted tokens: the mean is over 21, whatever the padding holds."""
+    batch = read_batch(stream.make(), (Span(0, 0, 0, 2, 16),), 0, 0, 1)
+    batch.tokens[1, 6:] = PADDING
+    model = make_model(tiny["llama"])
+    optimizer = make_optimizer(model, Optimizer())
+    seen = []
+
+    def keeps(totals):
+        seen.append((totals.tolist(), gradients_of(model)))
+        return False
+
+    sums = train_step(model, optimizer, batch, 0.0, StepOptions(1, clip=None), hooks=Hooks(keeps=keeps))
+    assert sums.sequences[:, 1].tolist() == [16.0, 5.0]
+    model.zero_grad()
+    whole, short = batch.tokens[:1], batch.tokens[1:, :6]
+    loss = sum(model(part[:, :-1], part[:, 1:])[0] for part in (whole, short)) / 21
+    loss.backward()
+    (norm, mean, _), gradients = seen[0]
+    assert mean == pytest.approx(loss.item(), rel=1e-6)
+    torch.testing.assert_close(gradients, gradients_of(model), rtol=1e-4, atol=1e-7)
+    assert norm == pytest.approx(gradients.norm().item(), rel=1e-5)
 
 
 def test_train_step_repeated_on_one_batch_learns_it_by_heart(shape, make_model, stream):
