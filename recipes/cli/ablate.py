@@ -19,7 +19,7 @@ from recipes.cli.options import Flags, print_json, shared_flags
     help="Fit this table of runs (runs.csv) instead of training proxies.",
 )
 def command(flags: Flags, table: Path | None) -> None:
-    r"""Train the proxies that are missing, fit the surrogates, choose weights and say what they rest on.
+    """Train the proxies that are missing, fit the surrogates, choose weights and say what they rest on.
 
     \b
     gristmill ablate recipes/quickstart.yaml

@@ -16,7 +16,7 @@ from recipes.progress import compact
 @shared_flags
 @click.option("--delete", is_flag=True, help="Remove them; without it they are only listed.")
 def command(flags: Flags, delete: bool) -> None:
-    r"""List or remove artifacts of the work directory that the last run of no recipe used.
+    """List or remove artifacts of the work directory that the last run of no recipe used.
 
     \b
     gristmill clean recipes/quickstart.yaml

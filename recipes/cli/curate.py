@@ -10,7 +10,7 @@ from recipes.cli.options import Flags, shared_flags
 @click.command()
 @shared_flags
 def command(flags: Flags) -> None:
-    r"""Curate: read, measure, decide, deduplicate.
+    """Curate: read, measure, decide, deduplicate.
 
     \b
     gristmill curate recipes/quickstart.yaml

@@ -13,7 +13,7 @@ from recipes.cli.options import Flags, print_json, shared_flags
 @shared_flags
 @click.argument("other", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 def command(flags: Flags, other: Path) -> None:
-    r"""Compare two curated runs: values that differ, and what is newly kept and dropped, by source and rule.
+    """Compare two curated runs: values that differ, and what is newly kept and dropped, by source and rule.
 
     \b
     gristmill diff recipes/quickstart.yaml my_quickstart.yaml

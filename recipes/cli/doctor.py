@@ -24,7 +24,7 @@ _MALICIOUS = ("2.6.2", "2.6.3")
 @click.command()
 @click.option("--workdir", type=click.Path(path_type=Path), default=Path(), help="Folder whose disk is looked at.")
 def command(workdir: Path) -> None:
-    r"""Check this machine and installation, and name what to mend.
+    """Check this machine and installation, and name what to mend.
 
     \b
     gristmill doctor

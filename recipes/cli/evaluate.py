@@ -10,7 +10,7 @@ from recipes.cli.options import Flags, shared_flags
 @click.command()
 @shared_flags
 def command(flags: Flags) -> None:
-    r"""Measure held-out loss per domain at the last checkpoint.
+    """Measure held-out loss per domain at the last checkpoint.
 
     \b
     gristmill evaluate recipes/quickstart.yaml

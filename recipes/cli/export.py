@@ -10,7 +10,7 @@ from recipes.cli.options import Flags, shared_flags
 @click.command()
 @shared_flags
 def command(flags: Flags) -> None:
-    r"""Export the trained model to Hugging Face, checking its logits.
+    """Export the trained model to Hugging Face, checking its logits.
 
     \b
     gristmill export recipes/quickstart.yaml

@@ -13,7 +13,7 @@ from recipes.progress import Narrator
 @click.command()
 @shared_flags
 def command(flags: Flags) -> None:
-    r"""Bring the text that a recipe names in the catalogue, once, pinned by hash.
+    """Bring the text that a recipe names in the catalogue, once, pinned by hash.
 
     \b
     gristmill fetch recipes/quickstart.yaml

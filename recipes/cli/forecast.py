@@ -13,7 +13,7 @@ from recipes.progress import compact
 @click.command()
 @shared_flags
 def command(flags: Flags) -> None:
-    r"""Estimate documents, tokens, hours and bytes from a sample, before spending them.
+    """Estimate documents, tokens, hours and bytes from a sample, before spending them.
 
     \b
     gristmill forecast recipes/quickstart.yaml --sample 0.1

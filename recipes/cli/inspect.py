@@ -14,7 +14,7 @@ from recipes.cli.options import Flags, print_json, shared_flags
 @click.option("--number", default=3, show_default=True, help="Documents of each kind.")
 @click.option("--characters", default=240, show_default=True, help="Characters of text to show.")
 def command(flags: Flags, rule: str, source: str | None, number: int, characters: int) -> None:
-    r"""Show documents that a rule kept, dropped or nearly dropped, with the deciding value.
+    """Show documents that a rule kept, dropped or nearly dropped, with the deciding value.
 
     RULE is a step, or step.reason.
 

@@ -15,7 +15,7 @@ from recipes.cli.options import Flags, shared_flags
 @shared_flags
 @click.option("--phase", help="Only this phase; default: every phase with `weights: ablation`.")
 def command(flags: Flags, phase: str | None) -> None:
-    r"""Write the weights that a finished ablation chose into the recipe, with artifact, interval and date.
+    """Write the weights that a finished ablation chose into the recipe, with artifact, interval and date.
 
     \b
     gristmill pin recipes/quickstart.yaml

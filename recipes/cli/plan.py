@@ -19,7 +19,7 @@ from recipes.cli.options import Flags, print_json, shared_flags
     help="An older plan (its JSON): say what is unchanged before which position, and what differs after.",
 )
 def command(flags: Flags, old: Path | None) -> None:
-    r"""Show documents, tokens, epochs and unique share of each domain and phase, before anything trains.
+    """Show documents, tokens, epochs and unique share of each domain and phase, before anything trains.
 
     \b
     gristmill plan recipes/quickstart.yaml

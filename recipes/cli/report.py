@@ -10,7 +10,7 @@ from recipes.cli.options import Flags, shared_flags
 @click.command()
 @shared_flags
 def command(flags: Flags) -> None:
-    r"""Write the HTML report of what has been done so far.
+    """Write the HTML report of what has been done so far.
 
     \b
     gristmill report recipes/quickstart.yaml

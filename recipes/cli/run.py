@@ -10,7 +10,7 @@ from recipes.cli.options import Flags, shared_flags
 @click.command()
 @shared_flags
 def command(flags: Flags) -> None:
-    r"""Do all that a recipe asks for and is not there yet; say what is reused.
+    """Do all that a recipe asks for and is not there yet; say what is reused.
 
     \b
     gristmill run recipes/quickstart.yaml

@@ -11,7 +11,7 @@ from recipes.cli.options import Flags, print_json, shared_flags
 @shared_flags
 @click.option("--resolved", "values", is_flag=True, help="Print every value of the recipe with where it came from.")
 def command(flags: Flags, values: bool) -> None:
-    r"""Show the compiled stages with what is there already, and the domains as a tree with tokens.
+    """Show the compiled stages with what is there already, and the domains as a tree with tokens.
 
     \b
     gristmill show recipes/quickstart.yaml

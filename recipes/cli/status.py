@@ -14,7 +14,7 @@ from recipes.cli.options import Flags, print_json, shared_flags
 @click.command()
 @shared_flags
 def command(flags: Flags) -> None:
-    r"""Show where a run stands: stages made, training, last whole checkpoint, and the next command.
+    """Show where a run stands: stages made, training, last whole checkpoint, and the next command.
 
     \b
     gristmill status recipes/quickstart.yaml

@@ -10,7 +10,7 @@ from recipes.cli.options import Flags, shared_flags
 @click.command()
 @shared_flags
 def command(flags: Flags) -> None:
-    r"""Train the tokenizer and write token shards.
+    """Train the tokenizer and write token shards.
 
     \b
     gristmill tokenize recipes/quickstart.yaml

@@ -14,7 +14,7 @@ from recipes.cli.options import Flags, print_json, shared_flags
 @click.option("--signals", is_flag=True, help="With --train-step: also the signals each document carries.")
 @click.option("--characters", default=100, show_default=True, help="Characters of text to show.")
 def command(flags: Flags, step: int | None, document: str | None, signals: bool, characters: int) -> None:
-    r"""List the documents of a train step, or the train steps of a document.
+    """List the documents of a train step, or the train steps of a document.
 
     \b
     gristmill trace recipes/quickstart.yaml --train-step 120

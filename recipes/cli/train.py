@@ -10,7 +10,7 @@ from recipes.cli.options import Flags, shared_flags
 @click.command()
 @shared_flags
 def command(flags: Flags) -> None:
-    r"""Train the model, continuing from the newest whole checkpoint.
+    """Train the model, continuing from the newest whole checkpoint.
 
     \b
     gristmill train recipes/quickstart.yaml

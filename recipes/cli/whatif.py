@@ -12,7 +12,7 @@ from recipes.cli.options import Flags, print_json, shared_flags
 @click.command()
 @shared_flags
 def command(flags: Flags) -> None:
-    r"""Say what changed thresholds would keep, from the signals that are there, without running anything.
+    """Say what changed thresholds would keep, from the signals that are there, without running anything.
 
     Exact up to the next global step; beyond it the numbers are called estimates.
 

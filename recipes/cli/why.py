@@ -20,7 +20,7 @@ _SHOWN_CHARACTERS = 400
 @click.argument("document")
 @click.option("--most", default=5, show_default=True, help="Documents to show where several match.")
 def command(flags: Flags, document: str, most: int) -> None:
-    r"""Tell a document's fate: which step dropped it, on which value, or that it was kept.
+    """Tell a document's fate: which step dropped it, on which value, or that it was kept.
 
     DOCUMENT is a content id (or its beginning), the source's own id, a URL, or a piece of text.
 
