@@ -20,13 +20,14 @@ from curation.layers import kept_rows, layer_columns, mask_columns, read_layers
 from curation.passes import ShardInputs, kept_text
 from curation.stage import Counts, Output
 from curation.stages.inputs import GlobalInputs
-from mixing.document_hash import chosen, id_words
 from mixing.domains import build_domain_index
 from mixing.held_out import Target, choose_held_out, read_held_out
 from mixing.patterns import resolve_weights
 from mixing.selections import UNKNOWN, Selection, count_parts, part_names, thin
 from mixing.shards import ShardFiles, write_token_shard
 from mixing.tokenizer import load_tokenizer
+from mixing.tokenizer_extension import extend_tokenizer
+from mixing.tokenizer_text import take_text, text_limits
 from mixing.tokenizer_training import TokenizerOptions, train_tokenizer
 
 PART = "part"  # column of a token shard's documents that names the part of the source
@@ -44,24 +45,37 @@ class TokenizerStageOptions:
         size_bytes: bytes of text, less where there is less.
         shares: share of the bytes for each pattern of domains.
         split: source -> layer column whose value names the part of the source.
+        base: path of a tokenizer that is extended by new ids; None trains one from nothing.
     """
 
     tokenizer: TokenizerOptions
     size_bytes: int
     shares: tuple[tuple[str, float], ...]
     split: tuple[tuple[str, str], ...] = ()
+    base: str | None = field(default=None, metadata={"content": True})
 
 
 def make_tokenizer(inputs: GlobalInputs, options: TokenizerStageOptions, output: Output) -> Counts:
-    """Train a tokenizer on kept text, sampled by content so that each pattern gives its share of the bytes.
+    """Train a tokenizer on kept text, taken by content so that each pattern gives its share of the bytes.
 
-    The sample of a domain is nested: a larger one holds a smaller one's documents. Text is read once, in canonical order.
+    Where a domain has less than its share, all take less, so that the shares hold. The text of a domain is nested: a
+    larger amount holds a smaller one's documents. Text is read once, in canonical order.
     """
-    supply = domain_bytes(inputs.shards, dict(options.split))
+    split = dict(options.split)
+    supply = domain_bytes(inputs.shards, split)
     wanted = resolve_weights(dict(options.shares), sorted(supply), supply)
-    total = min(options.size_bytes, *(supply[d] / share for d, share in wanted.items() if share > 0))
-    taken = {domain: min(1.0, total * share / supply[domain]) for domain, share in wanted.items() if supply[domain]}
-    texts = _sampled(inputs.shards, dict(options.split), taken)
+    size_bytes = min(options.size_bytes, *(int(supply[d] / share) for d, share in wanted.items() if share > 0))
+    limits, _ = text_limits({domain: _sizes(inputs.shards, split, domain) for domain in supply}, size_bytes, wanted)
+    texts = take_text(_texts(inputs.shards, split), limits)
+    if options.base is not None:
+        made = extend_tokenizer(
+            options.base,
+            texts,
+            options.tokenizer.vocabulary,
+            output.path(".tokenizer"),
+            special=options.tokenizer.special,
+        )
+        return {"vocabulary": made["vocabulary"], "new_tokens": made["num_new_tokens"]}
     counts = train_tokenizer(texts, options.tokenizer, output.path(".tokenizer"))
     return {"documents": counts["num_documents"], "bytes": counts["size_bytes"], "vocabulary": counts["vocabulary"]}
 
@@ -89,19 +103,30 @@ def _domains_of(source: str, batch: pa.RecordBatch, column: str | None) -> Itera
         yield f"{source}/{part}", pc.equal(parts, part).to_numpy(zero_copy_only=False)
 
 
-def _sampled(shards: Sequence[ShardInputs], split: Mapping[str, str], taken: Mapping[str, float]) -> Iterator[pa.Array]:
+def _sizes(
+    shards: Sequence[ShardInputs], split: Mapping[str, str], domain: str
+) -> Iterator[tuple[pa.Array, np.ndarray]]:
+    """Content ids and bytes of a domain's kept documents, in row batches, from the layers alone."""
+    for shard in shards:
+        if shard.source != domain.partition("/")[0]:
+            continue
+        column = split.get(shard.source)
+        columns = ["content_id", "size_bytes", *mask_columns(shard.layers), *([column] if column else [])]
+        for batch in read_layers(shard.layers, columns):
+            for name, rows in _domains_of(shard.source, batch, column):
+                if name == domain:
+                    taken = pa.array(rows & kept_rows(batch))
+                    yield batch.column("content_id").filter(taken), batch.column("size_bytes").filter(taken).to_numpy()
+
+
+def _texts(shards: Sequence[ShardInputs], split: Mapping[str, str]) -> Iterator[tuple[str, pa.Array, pa.Array]]:
+    """Domain, content ids and kept text of all shards, in row batches, in canonical order."""
     for shard in shards:
         column = split.get(shard.source)
         for batch in kept_text(shard, ["content_id", *([column] if column else [])]):
-            words = id_words(batch.column("content_id"))
-            rows = batch.column("kept").to_numpy(zero_copy_only=False)
-            take = np.zeros(batch.num_rows, dtype=bool)
-            for domain, here in _domains_of(shard.source, batch, column):
-                if share := taken.get(domain, 0.0):
-                    take |= here & chosen(words, "tokenizer", share)
-            text = batch.column("text").filter(pa.array(take & rows))
-            if len(text):
-                yield text
+            for domain, rows in _domains_of(shard.source, batch, column):
+                here = pa.array(rows & batch.column("kept").to_numpy(zero_copy_only=False))
+                yield domain, batch.column("content_id").filter(here), batch.column("text").filter(here)
 
 
 # ---------------------------------------------------------------- token shards

@@ -55,6 +55,10 @@ def _dedup(step: Step, path: tuple[str | int, ...]) -> Iterator[Problem]:
 
 
 def _training(recipe: Recipe) -> Iterator[Problem]:
+    if recipe.sequences.packing == "best_fit":
+        yield ("sequences", "packing"), "best_fit", "best-fit packing in a run is not there yet; contiguous is"
+    if recipe.scaling is not None:
+        yield ("scaling",), {}, "scaling laws are not there yet"
     if recipe.evaluation.suites:
         yield ("evaluation", "suites"), recipe.evaluation.suites, "evaluation suites are not there yet"
     if recipe.finetuning is not None:

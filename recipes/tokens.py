@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from recipes.run import Run
 
 # Raised when the same options give other token shards, domains or plans.
-VERSIONS = {"tokenizer": 1, "tokens": 1, "domains": 1, "plan": 1}
+VERSIONS = {"tokenizer": 2, "tokens": 1, "domains": 1, "plan": 1}
 
 
 @dataclass(frozen=True)
@@ -97,8 +97,8 @@ def _plan_tokenizer(run: Run, curation: Plan, split: dict[str, str]) -> tuple[Pl
         if not Path(wanted.path).exists():
             raise RunError(f"{run.recipe.path}: tokenizer: {wanted.path}: no such file or folder")
         return None, str(wanted.path), str(content_key(str(wanted.path)))
-    if wanted.base is not None:
-        raise RunError(f"{run.recipe.path}: tokenizer.base: extending a tokenizer is not there yet")
+    if wanted.base is not None and not Path(wanted.base).exists():
+        raise RunError(f"{run.recipe.path}: tokenizer.base: {wanted.base}: no such file or folder")
     trained = [name for name in curation.sources if name not in run.recipe.domains.validate_only]
     states = [curation.sources[name] for name in trained]
     options = TokenizerStageOptions(
@@ -106,6 +106,7 @@ def _plan_tokenizer(run: Run, curation: Plan, split: dict[str, str]) -> tuple[Pl
         wanted.text.size.number,
         tuple(sorted(wanted.text.shares.items())),
         tuple(sorted((name, column) for name, column in split.items() if name in trained)),
+        None if wanted.base is None else str(wanted.base),
     )
     inputs = GlobalInputs(
         tuple(shard for state in states for shard in state.shards),
