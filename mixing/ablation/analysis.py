@@ -1,6 +1,7 @@
 """From a table of runs to weights that can be defended: everything the ablation concludes, as one plain dictionary.
 
-    runs ─preparation─▶ fitted runs ─validation─▶ surrogate ─optimum─▶ mixture, intervals ─verdict─▶ chosen weights
+    table ─question─▶ runs that count, objective, region ─validation─▶ surrogate ─optimum─▶ mixture and its doubt
+          ─verdict─▶ chosen weights ─report─▶ dictionary
 
 The keys are described in docs/ablation.md. Shapes: N runs, D trained domains, T measured domains, M mixtures, R
 replicates.
@@ -8,52 +9,25 @@ replicates.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from mixing.ablation import evidence, preparation, report
-from mixing.ablation.candidates import Candidates, gather_candidates, replicate_values
-from mixing.ablation.objective import Objective, Wanted, make_objective
+from mixing.ablation import preparation, report
+from mixing.ablation.candidates import Candidates, bootstrap_rows, gather_candidates, make_scores, refine
+from mixing.ablation.evidence import seed_noise
+from mixing.ablation.linear import Predict
 from mixing.ablation.optimum import Uncertainty, minimise, uncertainty
-from mixing.ablation.region import Region, allowed_region, is_inside, nearest
+from mixing.ablation.question import AnalysisOptions, Question, natural_rows, pose
+from mixing.ablation.region import is_inside
 from mixing.ablation.runs import RunsTable
 from mixing.ablation.sampling import pool_of
-from mixing.ablation.surrogates import COMBINATION, FITS, Predict, all_rows, combined, usable
-from mixing.ablation.validation import Validation, choose, validate
+from mixing.ablation.surrogates import COMBINATION, FITS, all_rows, combined, usable
+from mixing.ablation.validation import Validation, choose, local_error, validate
 from mixing.ablation.verdict import Gain, best_run, surrogate_gain
 
 POOL = 1500
-
-
-@dataclass(frozen=True)
-class AnalysisOptions:
-    """What the runs are analysed for.
-
-    Attributes:
-        natural: natural weights of the trained domains.
-        objective: {pattern: share} ({} for all alike), "worst", or the patterns of a front.
-        bounds: (pattern, least, most) of summed weights.
-        supply: tokens of each domain.
-        max_epochs: most passes over each domain; None or infinite for no cap.
-        budget_tokens: of the target run; a weight is at most supply * max_epochs / budget.
-        surrogates: names to compare; all without any.
-        bootstraps: replicates behind intervals.
-        seed: of folds, bootstraps and the search.
-    """
-
-    natural: Mapping[str, float]
-    objective: Wanted
-    bounds: tuple[tuple[str, float, float], ...] = ()
-    supply: Mapping[str, float] | None = None
-    max_epochs: Mapping[str, float | None] | None = None
-    budget_tokens: int = 0
-    surrogates: tuple[str, ...] = ()
-    bootstraps: int = 200
-    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -64,11 +38,13 @@ class Portfolio:
         predictions: per surrogate, the fit to all runs.
         validation: their held-out predictions.
         chosen: name of the surrogate with the least held-out error.
+        notes: which surrogates the runs cannot carry.
     """
 
     predictions: dict[str, Predict]
     validation: Validation
     chosen: str
+    notes: tuple[str, ...]
 
     @property
     def shares(self) -> dict[str, float]:
@@ -77,25 +53,42 @@ class Portfolio:
 
 
 @dataclass(frozen=True)
+class Search:
+    """What the surrogate and its bootstraps say of mixtures.
+
+    Attributes:
+        optimum: the mixture that the surrogate expects most of (D,).
+        candidates: mixtures that all replicates were asked about.
+        values: their objective by each replicate (R, M).
+        whole: by the fit to all runs (M,).
+        doubt: what follows for the optimum.
+    """
+
+    optimum: np.ndarray
+    candidates: Candidates
+    values: np.ndarray
+    whole: np.ndarray
+    doubt: Uncertainty
+
+
+@dataclass(frozen=True)
 class Findings:
     """The analysis before it is written down.
 
     Attributes:
-        optimum_D: the surrogate's; `chosen_D` is what the verdict makes of it.
-        reason: surrogate, best_run or natural: which road led to the chosen weights.
+        optima: each surrogate's best mixture.
+        chosen: the chosen weights (D,).
+        reason: surrogate, best_run or natural: which road led to them.
+        best_row: the best run that was trained and may be chosen, -1 without any.
     """
 
-    objective: Objective
-    region: Region
-    natural_D: np.ndarray
+    question: Question
     portfolio: Portfolio
+    search: Search
     optima: dict[str, np.ndarray]
-    candidates: Candidates
-    uncertainty: Uncertainty
-    gain: Gain
     noise: dict[str, Any]
-    optimum_D: np.ndarray
-    chosen_D: np.ndarray
+    gain: Gain
+    chosen: np.ndarray
     reason: str
     best_row: int
 
@@ -111,151 +104,89 @@ def analyse(table: RunsTable, options: AnalysisOptions) -> dict[str, Any]:
         ObjectiveError: for an objective on domains that nothing measures.
         BoundsError: for bounds that no mixture meets.
     """
-    table = preparation.aligned(table, options.natural)
-    fitted, left_out = preparation.fitted_runs(table)
-    notes = [*table.notes, *left_out]
-    natural_D = np.array([options.natural[name] for name in fitted.domains])
-    natural_D = natural_D / natural_D.sum()
-    objective = make_objective(options.objective, fitted.targets, _reference(fitted, natural_D, notes), options.natural)
-    region = _region(fitted, natural_D, options, notes)
-    findings = _find(fitted, objective, region, natural_D, options, notes)
-    return report.write_down(table, fitted, findings, notes, options.seed)
-
-
-def _reference(fitted: RunsTable, natural_D: np.ndarray, notes: list[str]) -> np.ndarray:
-    """Losses at natural weights (T): the mean of the runs there; a surrogate's word where there is none."""
-    at_natural_N = natural_rows(fitted, natural_D)
-    losses_T = np.array([evidence.mean(column) or math.nan for column in fitted.losses_NT[at_natural_N].T])
-    if np.isfinite(losses_T).all():
-        return losses_T
-    notes.append("No run at natural weights measured every domain: its losses there are a surrogate's prediction.")
-    predicted_T = FITS["ridge_sqrt"](fitted.weights_ND, fitted.losses_NT, all_rows(fitted.losses_NT))(natural_D[None])
-    result: np.ndarray = np.where(np.isfinite(losses_T), losses_T, predicted_T[0, 0])
-    return result
-
-
-def natural_rows(table: RunsTable, natural_D: np.ndarray) -> np.ndarray:
-    """Mask of the runs at natural weights, whatever they are called."""
-    close_N: np.ndarray = np.abs(table.weights_ND - natural_D).sum(1) < 1e-4
-    return close_N & np.array([kind != "order" for kind in table.kinds])
-
-
-def _region(fitted: RunsTable, natural_D: np.ndarray, options: AnalysisOptions, notes: list[str]) -> Region:
-    """Bounds, caps of supply, and natural weights held where no run says anything."""
-    unmoved = preparation.unmoved_domains(fitted)
-    held = {name: float(natural_D[fitted.domains.index(name)]) for name in unmoved}
-    if held and len(held) < len(fitted.domains):
-        notes.append(f"No run changed the weight of {', '.join(held)}: it stays at the natural weight.")
-    for first, second in preparation.coupled_domains(fitted, unmoved):
-        notes.append(f"The weights of {first} and {second} always moved together: the runs cannot tell them apart.")
-    caps: dict[str, float] = {}
-    if options.supply and options.max_epochs and options.budget_tokens:
-        for name in fitted.domains:
-            passes = options.max_epochs.get(name)
-            if passes is not None and math.isfinite(passes):
-                caps[name] = options.supply[name] * passes / options.budget_tokens
-    return allowed_region(fitted.domains, options.bounds, caps, held, notes)
-
-
-def _find(
-    fitted: RunsTable,
-    objective: Objective,
-    region: Region,
-    natural_D: np.ndarray,
-    options: AnalysisOptions,
-    notes: list[str],
-) -> Findings:
-    portfolio = _portfolio(fitted, objective, options, notes)
-    home_D = nearest(region, natural_D)
-    if not is_inside(region, natural_D[None])[0]:
-        notes.append(
-            "Natural weights are outside the bounds or the supply; the allowed mixture closest to them stands in."
-        )
-    pool_MD = pool_of(region, natural_D, POOL, (options.seed, "optimum"))
-    pool_MD = np.concatenate([home_D[None], fitted.weights_ND[is_inside(region, fitted.weights_ND)], pool_MD])
+    question = pose(table, options)
+    portfolio = make_portfolio(question, options)
+    search = search_mixtures(question, portfolio, options)
+    pool_MD = _pool(question, options.seed)
     optima = {
-        name: minimise(lambda w, p=predict: objective.of(p(w)[0]), region, pool_MD, options.seed)  # type: ignore[misc]
+        name: search.optimum if name == portfolio.chosen else best_mixture(question, predict, pool_MD, options.seed)
         for name, predict in portfolio.predictions.items()
         if name != "constant"
     }
-    optimum_D = optima.get(portfolio.chosen, home_D)
-    candidates = gather_candidates(region, pool_MD, home_D, optimum_D, options.seed)
-    whole_M, values_RM = replicate_values(
-        fitted, portfolio.shares, portfolio.predictions, objective, candidates, (options.bootstraps, options.seed)
-    )
-    doubt = uncertainty(values_RM, whole_M, candidates.mixtures_MD, candidates.optimum, candidates.home)
-    noise = evidence.seed_noise(fitted, objective)
-    gain = _gain(fitted, portfolio, objective, doubt, whole_M, candidates, noise)
-    chosen_D, reason, best_row = _choice(fitted, objective, region, home_D, natural_D, optimum_D, gain, noise)
-    return Findings(
-        objective,
-        region,
-        natural_D,
-        portfolio,
-        optima,
-        candidates,
-        doubt,
-        gain,
-        noise,
-        optimum_D,
-        chosen_D,
-        reason,
-        best_row,
-    )
+    noise = seed_noise(question.fitted, question.objective)
+    gain = _gain(question, portfolio, search, noise)
+    chosen_D, reason, best_row = _choice(question, search, gain, noise)
+    findings = Findings(question, portfolio, search, optima, noise, gain, chosen_D, reason, best_row)
+    return report.write_down(findings, options.seed)
 
 
-def _portfolio(fitted: RunsTable, objective: Objective, options: AnalysisOptions, notes: list[str]) -> Portfolio:
-    """Fit, cross-validate, choose."""
-    names, why = usable(preparation.num_mixtures(fitted), len(fitted.domains), options.surrogates)
-    notes.extend(why)
+def make_portfolio(question: Question, options: AnalysisOptions) -> Portfolio:
+    """Fit what the runs can carry, cross-validate, choose.
+
+    Small tables are cross-validated three times over, since one split of few runs says little.
+    """
+    fitted, objective = question.fitted, question.objective
+    names, notes = usable(preparation.num_mixtures(fitted), len(fitted.domains), options.surrogates)
     repeats = 3 if fitted.num_runs <= 64 else 2 if fitted.num_runs <= 160 else 1
-    held_out = validate(names, fitted.weights_ND, fitted.losses_NT, objective, repeats, options.seed)
-    rows_1NT = all_rows(fitted.losses_NT)
-    predictions = {name: FITS[name](fitted.weights_ND, fitted.losses_NT, rows_1NT) for name in names}
+    held_out = validate(names, fitted.weights, fitted.losses, objective, repeats, options.seed)
+    rows_1NT = all_rows(fitted.losses)
+    predictions = {name: FITS[name](fitted.weights, fitted.losses, rows_1NT) for name in names}
     if held_out.shares:
         predictions[COMBINATION] = combined(predictions, held_out.shares)
-    wanted = {
-        n: p
-        for n, p in held_out.predictions.items()
-        if not options.surrogates or n in (*options.surrogates, "constant")
-    }
-    return Portfolio(predictions, held_out, choose(wanted or held_out.predictions, fitted.losses_NT, objective))
+    asked = {n: p for n, p in held_out.predictions.items() if n in (*options.surrogates, "constant")}
+    eligible = asked if len(asked) > 1 else held_out.predictions
+    return Portfolio(predictions, held_out, choose(eligible, fitted.losses, objective), tuple(notes))
 
 
-def _gain(
-    fitted: RunsTable,
-    portfolio: Portfolio,
-    objective: Objective,
-    doubt: Uncertainty,
-    whole_M: np.ndarray,
-    candidates: Candidates,
-    noise: dict[str, Any],
-) -> Gain:
+def _pool(question: Question, seed: int) -> np.ndarray:
+    """Where searches start: natural weights, runs that are allowed, and random mixtures."""
+    region, trained_ND = question.region, question.fitted.weights
+    drawn_MD = pool_of(region, question.natural, POOL, (seed, "optimum"))
+    return np.concatenate([question.home[None], trained_ND[is_inside(region, trained_ND)], drawn_MD])
+
+
+def best_mixture(question: Question, predict: Predict, pool_MD: np.ndarray, seed: int) -> np.ndarray:
+    """The allowed mixture (D,) of which a surrogate expects most."""
+    return minimise(lambda w_MD: question.objective.of(predict(w_MD)[0]), question.region, pool_MD, seed)
+
+
+def search_mixtures(question: Question, portfolio: Portfolio, options: AnalysisOptions) -> Search:
+    """Find the chosen surrogate's optimum, and let bootstraps find theirs."""
+    pool_MD = _pool(question, options.seed)
+    optimum_D = question.home
+    if portfolio.chosen != "constant":
+        optimum_D = best_mixture(question, portfolio.predictions[portfolio.chosen], pool_MD, options.seed)
+    rows_RNT = bootstrap_rows(question.fitted.losses, options.bootstraps, options.seed)
+    scores = make_scores(question.fitted, portfolio.shares, portfolio.predictions, question.objective, rows_RNT)
+    start = gather_candidates(question.region, pool_MD, question.home, optimum_D, options.seed)
+    slow = portfolio.shares.get("lightgbm", 0) > 0
+    candidates, values_RM = refine(scores, question.region, start, slow, options.seed)
+    whole_M = scores.whole(candidates.mixtures)
+    doubt = uncertainty(values_RM, whole_M, candidates.mixtures, candidates.optimum, candidates.home)
+    return Search(optimum_D, candidates, values_RM, whole_M, doubt)
+
+
+def _gain(question: Question, portfolio: Portfolio, search: Search, noise: dict[str, Any]) -> Gain:
     held_out = portfolio.validation.predictions[portfolio.chosen]
-    error = report.local_error(held_out, fitted.losses_NT, objective)
-    expected = float(whole_M[candidates.optimum] - whole_M[candidates.home])
-    return surrogate_gain(expected, doubt.gain_R, doubt.optimism, error, noise["objective"])
+    error = local_error(held_out, question.fitted.losses, question.objective)
+    expected = float(search.whole[search.candidates.optimum] - search.whole[search.candidates.home])
+    return surrogate_gain(expected, search.doubt.gains, search.doubt.optimism, error, noise["objective"])
 
 
-def _choice(
-    fitted: RunsTable,
-    objective: Objective,
-    region: Region,
-    home_D: np.ndarray,
-    natural_D: np.ndarray,
-    optimum_D: np.ndarray,
-    gain: Gain,
-    noise: dict[str, Any],
-) -> tuple[np.ndarray, str, int]:
+def _choice(question: Question, search: Search, gain: Gain, noise: dict[str, Any]) -> tuple[np.ndarray, str, int]:
     """The chosen weights, the road to them, and the best run that was trained."""
-    values_N = objective.of(fitted.losses_NT)
-    at_natural_N = natural_rows(fitted, natural_D)
-    open_N = is_inside(region, fitted.weights_ND) & ~at_natural_N
+    fitted = question.fitted
+    values_N = question.objective.of(fitted.losses)
+    at_natural_N = natural_rows(fitted, question.natural)
+    open_N = is_inside(question.region, fitted.weights) & ~at_natural_N
     best, clear = best_run(
         np.where(open_N, values_N, np.nan), values_N[at_natural_N], noise["objective"], noise["degrees"]
     )
     if gain.beats:
-        return optimum_D, "surrogate", best
+        return search.optimum, "surrogate", best
     if clear:
-        return fitted.weights_ND[best], "best_run", best
-    return home_D, "natural", best
+        return fitted.weights[best], "best_run", best
+    return question.home, "natural", best
+
+
+__all__ = ["AnalysisOptions", "analyse", "make_portfolio", "search_mixtures"]

@@ -5,7 +5,7 @@ Shapes: M mixtures, D trained domains, R replicates, N runs, T measured domains.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,11 +14,15 @@ from mixing.ablation.linear import Predict
 from mixing.ablation.objective import Objective
 from mixing.ablation.region import Region, is_inside, repair
 from mixing.ablation.runs import RunsTable
-from mixing.ablation.sampling import generator
+from mixing.ablation.sampling import LEAST_WEIGHT, generator
 from mixing.ablation.surrogates import FITS, combined
 
 AROUND = 500
-TREE_BOOTSTRAPS = 8  # a tree costs a thousand times a law; its replicates are used in turn
+TREE_BOOTSTRAPS = 8
+PROCESS_BOOTSTRAPS = 24
+MANY_RUNS = 120
+ROUNDS = 12
+CHILDREN = 2
 MOST_VALUES = 4_000_000  # numbers predicted at once: 32 MiB
 
 
@@ -26,7 +30,7 @@ MOST_VALUES = 4_000_000  # numbers predicted at once: 32 MiB
 class Candidates:
     """Allowed mixtures; `home` is the row of natural weights (or the nearest allowed), `optimum` of the best."""
 
-    mixtures_MD: np.ndarray
+    mixtures: np.ndarray
     home: int
     optimum: int
 
@@ -44,41 +48,109 @@ def gather_candidates(
     return Candidates(np.concatenate([home_D[None], optimum_D[None], way_MD, pool_MD, cloud_MD]), 0, 1)
 
 
-def replicate_values(
-    fitted: RunsTable,
-    shares: Mapping[str, float],
-    whole: Mapping[str, Predict],
-    objective: Objective,
-    candidates: Candidates,
-    bootstraps: tuple[int, int],
-) -> tuple[np.ndarray, np.ndarray]:
-    """The objective of all candidates by the fit to all runs (M,), and by bootstraps (R, M).
+@dataclass(frozen=True)
+class Scores:
+    """The objective of mixtures (M, D) by the fit to all runs, (M,), and by bootstraps of it, (R, M)."""
 
-    Bayesian bootstraps (Rubin 1981): runs count by exponential weights of mean 1, so that no run, and no domain that only
-    one run knows, is ever quite absent.
+    whole: Callable[[np.ndarray], np.ndarray]
+    replicates: Callable[[np.ndarray], np.ndarray]
+
+
+def make_scores(
+    fitted: RunsTable, shares: Mapping[str, float], whole: Mapping[str, Predict], objective: Objective, rows: np.ndarray
+) -> Scores:
+    """Refit the surrogates that are believed to bootstraps.
 
     Args:
-        shares: the surrogates that are believed, and how much.
-        whole: fits to all runs.
-        bootstraps: how many, and their seed.
+        fitted: runs that count.
+        shares: surrogates and how much of each.
+        whole: their fits to all runs.
+        objective: of losses.
+        rows: how often each run counts in each bootstrap, (R, N, T).
     """
-    number, seed = bootstraps
-    counts_RN = generator(seed, "bootstrap").standard_exponential((number, fitted.num_runs))
-    counts_RN /= counts_RN.mean(1, keepdims=True)
-    rows_RNT = counts_RN[..., None] * np.isfinite(fitted.losses_NT)
-    members = [name for name, share in shares.items() if share > 0]
     fits = {
-        name: FITS[name](
-            fitted.weights_ND, fitted.losses_NT, rows_RNT[:TREE_BOOTSTRAPS] if name == "lightgbm" else rows_RNT
-        )
-        for name in members
+        name: FITS[name](fitted.weights, fitted.losses, rows[: _replicates_of(name, fitted.num_runs)])
+        for name, share in shares.items()
+        if share > 0
     }
-    whole_1M = _values(combined(whole, shares), objective, candidates.mixtures_MD, 1)
-    return whole_1M[0], _values(combined(fits, shares), objective, candidates.mixtures_MD, number)
+    mean, resampled = combined(whole, shares), combined(fits, shares)
+    return Scores(
+        lambda mixtures_MD: _values(mean, objective, mixtures_MD, 1)[0],
+        lambda mixtures_MD: _values(resampled, objective, mixtures_MD, len(rows)),
+    )
+
+
+def _replicates_of(name: str, num_runs: int) -> int | None:
+    """Trees cost a thousand times a law, and processes the cube of the runs: some replicates, used in turn."""
+    if name == "lightgbm":
+        return TREE_BOOTSTRAPS
+    return PROCESS_BOOTSTRAPS if name == "gaussian_process" and num_runs > MANY_RUNS else None
+
+
+def bootstrap_rows(losses_NT: np.ndarray, number: int, seed: int) -> np.ndarray:
+    """How often each run counts in each replicate, (number, N, T).
+
+    Bayesian bootstraps (Rubin 1981): runs count by exponential weights of mean 1, so that no run, and no domain that
+    only one run knows, is ever quite absent.
+    """
+    counts_RN = generator(seed, "bootstrap").standard_exponential((number, len(losses_NT)))
+    counts_RN /= counts_RN.mean(1, keepdims=True)
+    rows_RNT: np.ndarray = counts_RN[..., None] * np.isfinite(losses_NT)
+    return rows_RNT
 
 
 def _values(predict: Predict, objective: Objective, mixtures_MD: np.ndarray, replicates: int) -> np.ndarray:
-    """Objective (R, M), some mixtures at a time."""
+    """Objective (R, M), some mixtures at a time; a surrogate with fewer replicates is used in turn."""
     step = max(1, MOST_VALUES // (replicates * len(objective.targets)))
     parts = [objective.of(predict(mixtures_MD[k : k + step])) for k in range(0, len(mixtures_MD), step)]
-    return np.concatenate(parts, axis=1)
+    values_RM = np.concatenate(parts, axis=1)
+    return values_RM[np.arange(replicates) % len(values_RM)]
+
+
+def refine(
+    scores: Scores, region: Region, candidates: Candidates, slow: bool, seed: int
+) -> tuple[Candidates, np.ndarray]:
+    """Add candidates around every replicate's own best, round by round, so that each finds its optimum.
+
+    All replicates are asked about all candidates, so that each profits from its neighbours' search.
+
+    Args:
+        scores: of all replicates.
+        region: of allowed mixtures.
+        candidates: to start from.
+        slow: fewer rounds, for trees.
+        seed: of the search.
+
+    Returns:
+        More candidates, and the objective of each by each replicate (R, M).
+    """
+    chance = generator(seed, "refine")
+    mixtures_MD = candidates.mixtures
+    values_RM = scores.replicates(mixtures_MD)
+    for _ in range(ROUNDS // 4 if slow else ROUNDS):
+        parents_RD = np.repeat(mixtures_MD[np.argmin(values_RM, axis=1)], 1 if slow else CHILDREN, axis=0)
+        children_MD = np.concatenate([_clouded(parents_RD, chance), _exchanged(parents_RD, chance)])
+        children_MD = repair(region, children_MD)
+        children_MD = children_MD[is_inside(region, children_MD)]
+        mixtures_MD = np.concatenate([mixtures_MD, children_MD])
+        values_RM = np.concatenate([values_RM, scores.replicates(children_MD)], axis=1)
+    return Candidates(mixtures_MD, candidates.home, candidates.optimum), values_RM
+
+
+def _clouded(parents_MD: np.ndarray, chance: np.random.Generator) -> np.ndarray:
+    """Parents with all weights changed a little or much; below 2e-4 a weight becomes zero."""
+    widths_M = np.exp(chance.uniform(np.log(0.01), np.log(0.6), len(parents_MD)))
+    factors_MD = np.exp(widths_M[:, None] * chance.standard_normal(parents_MD.shape))
+    clouded_MD = (parents_MD + 1e-4) * factors_MD
+    return np.where(clouded_MD < LEAST_WEIGHT, 0.0, clouded_MD)
+
+
+def _exchanged(parents_MD: np.ndarray, chance: np.random.Generator) -> np.ndarray:
+    """Parents with weight moved from one domain to another."""
+    rows = np.arange(len(parents_MD))
+    givers, takers = chance.integers(0, parents_MD.shape[1], (2, len(parents_MD)))
+    amounts_M = np.minimum(np.exp(chance.uniform(np.log(5e-4), np.log(0.1), len(rows))), parents_MD[rows, givers])
+    exchanged_MD = parents_MD.copy()
+    exchanged_MD[rows, givers] -= amounts_M
+    exchanged_MD[rows, takers] += amounts_M
+    return exchanged_MD

@@ -22,10 +22,10 @@ def cross_domain_matrix(table: RunsTable, bits: bool = False) -> dict[str, dict[
     Returns:
         {trained on: {measured on: loss}}; empty without runs of one domain.
     """
-    values_NT = table.bits_NT if bits else table.losses_NT
+    values_NT = table.bits if bits else table.losses
     matrix = {}
     for place, domain in enumerate(table.domains):
-        alone_N = (table.weights_ND[:, place] > 1 - 1e-9) & ~table.diverged_N & (np.array(table.kinds) != "order")
+        alone_N = (table.weights[:, place] > 1 - 1e-9) & ~table.diverged & (np.array(table.kinds) != "order")
         if alone_N.any():
             matrix[domain] = {name: mean(values_NT[alone_N, t]) for t, name in enumerate(table.targets)}
     return matrix
@@ -43,8 +43,8 @@ def groups_of(table: RunsTable) -> list[np.ndarray]:
     labels = [name.rsplit(".s", 1)[0] if kind else "" for name, kind in zip(table.names, kinds, strict=True)]
     keys: dict[tuple[str, bytes], list[int]] = {}
     for row in range(table.num_runs):
-        if not table.diverged_N[row]:
-            keys.setdefault((labels[row], np.round(table.weights_ND[row], 6).tobytes()), []).append(row)
+        if not table.diverged[row]:
+            keys.setdefault((labels[row], np.round(table.weights[row], 6).tobytes()), []).append(row)
     return [np.array(rows) for rows in keys.values() if len({table.seeds[row] for row in rows}) > 1]
 
 
@@ -56,14 +56,14 @@ def seed_noise(table: RunsTable, objective: Objective | None = None) -> dict[str
     Returns:
         {"losses": {domain: nats}, "objective": SD or None, "degrees": seeds less mixtures}; no losses without repeats.
     """
-    groups = [rows for rows in groups_of(table) if table.weights_ND[rows[0]].max() < 0.99 or len(table.domains) == 1]
+    groups = [rows for rows in groups_of(table) if table.weights[rows[0]].max() < 0.99 or len(table.domains) == 1]
     degrees = sum(len(rows) - 1 for rows in groups)
     if not degrees:
         return {"losses": {}, "objective": None, "degrees": 0}
-    losses = {name: _pooled([table.losses_NT[rows, t] for rows in groups]) for t, name in enumerate(table.targets)}
+    losses = {name: _pooled([table.losses[rows, t] for rows in groups]) for t, name in enumerate(table.targets)}
     value = None
     if objective is not None:
-        values_N = objective.of(table.losses_NT)
+        values_N = objective.of(table.losses)
         value = _pooled([values_N[rows] for rows in groups])
     return {"losses": losses, "objective": value, "degrees": degrees}
 
@@ -116,8 +116,8 @@ def arms(table: RunsTable, objective: Objective) -> list[dict[str, Any]]:
         Per arm: name, kind, seeds, objective (mean), difference (mean of pairs), error (standard error of that, None
         for one pair) and weights.
     """
-    values_N = objective.of(table.losses_NT)
-    good_N = np.isfinite(values_N) & ~table.diverged_N
+    values_N = objective.of(table.losses)
+    good_N = np.isfinite(values_N) & ~table.diverged
     natural = {table.seeds[i]: values_N[i] for i in range(table.num_runs) if table.kinds[i] == "natural" and good_N[i]}
     rows_of: dict[str, list[int]] = {}
     for i in range(table.num_runs):
@@ -135,7 +135,7 @@ def arms(table: RunsTable, objective: Objective) -> list[dict[str, Any]]:
                 "objective": float(values_N[rows].mean()),
                 "difference": float(pairs.mean()) if len(pairs) else None,
                 "error": float(pairs.std(ddof=1) / math.sqrt(len(pairs))) if len(pairs) > 1 else None,
-                "weights": weights_of(table.domains, table.weights_ND[rows[0]]),
+                "weights": weights_of(table.domains, table.weights[rows[0]]),
             }
         )
     return shown

@@ -1,12 +1,12 @@
 """Exponential laws of the loss, in w and in sqrt(w): loss = c + exp(b + t . f(w)).
 
-In w this is the law of Data Mixing Laws (Ye et al. 2024, arXiv:2403.16952) and of Olmix. In sqrt(w) its slope at w = 0 is
-steep, as losses are: the first few tokens of a domain teach the most.
+In w this is the law of Data Mixing Laws (Ye et al. 2024, arXiv:2403.16952) and of Olmix. In sqrt(w) its slope at w = 0
+is steep, as losses are: the first few tokens of a domain teach the most.
 
-All replicates and domains are fitted at once by Levenberg-Marquardt with the analytic Jacobian: the normal matrices of a
-step are one matrix product, so that 200 bootstraps of a small table cost about a second. Residuals are in standard
-deviations of the domain's loss and count by Huber's function; `t` carries a ridge. Shapes as in `linear`, with B = R * T
-problems and Q parameters (c, b, t).
+All replicates and domains are fitted at once by Levenberg-Marquardt with the analytic Jacobian: the normal matrices of
+a step are one matrix product, so that 200 bootstraps of a small table cost about a second. Residuals are in standard
+deviations of the domain's loss and count by Huber's function; `t` carries a ridge. Shapes as in `linear`, with
+B = R * T problems and Q parameters (c, b, t).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 from mixing.ablation.linear import Predict, clip_to_observed, moments
 
 HUBER = 0.3  # standard deviations; beyond this a residual counts linearly
-RIDGE = 1e-2
+RIDGE = 1e-3  # least held-out error on RegMix subsets of 24 to 192 runs; 3e-4 to 3e-3 differ little
 STARTS = (0.05, 0.5, 3.0)  # c starts so many standard deviations below the least loss
 MAX_STEPS = 60
 WARM_STEPS = 10
@@ -33,22 +33,22 @@ CHUNK = 256
 class _Problems:
     """B weighted least-squares problems on the same features; losses in standard deviations around their mean."""
 
-    features_NP: np.ndarray  # the first column is 1: b is its coefficient
-    losses_BN: np.ndarray
-    counts_BN: np.ndarray
-    ridge_Q: np.ndarray
+    features: np.ndarray  # the first column is 1: b is its coefficient
+    losses: np.ndarray
+    counts: np.ndarray
+    ridge: np.ndarray
 
     def some(self, picked_B: np.ndarray) -> _Problems:
-        return _Problems(self.features_NP, self.losses_BN[picked_B], self.counts_BN[picked_B], self.ridge_Q)
+        return _Problems(self.features, self.losses[picked_B], self.counts[picked_B], self.ridge)
 
 
 def fit_exponential(weights_ND: np.ndarray, losses_NT: np.ndarray, rows_RNT: np.ndarray) -> Predict:
-    """c + exp(b + t . w) per domain."""
+    """C + exp(b + t . w) per domain."""
     return fit_law(weights_ND, losses_NT, rows_RNT, np.asarray)
 
 
 def fit_exponential_sqrt(weights_ND: np.ndarray, losses_NT: np.ndarray, rows_RNT: np.ndarray) -> Predict:
-    """c + exp(b + t . sqrt(w)) per domain."""
+    """C + exp(b + t . sqrt(w)) per domain."""
     return fit_law(weights_ND, losses_NT, rows_RNT, np.sqrt)
 
 
@@ -79,7 +79,8 @@ def fit_law(
     def predict(mixtures_MD: np.ndarray) -> np.ndarray:
         exponent_RMT = transform(mixtures_MD) @ solved_RTQ[..., 2:].transpose(0, 2, 1) + solved_RTQ[:, None, :, 1]
         law_RMT = solved_RTQ[:, None, :, 0] + np.exp(np.clip(exponent_RMT, LEAST_EXPONENT, MOST_EXPONENT))
-        return np.clip(mean_RT[:, None] + sd_RT[:, None] * law_RMT, low_R1T, high_R1T)
+        clipped_RMT: np.ndarray = np.clip(mean_RT[:, None] + sd_RT[:, None] * law_RMT, low_R1T, high_R1T)
+        return clipped_RMT
 
     return predict
 
@@ -115,12 +116,12 @@ def _solve_from_starts(problems: _Problems) -> np.ndarray:
 
 def _start(problems: _Problems, below: float) -> np.ndarray:
     """A start: c below all losses, then ridge regression of log(loss - c)."""
-    least_B = np.where(problems.counts_BN > 0, problems.losses_BN, np.inf).min(1)
+    least_B = np.where(problems.counts > 0, problems.losses, np.inf).min(1)
     floor_B = np.where(np.isfinite(least_B), least_B, 0.0) - below
-    logs_BN = np.log(np.maximum(problems.losses_BN - floor_B[:, None], 1e-3))
-    normal_BPP = _weighted_outer(problems.features_NP, problems.counts_BN)
-    normal_BPP += np.diag(np.r_[1e-9, problems.ridge_Q[2:]] + 1e-9)
-    right_BP = (problems.counts_BN * logs_BN) @ problems.features_NP
+    logs_BN = np.log(np.maximum(problems.losses - floor_B[:, None], 1e-3))
+    normal_BPP = _weighted_outer(problems.features, problems.counts)
+    normal_BPP += np.diag(np.r_[1e-9, problems.ridge[2:]] + 1e-9)
+    right_BP = (problems.counts * logs_BN) @ problems.features
     return np.concatenate([floor_B[:, None], np.linalg.solve(normal_BPP, right_BP[..., None])[..., 0]], axis=1)
 
 
@@ -128,7 +129,8 @@ def _weighted_outer(features_NP: np.ndarray, weights_BN: np.ndarray) -> np.ndarr
     """Sum over runs of weight * f f', as one matrix product: (B, P, P)."""
     num_runs, num_features = features_NP.shape
     outer_NPP = (features_NP[:, :, None] * features_NP[:, None]).reshape(num_runs, -1)
-    return (weights_BN @ outer_NPP).reshape(-1, num_features, num_features)
+    sums_BPP: np.ndarray = (weights_BN @ outer_NPP).reshape(-1, num_features, num_features)
+    return sums_BPP
 
 
 def _solve(problems: _Problems, start_BQ: np.ndarray, max_steps: int) -> tuple[np.ndarray, np.ndarray]:
@@ -165,34 +167,34 @@ def _solve_chunk(problems: _Problems, params_BQ: np.ndarray, max_steps: int) -> 
 
 def _residuals(problems: _Problems, params_BQ: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Residuals and exponentials, each (B, N)."""
-    exponent_BN = np.clip(params_BQ[:, 1:] @ problems.features_NP.T, LEAST_EXPONENT, MOST_EXPONENT)
+    exponent_BN = np.clip(params_BQ[:, 1:] @ problems.features.T, LEAST_EXPONENT, MOST_EXPONENT)
     exponential_BN = np.exp(exponent_BN)
-    return params_BQ[:, :1] + exponential_BN - problems.losses_BN, exponential_BN
+    return params_BQ[:, :1] + exponential_BN - problems.losses, exponential_BN
 
 
 def _cost(problems: _Problems, params_BQ: np.ndarray) -> np.ndarray:
     size_BN = np.abs(_residuals(problems, params_BQ)[0])
     huber_BN = np.where(size_BN <= HUBER, 0.5 * np.square(size_BN), HUBER * (size_BN - 0.5 * HUBER))
-    cost_B: np.ndarray = (problems.counts_BN * huber_BN).sum(1) + 0.5 * np.square(params_BQ) @ problems.ridge_Q
+    cost_B: np.ndarray = (problems.counts * huber_BN).sum(1) + 0.5 * np.square(params_BQ) @ problems.ridge
     return cost_B
 
 
 def _step(problems: _Problems, params_BQ: np.ndarray, damping_B: np.ndarray) -> np.ndarray:
     """The damped Gauss-Newton step of the reweighted problem, (B, Q). The Jacobian's rows are (1, e, e * f(w))."""
     residual_BN, exponential_BN = _residuals(problems, params_BQ)
-    weight_BN = problems.counts_BN * np.minimum(1.0, HUBER / np.maximum(np.abs(residual_BN), 1e-12))
+    weight_BN = problems.counts * np.minimum(1.0, HUBER / np.maximum(np.abs(residual_BN), 1e-12))
     slope_BN = weight_BN * exponential_BN
     num_problems, num_params = params_BQ.shape
     normal_BQQ = np.empty((num_problems, num_params, num_params))
     normal_BQQ[:, 0, 0] = weight_BN.sum(1)
-    normal_BQQ[:, 0, 1:] = normal_BQQ[:, 1:, 0] = slope_BN @ problems.features_NP
-    normal_BQQ[:, 1:, 1:] = _weighted_outer(problems.features_NP, slope_BN * exponential_BN)
+    normal_BQQ[:, 0, 1:] = normal_BQQ[:, 1:, 0] = slope_BN @ problems.features
+    normal_BQQ[:, 1:, 1:] = _weighted_outer(problems.features, slope_BN * exponential_BN)
     diagonal = np.arange(num_params)
-    normal_BQQ[:, diagonal, diagonal] += problems.ridge_Q
+    normal_BQQ[:, diagonal, diagonal] += problems.ridge
     normal_BQQ[:, diagonal, diagonal] *= 1 + damping_B[:, None]
     normal_BQQ[:, diagonal, diagonal] += 1e-10
-    gradient_BQ = params_BQ * problems.ridge_Q
+    gradient_BQ = params_BQ * problems.ridge
     gradient_BQ[:, 0] += (weight_BN * residual_BN).sum(1)
-    gradient_BQ[:, 1:] += (slope_BN * residual_BN) @ problems.features_NP
+    gradient_BQ[:, 1:] += (slope_BN * residual_BN) @ problems.features
     step_BQ: np.ndarray = np.linalg.solve(normal_BQQ, gradient_BQ[..., None])[..., 0]
     return step_BQ

@@ -86,7 +86,7 @@ def _tune(roots_ND: np.ndarray, scaled_NT: np.ndarray, rows_NT: np.ndarray) -> l
         for length in LENGTHS:
             for plane in PLANES:
                 values_N, vectors_NN = np.linalg.eigh(_kernel(roots_ND[used], roots_ND[used], length, plane))
-                projected_NK = vectors_NN.T @ scaled_NT[np.ix_(used, columns)]
+                projected_NK = vectors_NN.T @ scaled_NT[used][:, columns]
                 for noise in NOISES:
                     for k, value in enumerate(_log_likelihood(np.maximum(values_N, 0), projected_NK, noise)):
                         if value > best_K[k]:
@@ -114,5 +114,5 @@ def _coefficients(
             own = [c for c in columns if choices[c] == choice]
             kernel_NN = _kernel(roots_ND[used], roots_ND[used], choice.length, choice.plane)
             kernel_NN[np.diag_indices(len(used))] += choice.noise / counts_N[used]
-            dual_NT[np.ix_(used, own)] = np.linalg.solve(kernel_NN, scaled_NT[np.ix_(used, own)])
+            dual_NT[np.ix_(used, np.array(own))] = np.linalg.solve(kernel_NN, scaled_NT[used][:, own])
     return dual_NT

@@ -67,7 +67,9 @@ def _fit_ridge(
     low_R1T, high_R1T = clip_to_observed(losses_NT, rows_RNT)
 
     def predict(mixtures_MD: np.ndarray) -> np.ndarray:
-        return np.clip(_with_one(transform(mixtures_MD) - centre_D) @ coefficients_RPT, low_R1T, high_R1T)
+        plane_RMT = _with_one(transform(mixtures_MD) - centre_D) @ coefficients_RPT
+        clipped_RMT: np.ndarray = np.clip(plane_RMT, low_R1T, high_R1T)
+        return clipped_RMT
 
     return predict
 

@@ -1,7 +1,8 @@
 """What an ablation makes small: losses against those at natural weights, as one number without unit.
 
-The objective is sum a_i * log(loss_i / loss_i at natural weights): negative is better than natural, and -0.01 is one per
-cent less loss. A ratio, because nats a token and bits a byte do not compare across languages. Shapes as in `linear`.
+The objective is sum a_i * log(loss_i / loss_i at natural weights): negative is better than natural, and -0.01 is one
+per cent less loss. A quotient, because nats a token and bits a byte do not compare across languages. Shapes as in
+`linear`.
 """
 
 from __future__ import annotations
@@ -33,24 +34,24 @@ class Objective:
 
     kind: str
     targets: tuple[str, ...]
-    shares_T: np.ndarray
-    reference_T: np.ndarray
+    shares: np.ndarray
+    reference: np.ndarray
 
     def axes(self, losses: np.ndarray) -> np.ndarray:
         """log(loss / loss at natural weights) of every domain, (..., T)."""
-        logs: np.ndarray = np.log(np.maximum(losses, 1e-9) / self.reference_T)
+        logs: np.ndarray = np.log(np.maximum(losses, 1e-9) / self.reference)
         return logs
 
     def of(self, losses: np.ndarray) -> np.ndarray:
         """The objective of losses (..., T) -> (...)."""
-        counted = self.shares_T > 0
+        counted = self.shares > 0
         axes = self.axes(losses)[..., counted]
-        value: np.ndarray = axes.max(-1) if self.kind == "worst" else axes @ self.shares_T[counted]
+        value: np.ndarray = axes.max(-1) if self.kind == "worst" else axes @ self.shares[counted]
         return value
 
     def written(self) -> dict[str, object]:
         """As the analysis shows it."""
-        counted = {name: float(s) for name, s in zip(self.targets, self.shares_T, strict=True) if s > 0}
+        counted = {name: float(s) for name, s in zip(self.targets, self.shares, strict=True) if s > 0}
         return {"kind": self.kind, "shares": counted}
 
 

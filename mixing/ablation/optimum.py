@@ -20,7 +20,6 @@ CLOUD_SIZE = 256
 PARENTS = 16
 EXCHANGES = (0.05, 0.02, 0.01, 0.005, 0.002, 0.001)
 MOST_EXCHANGES = 60
-TOP = 16  # RegMix averages its best candidates; a replicate's optimum is such a mean
 
 
 def minimise(score: Score, region: Region, pool_MD: np.ndarray, seed: int) -> np.ndarray:
@@ -32,7 +31,7 @@ def minimise(score: Score, region: Region, pool_MD: np.ndarray, seed: int) -> np
 def explore(score: Score, region: Region, pool_MD: np.ndarray, seed: int) -> np.ndarray:
     """Good allowed mixtures, best first: the pool's best, and clouds around them that shrink."""
     chance = generator(seed, "clouds")
-    best_MD, values_M = _best(score, pool_MD, PARENTS)
+    best_MD = _best(score, pool_MD, PARENTS)
     for width in CLOUDS:
         parents_MD = best_MD[chance.integers(0, len(best_MD), CLOUD_SIZE)]
         cloud_MD = parents_MD + 1e-4
@@ -40,14 +39,12 @@ def explore(score: Score, region: Region, pool_MD: np.ndarray, seed: int) -> np.
         cloud_MD = np.where(cloud_MD < 1e-4, 0.0, cloud_MD)
         cloud_MD = repair(region, cloud_MD)
         cloud_MD = cloud_MD[is_inside(region, cloud_MD)]
-        best_MD, values_M = _best(score, np.concatenate([best_MD, cloud_MD]), PARENTS)
+        best_MD = _best(score, np.concatenate([best_MD, cloud_MD]), PARENTS)
     return best_MD
 
 
-def _best(score: Score, mixtures_MD: np.ndarray, number: int) -> tuple[np.ndarray, np.ndarray]:
-    values_M = score(mixtures_MD)
-    order = np.argsort(values_M, kind="stable")[:number]
-    return mixtures_MD[order], values_M[order]
+def _best(score: Score, mixtures_MD: np.ndarray, number: int) -> np.ndarray:
+    return mixtures_MD[np.argsort(score(mixtures_MD), kind="stable")[:number]]
 
 
 def _exchange(score: Score, region: Region, weights_D: np.ndarray) -> np.ndarray:
@@ -81,20 +78,20 @@ class Uncertainty:
     """What the replicates of a surrogate say of an optimum.
 
     Attributes:
-        optima_RD: each replicate's own optimum.
-        gain_R: objective at the optimum less at natural, by each replicate.
+        optima: each replicate's own optimum.
+        gains: objective at the optimum less at natural, by each replicate.
         optimism: how much better a replicate believes its own optimum to be than the fit to all runs does (>= 0): what
             the choice of the best owes to chance.
-        low_D, high_D: 5th and 95th percentile of each weight.
-        tied_M: which of the candidates are statistically as good as the optimum.
+        low, high: 5th and 95th percentile of each weight.
+        tied: which of the candidates are statistically as good as the optimum.
     """
 
-    optima_RD: np.ndarray
-    gain_R: np.ndarray
+    optima: np.ndarray
+    gains: np.ndarray
     optimism: float
-    low_D: np.ndarray
-    high_D: np.ndarray
-    tied_M: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    tied: np.ndarray
 
 
 def uncertainty(
@@ -106,21 +103,22 @@ def uncertainty(
         values_RM: objective of each candidate by each replicate.
         whole_M: by the fit to all runs.
         candidates_MD: allowed mixtures.
-        optimum, natural: row of the optimum, and of natural weights (or what is nearest to them).
+        optimum: row of the optimum.
+        natural: row of natural weights, or of what is nearest to them.
     """
-    top_RK = np.argsort(values_RM, axis=1, kind="stable")[:, :TOP]
-    optima_RD = candidates_MD[top_RK].mean(1)
+    own_R = np.argmin(values_RM, axis=1)
+    rows = np.arange(len(values_RM))
     gain_R = values_RM[:, optimum] - values_RM[:, natural]
-    own_R = np.take_along_axis(values_RM, top_RK[:, :1], 1)[:, 0] - values_RM[:, natural]
-    truly_R = whole_M[top_RK[:, 0]] - whole_M[natural]
+    believed_R = values_RM[rows, own_R] - values_RM[:, natural]
+    truly_R = whole_M[own_R] - whole_M[natural]
     worse_RM = values_RM - values_RM[:, optimum : optimum + 1]
     margin_M = whole_M - whole_M[optimum]
     return Uncertainty(
-        optima_RD,
+        candidates_MD[own_R],
         gain_R,
-        max(0.0, float((truly_R - own_R).mean())),
-        np.percentile(optima_RD, 5, axis=0),
-        np.percentile(optima_RD, 95, axis=0),
+        max(0.0, float((truly_R - believed_R).mean())),
+        np.percentile(candidates_MD[own_R], 5, axis=0),
+        np.percentile(candidates_MD[own_R], 95, axis=0),
         margin_M <= 1.645 * worse_RM.std(0) + 1e-12,
     )
 

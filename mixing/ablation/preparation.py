@@ -23,15 +23,16 @@ def aligned(table: RunsTable, natural: Mapping[str, float]) -> RunsTable:
         TableError: if a run gives weight to a domain without a natural weight.
     """
     names = tuple(sorted(natural))
-    unknown = [d for d, used in zip(table.domains, table.weights_ND.any(0), strict=True) if used and d not in natural]
+    used = table.weights.sum(0) > 0
+    unknown = [d for d, some in zip(table.domains, used, strict=True) if some and d not in natural]
     if unknown:
         raise TableError(
             f"runs give weight to {', '.join(unknown)}, which has no natural weight; domains: {', '.join(names)}"
         )
-    columns = {name: table.weights_ND[:, place] for place, name in enumerate(table.domains)}
+    columns = {name: table.weights[:, place] for place, name in enumerate(table.domains)}
     empty_N = np.zeros(table.num_runs)
     weights_ND = np.stack([columns.get(name, empty_N) for name in names], axis=1)
-    return replace(table, domains=names, weights_ND=weights_ND)
+    return replace(table, domains=names, weights=weights_ND)
 
 
 def fitted_runs(table: RunsTable) -> tuple[RunsTable, list[str]]:
@@ -46,13 +47,13 @@ def fitted_runs(table: RunsTable) -> tuple[RunsTable, list[str]]:
     notes: list[str] = []
     ordered_N = np.array([kind in NOT_FITTED for kind in table.kinds])
     table = table.rows(~ordered_N)
-    table = _without(table, table.diverged_N, "diverged and were left out", notes)
-    measured_T = np.isfinite(table.losses_NT).mean(0) >= 0.5 if table.num_runs else np.zeros(len(table.targets), bool)
+    table = _without(table, table.diverged, "diverged and were left out", notes)
+    measured_T = np.isfinite(table.losses).mean(0) >= 0.5 if table.num_runs else np.zeros(len(table.targets), bool)
     unmeasured = [name for name, kept in zip(table.targets, measured_T, strict=True) if not kept]
     if unmeasured:
         notes.append(f"No held-out loss of {', '.join(unmeasured)} in most runs: left out of the objective.")
         table = some_targets(table, measured_T)
-    missing_N = ~np.isfinite(table.losses_NT).any(1)
+    missing_N = ~np.isfinite(table.losses).any(1)
     table = _without(table, missing_N, "have no held-out loss and were left out", notes)
     table = _without(table, _copies(table), "are exact copies of others (weights, seed, losses) and count once", notes)
     if table.num_runs < 2 or not table.targets:
@@ -66,7 +67,7 @@ def fitted_runs(table: RunsTable) -> tuple[RunsTable, list[str]]:
 def some_targets(table: RunsTable, kept_T: np.ndarray) -> RunsTable:
     """The table with some of its measured domains."""
     targets = tuple(name for name, kept in zip(table.targets, kept_T, strict=True) if kept)
-    return replace(table, targets=targets, losses_NT=table.losses_NT[:, kept_T], bits_NT=table.bits_NT[:, kept_T])
+    return replace(table, targets=targets, losses=table.losses[:, kept_T], bits=table.bits[:, kept_T])
 
 
 def _without(table: RunsTable, left_out_N: np.ndarray, why: str, notes: list[str]) -> RunsTable:
@@ -82,7 +83,7 @@ def _copies(table: RunsTable) -> np.ndarray:
     """Runs that repeat an earlier row in weights, seed and losses: no new evidence."""
     seen: set[tuple[bytes, int, bytes]] = set()
     copies = []
-    for weights_D, seed, losses_T in zip(table.weights_ND, table.seeds, table.losses_NT, strict=True):
+    for weights_D, seed, losses_T in zip(table.weights, table.seeds, table.losses, strict=True):
         key = (np.round(weights_D, 9).tobytes(), seed, losses_T.tobytes())
         copies.append(key in seen)
         seen.add(key)
@@ -91,12 +92,12 @@ def _copies(table: RunsTable) -> np.ndarray:
 
 def num_mixtures(table: RunsTable) -> int:
     """Different mixtures: what a surrogate learns from; seeds of one mixture only measure noise."""
-    return len(np.unique(np.round(table.weights_ND, 6), axis=0))
+    return len(np.unique(np.round(table.weights, 6), axis=0))
 
 
 def unmoved_domains(table: RunsTable) -> list[str]:
     """Domains whose weight no run ever changed: nothing can be concluded on them."""
-    moved_D = np.ptp(table.weights_ND, axis=0) > 1e-6
+    moved_D = np.ptp(table.weights, axis=0) > 1e-6
     return [name for name, moved in zip(table.domains, moved_D, strict=True) if not moved]
 
 
@@ -105,6 +106,6 @@ def coupled_domains(table: RunsTable, unmoved: Sequence[str]) -> list[tuple[str,
     moved = [place for place, name in enumerate(table.domains) if name not in unmoved]
     if len(moved) < 3 or table.num_runs < 3:
         return []
-    correlation = np.corrcoef(table.weights_ND[:, moved], rowvar=False)
+    correlation = np.corrcoef(table.weights[:, moved], rowvar=False)
     first, second = np.nonzero(np.triu(np.abs(correlation) > 0.9999, 1))
     return [(table.domains[moved[i]], table.domains[moved[j]]) for i, j in zip(first, second, strict=True)]

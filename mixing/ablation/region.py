@@ -25,10 +25,10 @@ class Region:
 
     domains: tuple[str, ...]
     patterns: tuple[str, ...]
-    groups_GD: np.ndarray
-    low_G: np.ndarray
-    high_G: np.ndarray
-    caps_D: np.ndarray
+    groups: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    caps: np.ndarray
 
 
 def make_region(
@@ -62,15 +62,15 @@ def make_region(
 
 def _check_not_empty(region: Region) -> None:
     """Raise unless some mixture is allowed; the quick look first, a linear programme where it is not enough."""
-    even_D = region.caps_D / max(region.caps_D.sum(), 1e-300)
+    even_D = region.caps / max(region.caps.sum(), 1e-300)
     if is_inside(region, repair(region, even_D[None]))[0]:
         return
     if _point_inside(region) is None:
         written = ", ".join(
             f"{pattern}: [{low:g}, {high:g}]"
-            for pattern, low, high in zip(region.patterns, region.low_G, region.high_G, strict=True)
+            for pattern, low, high in zip(region.patterns, region.low, region.high, strict=True)
         )
-        capped = [f"{d} <= {cap:.4g}" for d, cap in zip(region.domains, region.caps_D, strict=True) if cap < 1]
+        capped = [f"{d} <= {cap:.4g}" for d, cap in zip(region.domains, region.caps, strict=True) if cap < 1]
         raise BoundsError(
             f"no mixture meets the bounds {{{written}}}"
             + (f" and what the supply allows ({', '.join(capped)})" if capped else "")
@@ -86,20 +86,20 @@ def _point_inside(region: Region) -> np.ndarray | None:
     num_domains = len(region.domains)
     solved = linprog(
         np.zeros(num_domains),
-        A_ub=np.vstack([region.groups_GD, -region.groups_GD]) if len(region.patterns) else None,
-        b_ub=np.concatenate([region.high_G, -region.low_G]) if len(region.patterns) else None,
+        A_ub=np.vstack([region.groups, -region.groups]) if len(region.patterns) else None,
+        b_ub=np.concatenate([region.high, -region.low]) if len(region.patterns) else None,
         A_eq=np.ones((1, num_domains)),
         b_eq=[1.0],
-        bounds=[(0.0, cap) for cap in region.caps_D],
+        bounds=[(0.0, cap) for cap in region.caps],
     )
     return np.asarray(solved.x) if solved.success else None
 
 
 def is_inside(region: Region, weights_MD: np.ndarray, slack: float = SLACK) -> np.ndarray:
     """Whether each mixture is allowed, up to the last digit that weights are written with."""
-    sums_MG = weights_MD @ region.groups_GD.T
-    met = ((sums_MG >= region.low_G - slack) & (sums_MG <= region.high_G + slack)).all(1)
-    inside: np.ndarray = met & (weights_MD <= region.caps_D + slack).all(1) & (weights_MD >= -slack).all(1)
+    sums_MG = weights_MD @ region.groups.T
+    met = ((sums_MG >= region.low - slack) & (sums_MG <= region.high + slack)).all(1)
+    inside: np.ndarray = met & (weights_MD <= region.caps + slack).all(1) & (weights_MD >= -slack).all(1)
     return inside
 
 
@@ -115,11 +115,11 @@ def repair(region: Region, weights_MD: np.ndarray, rounds: int = 80) -> np.ndarr
         return weights_MD
     moved_MD = weights_MD[outside]
     # A group without weight could never be scaled up, nor the rest of a mixture that is all in one group.
-    moved_MD = 0.9999 * moved_MD + 0.0001 * region.caps_D / region.caps_D.sum()
+    moved_MD = 0.9999 * moved_MD + 0.0001 * region.caps / region.caps.sum()
     for _ in range(rounds):
-        for group_D, low, high in zip(region.groups_GD, region.low_G, region.high_G, strict=True):
+        for group_D, low, high in zip(region.groups, region.low, region.high, strict=True):
             moved_MD = _scale_group(moved_MD, group_D, low, high)
-        moved_MD = _lower_to_caps(moved_MD, region.caps_D)
+        moved_MD = _lower_to_caps(moved_MD, region.caps)
         if is_inside(region, moved_MD, 1e-9).all():
             break
     weights_MD = weights_MD.copy()
@@ -173,14 +173,14 @@ def allowed_region(
 ) -> Region:
     """The region of an optimum: bounds, caps, and domains held at a weight; what had to give way is noted.
 
-    Caps that sum to less than 1 cannot be met (the plan of the target run says so with its own numbers); they are raised
-    in proportion, so that finished proxies still say something.
+    Caps that sum to less than 1 cannot be met (the plan of the target run says so with its own numbers); they are
+    raised in proportion, so that finished proxies still say something.
     """
     total = sum(caps.get(domain, 1.0) for domain in domains)
     if total < 1:
         notes.append(
-            f"The supply within max_epochs is {total:.1%} of the target's tokens: caps were raised in proportion. Raise "
-            "domains.max_epochs or shorten the schedule."
+            f"The supply within max_epochs is {total:.1%} of the target's tokens: caps were raised in proportion. "
+            "Raise domains.max_epochs or shorten the schedule."
         )
         caps = {domain: cap / total * (1 + 1e-9) for domain, cap in caps.items()}
     held_bounds = [(domain, weight, weight) for domain, weight in held.items() if len(held) < len(domains)]

@@ -30,9 +30,9 @@ class RunsTable:
 
     Attributes:
         names, kinds, seeds: of each run.
-        domains: trained domains, the columns of `weights_ND` (shares of tokens, rows sum to 1).
-        targets: measured domains, the columns of `losses_NT` and `bits_NT`, NaN where nothing was measured.
-        diverged_N: runs that ended early with a loss that was no number.
+        domains: trained domains, the columns of `weights` (shares of tokens, rows sum to 1).
+        targets: measured domains, the columns of `losses` and `bits`, NaN where nothing was measured.
+        diverged: runs that ended early with a loss that was no number.
         curves: per run, held-out losses over tokens: {"tokens": [..], "losses": {domain: [..]}}, {} where unknown.
         num_parameters, num_tokens: of a run, 0 where unknown.
         notes: what was changed while reading, in words.
@@ -42,11 +42,11 @@ class RunsTable:
     kinds: tuple[str, ...]
     seeds: tuple[int, ...]
     domains: tuple[str, ...]
-    weights_ND: np.ndarray
+    weights: np.ndarray
     targets: tuple[str, ...]
-    losses_NT: np.ndarray
-    bits_NT: np.ndarray
-    diverged_N: np.ndarray
+    losses: np.ndarray
+    bits: np.ndarray
+    diverged: np.ndarray
     curves: tuple[dict[str, Any], ...] = ()
     num_parameters: int = 0
     num_tokens: int = 0
@@ -65,11 +65,11 @@ class RunsTable:
             tuple(self.kinds[i] for i in picked),
             tuple(self.seeds[i] for i in picked),
             self.domains,
-            self.weights_ND[picked],
+            self.weights[picked],
             self.targets,
-            self.losses_NT[picked],
-            self.bits_NT[picked],
-            self.diverged_N[picked],
+            self.losses[picked],
+            self.bits[picked],
+            self.diverged[picked],
             tuple(self.curves[i] for i in picked) if self.curves else (),
             self.num_parameters,
             self.num_tokens,
@@ -148,7 +148,7 @@ def _normalised(weights_ND: np.ndarray, names: Sequence[str]) -> tuple[np.ndarra
     if bad:
         raise RunsError(f"runs {', '.join(bad[:5])}: a weight is not a number of 0 or more")
     sums_N = weights_ND.sum(1)
-    far = [f"{names[i]} ({sums_N[i]:.4g})" for i in np.flatnonzero(np.abs(sums_N - 1) > SUM_TOLERANCE)]
+    far = [f"{names[i]} ({sums_N[i]:.4g})" for i in np.flatnonzero(np.abs(sums_N - 1) > SUM_TOLERANCE).tolist()]
     if far:
         raise RunsError(f"weights must sum to 1; they do not in {', '.join(far[:5])}")
     off = np.flatnonzero(np.abs(sums_N - 1) > 1e-6)
@@ -174,9 +174,9 @@ def write_csv(table: RunsTable, path: Path | str) -> None:
             + [prefix + name for prefix in (LOSS, BITS) for name in table.targets]
         )
         for i in range(table.num_runs):
-            numbers = [*table.weights_ND[i], *table.losses_NT[i], *table.bits_NT[i]]
+            numbers = [*table.weights[i], *table.losses[i], *table.bits[i]]
             cells = ["" if math.isnan(number) else repr(float(number)) for number in numbers]
-            writer.writerow([table.names[i], table.kinds[i], table.seeds[i], int(table.diverged_N[i]), *cells])
+            writer.writerow([table.names[i], table.kinds[i], table.seeds[i], int(table.diverged[i]), *cells])
 
 
 def read_csv(path: Path | str) -> RunsTable:

@@ -45,7 +45,7 @@ def dirichlet_draws(region: Region, natural_D: np.ndarray, number: int, key: tup
 
     Returns:
         Weights (number, D); row i depends on the rows before it, never on `number`.
-    Source: RegMix (Liu et al. 2024, arXiv:2407.01492), mixture_config/synthesize_mixture.py; near-duplicates as in Olmix.
+    Source: RegMix (Liu et al. 2024, arXiv:2407.01492), synthesize_mixture.py; near-duplicates as in Olmix.
     """
     prior_D = natural_D**TEMPERATURE
     prior_D = prior_D / prior_D.sum()
@@ -82,7 +82,7 @@ def _is_new(weights_D: np.ndarray, drawn: Sequence[np.ndarray]) -> bool:
 
 def _moved_inside(region: Region, weights_D: np.ndarray, key: tuple[object, ...]) -> np.ndarray:
     """A draw moved into the region, to a random depth: scaling alone would put every draw on the boundary."""
-    inner_D = nearest(region, 0.5 * region.caps_D / region.caps_D.sum() + 0.5 * weights_D)
+    inner_D = nearest(region, 0.5 * region.caps / region.caps.sum() + 0.5 * weights_D)
     edge_D = nearest(region, weights_D)
     depth = generator(*key).random()
     return rounded(depth * inner_D + (1 - depth) * edge_D)
@@ -105,7 +105,8 @@ def pool_of(region: Region, natural_D: np.ndarray, number: int, key: tuple[objec
     shares_M = chance.random(near)[:, None]
     weights_MD[:near] = shares_M * weights_MD[:near] + (1 - shares_M) * natural_D
     weights_MD = repair(region, weights_MD)
-    return weights_MD[is_inside(region, weights_MD)]
+    inside_MD: np.ndarray = weights_MD[is_inside(region, weights_MD)]
+    return inside_MD
 
 
 def space_filling(taken_MD: np.ndarray, pool_MD: np.ndarray, number: int) -> np.ndarray:

@@ -44,8 +44,8 @@ class SurrogateError(ValueError):
     """A surrogate that does not exist."""
 
 
-def usable(num_runs: int, num_domains: int, wanted: Sequence[str] = ()) -> tuple[list[str], list[str]]:
-    """Which surrogates so many runs can carry, and why others are left out, in words.
+def usable(num_mixtures: int, num_domains: int, wanted: Sequence[str] = ()) -> tuple[list[str], list[str]]:
+    """Which surrogates so many mixtures can carry, and why others are left out, in words.
 
     Laws with a slope per domain need twice as many runs as domains (on Olmix's 64 domains every one of them failed at
     64 runs, and worked at 128); trees with fewer than 40 runs hardly split.
@@ -59,21 +59,24 @@ def usable(num_runs: int, num_domains: int, wanted: Sequence[str] = ()) -> tuple
             raise SurrogateError(f"surrogate {name!r} is not one of {', '.join(NAMES)}{hint}")
     names = [name for name in FITS if not wanted or name in wanted or COMBINATION in wanted or name == "constant"]
     notes = []
-    if num_runs < 2 * num_domains:
+    if num_mixtures < 2 * num_domains:
         notes.append(
-            f"{num_runs} runs for {num_domains} domains: laws with a slope per domain need at least {2 * num_domains}, "
+            f"{num_mixtures} different mixtures for {num_domains} domains: laws with a slope per domain need at least {2 * num_domains}, "
             f"better {4 * num_domains}. Only {', '.join(SIMPLE)} were fitted."
         )
         names = [name for name in names if name in SIMPLE] + [name for name in SIMPLE if name not in names]
-    elif num_runs < TREES_NEED and "lightgbm" in names:
+    elif num_mixtures < TREES_NEED and "lightgbm" in names:
         names.remove("lightgbm")
-        notes.append(f"{num_runs} runs are too few for trees ({TREES_NEED} at least): lightgbm was left out.")
+        notes.append(
+            f"{num_mixtures} different mixtures are too few for trees ({TREES_NEED} at least): lightgbm was left out."
+        )
     return names, notes
 
 
 def all_rows(losses_NT: np.ndarray) -> np.ndarray:
     """Every measured loss once: the replicate (1, N, T) of a fit to everything."""
-    return np.isfinite(losses_NT).astype(np.float64)[None]
+    rows_1NT: np.ndarray = np.isfinite(losses_NT).astype(np.float64)[None]
+    return rows_1NT
 
 
 def combined(predictions: Mapping[str, Predict], shares: Mapping[str, float]) -> Predict:

@@ -1,8 +1,8 @@
 """How well surrogates predict runs that they have not seen: repeated K-fold cross-validation and what is read off it.
 
 Runs of one mixture (repeats over seeds) stay in one fold, and the surrogate is chosen by the same folds; what choosing
-costs is measured too: `nested` chooses on the other folds and is scored on the one left out. Shapes as in `linear`, with
-K repeats of the cross-validation.
+costs is measured too: `nested` chooses on the other folds and is scored on the one left out. Shapes as in `linear`,
+with K repeats of the cross-validation.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Validation:
         shares: weight of each surrogate in the combination, sum 1.
     """
 
-    folds_KN: np.ndarray
+    folds: np.ndarray
     predictions: dict[str, np.ndarray]
     shares: dict[str, float]
 
@@ -57,7 +57,11 @@ def validate(
 
     Args:
         names: of the surrogates, without the combination.
+        weights_ND: mixtures of the runs.
+        losses_NT: their losses.
+        objective: whose domains count in the combination.
         repeats: of the cross-validation; trees take part in the first only and stand for all.
+        seed: of the folds.
     """
     folds_KN = folds_of(weights_ND, repeats, seed)
     predictions = {}
@@ -69,7 +73,7 @@ def validate(
     shares: dict[str, float] = {}
     if len(members) > 1:
         parts = [predictions[name] for name in members]
-        weight_T = objective.shares_T
+        weight_T = objective.shares
         shares = dict(zip(members, _shares(parts, losses_NT, np.ones(len(losses_NT), bool), weight_T), strict=True))
         predictions[COMBINATION] = _combined_held_out(parts, losses_NT, folds_KN, weight_T)
     return Validation(folds_KN, predictions, shares)
@@ -122,7 +126,8 @@ def relative_errors(predicted_KNT: np.ndarray, losses_NT: np.ndarray, used_N: np
     """Mean squared error over variance of each domain's loss (T): 1 is no better than the mean, 0 is exact."""
     used_N = np.ones(len(losses_NT), bool) if used_N is None else used_N
     errors_T: np.ndarray = np.nanmean(np.square(predicted_KNT[:, used_N] - losses_NT[None, used_N]), axis=(0, 1))
-    return errors_T / np.nanvar(losses_NT, axis=0).clip(1e-24)
+    shares_T: np.ndarray = errors_T / np.nanvar(losses_NT, axis=0).clip(1e-24)
+    return shares_T
 
 
 def choose(predictions: Mapping[str, np.ndarray], losses_NT: np.ndarray, objective: Objective) -> str:
@@ -135,14 +140,14 @@ def _errors(
     predictions: Mapping[str, np.ndarray], losses_NT: np.ndarray, objective: Objective, used_N: np.ndarray | None
 ) -> dict[str, float]:
     return {
-        name: float(np.round(relative_errors(part, losses_NT, used_N) @ objective.shares_T, 9))
+        name: float(np.round(relative_errors(part, losses_NT, used_N) @ objective.shares, 9))
         for name, part in predictions.items()
     }
 
 
 def nested(validation: Validation, losses_NT: np.ndarray, objective: Objective) -> np.ndarray:
     """Held-out predictions (1, N, T) of the whole procedure: for each fold, the surrogate best on the others."""
-    folds_N = validation.folds_KN[0]
+    folds_N = validation.folds[0]
     nested_NT = np.empty_like(losses_NT)
     first = {name: part[:1] for name, part in validation.predictions.items()}
     for fold in range(int(folds_N.max()) + 1):
@@ -177,7 +182,7 @@ def scores(predicted_KNT: np.ndarray, losses_NT: np.ndarray, objective: Objectiv
                 strict=True,
             )
         ),
-        "relative_error": float(relative_errors(predicted_KNT, losses_NT) @ objective.shares_T),
+        "relative_error": float(relative_errors(predicted_KNT, losses_NT) @ objective.shares),
         "objective_rank_correlation": _mean([rank_correlation(v, observed_N) for v in values_KN]),
         "local_rank_correlation": _mean([rank_correlation(v[local], observed_N[local]) for v in values_KN])
         if len(observed_N) >= 2 * LEAST_LOCAL
@@ -187,6 +192,16 @@ def scores(predicted_KNT: np.ndarray, losses_NT: np.ndarray, objective: Objectiv
         if len(observed_N)
         else None,
     }
+
+
+def local_error(held_out_KNT: np.ndarray, losses_NT: np.ndarray, objective: Objective) -> float | None:
+    """Root mean square error of the objective on held-out runs, among the best quarter of them."""
+    observed_N = objective.of(losses_NT)
+    best = np.argsort(np.where(np.isfinite(observed_N), observed_N, np.inf), kind="stable")
+    best = best[: max(LEAST_LOCAL, round(LOCAL_SHARE * len(best)))]
+    errors_KN = (objective.of(held_out_KNT) - observed_N)[:, best]
+    errors = errors_KN[np.isfinite(errors_KN)]
+    return float(np.sqrt(np.square(errors).mean())) if len(errors) else None
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

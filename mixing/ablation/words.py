@@ -1,0 +1,58 @@
+"""The sentences of an analysis: what was chosen, why, and how much of it is noise."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mixing.ablation.analysis import Findings
+
+
+def verdict(found: Findings) -> list[str]:
+    """What came out, most important first."""
+    noise, degrees = found.noise["objective"], found.noise["degrees"]
+    sentences = [_choice(found)]
+    if noise is None:
+        sentences.append(
+            "No mixture was trained on several seeds, so seed noise is unknown; raise ablation.runs.repeats."
+        )
+    else:
+        plural = "" if degrees == 1 else "s"
+        sentences.append(f"Seed noise of the objective: {noise:.2%} ({degrees} degree{plural} of freedom).")
+    if found.portfolio.chosen == "constant":
+        sentences.append("No surrogate predicts a run it has not seen better than the mean of the others does.")
+    return sentences
+
+
+def _choice(found: Findings) -> str:
+    gain, fitted = found.gain, found.question.fitted
+    interval = f"{gain.low:+.2%} to {gain.high:+.2%}"
+    if found.reason == "surrogate":
+        return (
+            f"Chosen: the optimum of {found.portfolio.chosen}. It is expected to change the objective by "
+            f"{gain.corrected:+.2%} against natural weights (90% interval {interval})."
+        )
+    if found.reason == "best_run":
+        value = float(found.question.objective.of(fitted.losses[found.best_row]))
+        return (
+            f"Chosen: the weights of the run {fitted.names[found.best_row]}, which changed the objective by {value:+.2%}"
+            f" against natural weights, beyond seed noise. No surrogate's optimum is sure enough ({interval})."
+        )
+    return (
+        "Nothing beats natural weights beyond noise, so they were chosen: the change expected of the best mixture is "
+        f"{gain.corrected:+.2%} (90% interval {interval})."
+    )
+
+
+def more_runs(more: dict[str, Any], noise: float | None) -> list[str]:
+    """How much more runs would help."""
+    if len(more["expected"]) < 2:
+        return []
+    (now_runs, now), (then_runs, then) = list(more["expected"].items())[:2]
+    sentence = (
+        f"The objective of a run not seen is predicted to about {now:.2%} with {now_runs} runs, and would be to about "
+        f"{then:.2%} with {then_runs}."
+    )
+    if noise is not None and now < 1.2 * noise:
+        sentence += f" That is no more than seed noise ({noise:.2%}): more runs would hardly help."
+    return [sentence]
