@@ -59,6 +59,10 @@ def _training(recipe: Recipe) -> Iterator[Problem]:
         yield ("sequences", "packing"), "best_fit", "best-fit packing in a run is not there yet; contiguous is"
     if recipe.scaling is not None:
         yield ("scaling",), {}, "scaling laws are not there yet"
+    if recipe.training is not None and recipe.training.amendments:
+        yield ("training", "amendments"), [a.why for a in recipe.training.amendments], "amendments are not there yet"
+    if recipe.training is not None and recipe.training.spikes.action == "rollback":
+        yield ("training", "spikes"), "rollback", "rolling back is not there yet; drop_update and warn are"
     if recipe.evaluation.suites:
         yield ("evaluation", "suites"), recipe.evaluation.suites, "evaluation suites are not there yet"
     if recipe.finetuning is not None:

@@ -39,6 +39,7 @@ _TELLING = {
     Exit.RANK_LOST: "a process was lost (killed, or out of memory)",
     Exit.DIVERGED: "loss or gradient is no number; lower the learning rate, or look at the documents with `gristmill trace`",
     Exit.NO_SPACE: "no room for a checkpoint; free some (`gristmill clean`)",
+    Exit.SPIKED: "the loss or the gradient norm jumped, and `training.spikes` asks to go back",
     Exit.ERROR: "a process failed",
 }
 
@@ -182,7 +183,7 @@ def _execution(run: Run) -> specs.Execution:
         sharding=wanted.sharding,
         micro_batch=wanted.micro_batch or 8,
         recompute=wanted.recompute,
-        compile=False,
+        compile=wanted.compile and num_gpus() > 0,  # on a CPU it takes longer than small models train
         log_every=_steps(run.recipe, run.recipe.execution.log_every),
     )
 
@@ -192,8 +193,12 @@ def num_processes(run: Run) -> int:
     wanted = run.recipe.execution.training.devices
     if wanted is not None:
         return int(wanted)
-    gpus = len([name for name in os.listdir("/dev") if name.startswith("nvidia") and name[6:].isdigit()])
-    return gpus or min(2, run.recipe.execution.num_workers())
+    return num_gpus() or min(2, run.recipe.execution.num_workers())
+
+
+def num_gpus() -> int:
+    """NVIDIA GPUs of this machine, told without importing torch."""
+    return sum(name.startswith("nvidia") and name[6:].isdigit() for name in os.listdir("/dev"))
 
 
 # ---------------------------------------------------------------- running it
@@ -216,6 +221,7 @@ def train(run: Run, training: Training) -> Path:
             num_processes(run),
             progress=lambda status: advance(completed=status.get("step", 0), note=_note(status)),
             stall_s=float(run.recipe.execution.training.stall.number),
+            restarts=run.recipe.execution.training.restarts,
         )
     if result is Exit.REQUEUE:
         raise KeyboardInterrupt

@@ -27,7 +27,7 @@ class Windows:
     def read(self, domains: np.ndarray, sequences: np.ndarray, context: int) -> np.ndarray:
         """Token ids (n, context + 1) of sequences of domains."""
         if context not in self._readers:
-            self._readers[context] = TokenReader(self._paths, context)
+            self._readers[context] = TokenReader(self._paths, context, padding=-1)
         return self._readers[context].read(domains, sequences)
 
 

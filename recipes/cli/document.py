@@ -27,6 +27,7 @@ _HEAD = """# The command line
 | 21 | a training process was lost |
 | 22 | training diverged |
 | 23 | no space left |
+| 24 | a spike of the loss, where the recipe asks to go back |
 | 130 | interrupted (Ctrl-C); the same command continues |
 """
 
