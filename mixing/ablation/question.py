@@ -96,7 +96,8 @@ def pose(table: RunsTable, options: AnalysisOptions) -> Question:
 def natural_rows(table: RunsTable, natural_D: np.ndarray) -> np.ndarray:
     """Mask of the runs at natural weights, whatever they are called."""
     close_N: np.ndarray = np.abs(table.weights - natural_D).sum(1) < 1e-4
-    return close_N & np.array([kind not in preparation.NOT_FITTED for kind in table.kinds])
+    natural_N: np.ndarray = close_N & np.array([kind not in preparation.NOT_FITTED for kind in table.kinds])
+    return natural_N
 
 
 def _reference(fitted: RunsTable, natural_D: np.ndarray, notes: list[str]) -> np.ndarray:

@@ -61,8 +61,8 @@ def usable(num_mixtures: int, num_domains: int, wanted: Sequence[str] = ()) -> t
     notes = []
     if num_mixtures < 2 * num_domains:
         notes.append(
-            f"{num_mixtures} different mixtures for {num_domains} domains: laws with a slope per domain need at least {2 * num_domains}, "
-            f"better {4 * num_domains}. Only {', '.join(SIMPLE)} were fitted."
+            f"{num_mixtures} different mixtures for {num_domains} domains: laws with a slope per domain need at least "
+            f"{2 * num_domains}, better {4 * num_domains}. Only {', '.join(SIMPLE)} were fitted."
         )
         names = [name for name in names if name in SIMPLE] + [name for name in SIMPLE if name not in names]
     elif num_mixtures < TREES_NEED and "lightgbm" in names:

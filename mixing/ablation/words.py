@@ -35,8 +35,9 @@ def _choice(found: Findings) -> str:
     if found.reason == "best_run":
         value = float(found.question.objective.of(fitted.losses[found.best_row]))
         return (
-            f"Chosen: the weights of the run {fitted.names[found.best_row]}, which changed the objective by {value:+.2%}"
-            f" against natural weights, beyond seed noise. No surrogate's optimum is sure enough ({interval})."
+            f"Chosen: the weights of the run {fitted.names[found.best_row]}, which changed the objective by "
+            f"{value:+.2%} against natural weights, beyond seed noise. No surrogate's optimum is sure enough "
+            f"({interval})."
         )
     return (
         "Nothing beats natural weights beyond noise, so they were chosen: the change expected of the best mixture is "
