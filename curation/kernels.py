@@ -34,7 +34,7 @@ def _kernel_files_hash() -> str:
 
 
 def cache_folder() -> Path:
-    """Folder of gristmill's compiled kernels and fetched packages: `$XDG_CACHE_HOME/gristmill` or `~/.cache/gristmill`."""
+    """Where compiled kernels and fetched packages lie: `$XDG_CACHE_HOME/gristmill` or `~/.cache/gristmill`."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gristmill"
 
 

@@ -1,9 +1,10 @@
 """The ledger: the layers of every shard side by side, one row for every row that was read.
 
-It is a view over Parquet files, queried with polars; nothing of it is stored twice. Columns: `source, shard, row`, who the
-document is (`content_id, origin_id, url, date, licence, size_bytes, num_characters, read_reason, repaired`), every signal
-and decision by its layer's name, and two that are derived: `kept` and `reason` (`step.reason`, of the earliest step that
-dropped the row, then the first reason by name). docs/ledger.md lists them; `VERSION` is raised when their meaning changes.
+It is a view over Parquet files, queried with polars; nothing of it is stored twice. Columns: `source, shard, row`, who
+the document is (`content_id, origin_id, url, date, licence, size_bytes, num_characters, read_reason, repaired`), every
+signal and decision by its layer's name, and two that are derived: `kept` and `reason` (`step.reason`, of the earliest
+step that dropped the row, then the first reason by name). docs/ledger.md lists them; `VERSION` is raised when their
+meaning changes.
 """
 
 from __future__ import annotations
@@ -11,8 +12,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import reduce
-from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -27,7 +26,7 @@ VERSION = 1
 
 @dataclass(frozen=True)
 class Source:
-    """One source of the ledger: its shards with all their layers, the steps in order, and shards that were set aside."""
+    """One source of the ledger: its shards with all their layers, and shards that were set aside."""
 
     name: str
     language: str
@@ -102,7 +101,7 @@ def scan_shard(shard: ShardInputs) -> pl.LazyFrame:
 
 
 def reason_of(shard: ShardInputs) -> pl.Expr:
-    """Why a row was dropped: `step.reason` of the earliest step, then the first reason by name; null where it is kept."""
+    """Why a row was dropped: `step.reason` of the earliest step, then the first by name; null where it is kept."""
     first = pl.when(pl.col("read_reason").is_not_null()).then(pl.format("read.{}", pl.col("read_reason")))
     branches = [
         (pl.col(f"drop@{step}").cast(pl.UInt64) & pl.lit(1 << bit, pl.UInt64) != 0, f"{step}.{reason}")
@@ -111,8 +110,11 @@ def reason_of(shard: ShardInputs) -> pl.Expr:
         for bit, reason in enumerate(reasons)
     ]
     # Layers come in order of work, and steps inside a layer in the order its metadata keeps.
-    chain = reduce(lambda so_far, branch: so_far.when(branch[0]).then(pl.lit(branch[1])), branches, first)
-    return chain.otherwise(None)
+    chain: Any = first
+    for bit_is_set, reason in branches:
+        chain = chain.when(bit_is_set).then(pl.lit(reason))
+    expression: pl.Expr = chain.otherwise(None)
+    return expression
 
 
 def texts_of(shard: ShardInputs, rows: Sequence[int], raw: bool = False) -> dict[int, str]:

@@ -12,7 +12,7 @@ from curation.text.ngrams import clear_table, find_slot, never_zero
 from curation.text.properties import ALPHA, DECIMAL, SPACE, TERMINAL, UPPER
 from curation.text.scan import new_segments, scan_segments
 from curation.text.segment import WORD, Array, decode
-from curation.text.spans import ends_with_ellipsis, next_break, span_hash, trim_end, trim_start
+from curation.text.spans import ends_with_ellipsis, next_break, span_digest, trim_end, trim_start
 
 NUMBERS = (  # columns of `measure_spans`
     "characters",
@@ -143,7 +143,7 @@ def measure_spans(spans: SignalColumns, table: Array, phrases: Array) -> tuple[A
         for i in range(count):
             out[1] += segments.bits[i] & np.uint32(WORD) != 0
         out[3] = count_split(buf, start, stop, table)[1]
-        value = never_zero(span_hash(buf, start, stop))
+        value = never_zero(span_digest(buf, start, stop))
         slot = find_slot(keys, bits, value)
         if keys[slot] == np.uint64(0):
             keys[slot], counts[slot] = value, 0

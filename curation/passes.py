@@ -1,7 +1,7 @@
 """What a stage does to one shard: the functions that write the rows, text, signals and decisions layers.
 
-Each takes (inputs, options, output), reads its shard in row batches and writes one layer; memory grows with a row batch.
-Inputs and options are plain frozen values, so that a stage pickles; models open inside the functions.
+Each takes (inputs, options, output), reads its shard in row batches and writes one layer; memory grows with a row
+batch. Inputs and options are plain frozen values, so that a stage pickles; models open inside the functions.
 """
 
 from __future__ import annotations
@@ -250,7 +250,7 @@ class BucketStep:
 
 @dataclass(frozen=True)
 class DecisionOptions:
-    """What one decisions stage decides, in order of work. `version` is raised when the meaning of a decision changes."""
+    """What one decisions stage decides, in order of work."""
 
     steps: tuple[RuleStep | BucketStep, ...]
 
@@ -321,7 +321,7 @@ def _bucket_decider(inputs: ShardInputs, step: BucketStep) -> Any:
 def _count_drops(
     made: Mapping[str, pa.Array], kept: np.ndarray, reasons: Mapping[str, list[str]], counts: Counter[str]
 ) -> np.ndarray:
-    """Count each step's drops among the rows that were still kept, by the row's first reason; return what stays kept."""
+    """Count each step's drops among rows that were still kept, by first reason; return what stays kept."""
     for step, names in reasons.items():
         drop = made[f"drop@{step}"].to_numpy(zero_copy_only=False)
         undecided = made[f"undecided@{step}"].to_numpy(zero_copy_only=False)

@@ -1,8 +1,8 @@
 """From the recipe's steps to stages: which layers each source gets, in which order, and what reads what.
 
-The steps are walked in order. What they measure and decide on one text is gathered; a step that edits text, or that must
-see all sources at once, closes what was gathered before it: a signals layer and a decisions layer for each source. So
-measures fuse into one pass over the text and rules into one pass over the signals.
+The steps are walked in order. What they measure and decide on one text is gathered; a step that edits text, or that
+must see all sources at once, closes what was gathered before it: a signals layer and a decisions layer for each
+source. So measures fuse into one pass over the text and rules into one pass over the signals.
 """
 
 from __future__ import annotations

@@ -52,8 +52,8 @@ class Task:
 class StageStep(PipelineStep):  # type: ignore[misc]
     """Runs `work(inputs, options, output)` for the tasks of its rank.
 
-    It holds a function's name, options and paths only, so that it pickles; models, kernels and writers are opened inside
-    `work`.
+    It holds a function's name, options and paths only, so that it pickles; models, kernels and writers are opened
+    inside `work`.
     """
 
     type = "gristmill"

@@ -225,8 +225,8 @@ class DomainOptions:
 class Domain:
     """A domain as `domains.json` lists it: amounts of its training text, and of its held-out text.
 
-    `training` and `held_out` are paths of indexes, relative to the folder of `domains.json`; `training` is None for what
-    is only validated on.
+    `training` and `held_out` are paths of indexes, relative to the folder of `domains.json`; `training` is None for
+    what is only validated on.
     """
 
     name: str
@@ -320,8 +320,8 @@ def read_domains(path: str | Path) -> list[Domain]:
 class PhaseOptions:
     """A phase as the recipe writes it, amounts as (number, unit).
 
-    `weights` is (kind, power, shares): natural (to a power), unimax, or shares of patterns; shares that come from a file
-    or an ablation are shares by the time they stand here.
+    `weights` is (kind, power, shares): natural (to a power), unimax, or shares of patterns; shares that come from a
+    file or an ablation are shares by the time they stand here.
     """
 
     name: str

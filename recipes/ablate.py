@@ -112,7 +112,9 @@ def _thinned_domains(run: Run, tokens: Tokens, listed: list[Domain], options: Sw
     share = min(1.0, options.tokens / max(1, target_tokens(run)))
     least = 8 * options.shape.context
     thinned = tuple(
-        (domain.name, round(min(1.0, max(share, least / domain.num_tokens)), 6)) for domain in listed if domain.num_tokens
+        (domain.name, round(min(1.0, max(share, least / domain.num_tokens)), 6))
+        for domain in listed
+        if domain.num_tokens
     )
     if share == 1.0:
         return tokens.domains
@@ -190,7 +192,7 @@ def analyse_table(run: Run, path: Path) -> dict[str, Any]:
     Domains of the table are taken as they are; supply and caps count where the recipe's domains have the same names.
     """
     table = read_csv(path)
-    supply = {domain: 1 for domain in table.domains}
+    supply = dict.fromkeys(table.domains, 1)
     natural_weights = dict.fromkeys(table.domains, 1.0 / len(table.domains))
     if run.recipe.tokenizer is not None and run.recipe.steps:
         listed = [d for d in read_domains(run.tokens.domains_path) if d.name in supply]
@@ -217,7 +219,8 @@ def _announce(run: Run, planned: list[PlannedRun], options: SwarmOptions) -> Non
     flops = tokens * flops_per_token(options.shape)
     run.narrator.say(
         f"  {len(planned)} proxies of {compact(num_parameters(options.shape))} parameters "
-        f"({compact(num_parameters(options.shape, embedding=False))} without embeddings) x {compact(options.tokens)} tokens "
+        f"({compact(num_parameters(options.shape, embedding=False))} without embeddings) "
+        f"x {compact(options.tokens)} tokens "
         f"= {compact(tokens)} tokens, {flops:.2g} FLOPs"
     )
 
@@ -263,9 +266,7 @@ def _plan_weights(run: Run, proxies: PlannedStage, planned: list[PlannedRun], li
         bootstraps=BOOTSTRAPS,
         seed=run.recipe.seed,
     )
-    inputs = AnalysisInputs(
-        tuple((one.name, one.kind, proxies.file(_run_task(one), ".run.json")) for one in planned)
-    )
+    inputs = AnalysisInputs(tuple((one.name, one.kind, proxies.file(_run_task(one), ".run.json")) for one in planned))
     return plan_stage(
         run.store,
         "weights",
@@ -280,7 +281,7 @@ def _plan_weights(run: Run, proxies: PlannedStage, planned: list[PlannedRun], li
 
 def _plain(options: AnalysisOptions) -> AnalysisOptions:
     """The options as a key takes them: a cap without limit is no JSON number."""
-    caps = {name: cap if cap != float("inf") else None for name, cap in options.max_epochs.items()}
+    caps = {name: cap if cap != float("inf") else None for name, cap in (options.max_epochs or {}).items()}
     return replace(options, max_epochs=caps)  # type: ignore[arg-type]
 
 

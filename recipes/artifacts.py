@@ -127,7 +127,7 @@ class Output:
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        """Hold the stage's worker lock while writing, so that no other run takes the stage over before we have ended."""
+        """Hold the stage's worker lock while writing, so that no other run takes the stage over before."""
         with Path(self.lock).open("a") as stream:
             fcntl.flock(stream, fcntl.LOCK_SH)
             yield

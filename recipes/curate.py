@@ -1,7 +1,7 @@
 """Curation bound to a recipe: where each layer of each shard lies, by key, and what makes it.
 
-Two parts, since shards that cannot be read are only known once they were read: first the rows layers of all sources, then
-everything that follows, over the shards that are left.
+Two parts, since shards that cannot be read are only known once they were read: first the rows layers of all sources,
+then everything that follows, over the shards that are left.
 """
 
 from __future__ import annotations
@@ -353,8 +353,9 @@ def _set_aside(run: Run, plan: Plan, state: SourceState, error: TasksSetAside) -
     share = len(error.tasks) / len(state.tasks)
     if share > allowed:
         error.add_note(
-            f"source {state.name}: {share:.2%} of its shards cannot be read and `broken` allows {allowed:.2%}. Mend or remove "
-            f"them and run the same command again, or allow it with --set sources.{state.name}.broken={share:.4f}"
+            f"source {state.name}: {share:.2%} of its shards cannot be read and `broken` allows {allowed:.2%}. "
+            "Mend or remove them and run the same command again, or allow it with "
+            f"--set sources.{state.name}.broken={share:.4f}"
         )
         raise error
     by_task = dict(zip(state.tasks, state.shards))

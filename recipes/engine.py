@@ -1,8 +1,8 @@
 """Where stages run: the one place that chooses an executor, and the local process pool that survives a killed worker.
 
-The pool keeps datatrove's executor interface. Two traps of datatrove's local executor are closed: it waits for ever when
-a worker is killed, and its workers write on after their parent was killed. Here a task whose worker died is tried again,
-alone, and set aside by name after the second death; a worker ends with its parent.
+The pool keeps datatrove's executor interface. Two traps of datatrove's local executor are closed: it waits for ever
+when a worker is killed, and its workers write on after their parent was killed. Here a task whose worker died is tried
+again, alone, and set aside by name after the second death; a worker ends with its parent.
 """
 
 from __future__ import annotations
@@ -115,8 +115,9 @@ def run_tasks(
 ) -> Outcome:
     """Call a function for each argument in the pool's workers; results come as they are ready.
 
-    A task whose worker died is called again, alone, so that it cannot take others down; after its second death alone it
-    is set aside. An error that `may_set_aside` gives a reason for sets the task aside; any other stops with `TaskFailed`.
+    A task whose worker died is called again, alone, so that it cannot take others down; after its second death alone
+    it is set aside. An error that `may_set_aside` gives a reason for sets the task aside; any other stops with
+    `TaskFailed`.
     """
     outcome = Outcome()
     deaths: dict[int, int] = {}
@@ -176,7 +177,7 @@ def _requeue(
 def pool_executor(
     pool: WorkerPool, pipeline: list[Any], tasks: int, logging_dir: Path, on_done: Callable[[int], None]
 ) -> Any:
-    """datatrove's executor interface over our pool. (Imported late: datatrove costs what `--help` may not.)"""
+    """Datatrove's executor interface over our pool. (Imported late: datatrove costs what `--help` may not.)"""
     from datatrove.executor.base import PipelineExecutor
 
     class PoolExecutor(PipelineExecutor):  # type: ignore[misc]

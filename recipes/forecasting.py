@@ -108,5 +108,3 @@ def wilson(hits: int, trials: int) -> tuple[float, float]:
 def as_rows(found: Forecast) -> list[dict[str, Any]]:
     """The sources as mappings."""
     return [vars(source) for source in found.sources]
-
-

@@ -89,7 +89,7 @@ def options_that_count(options: Any) -> Any:
     So an option that is added later changes no key while it has its default, and a model file counts by what is in it.
     """
     if dataclasses.is_dataclass(options) and not isinstance(options, type):
-        counted = {"": type(options).__name__}
+        counted: dict[str, Any] = {"": type(options).__name__}
         for part in dataclasses.fields(options):
             value = getattr(options, part.name)
             if part.default is not dataclasses.MISSING and value == part.default:

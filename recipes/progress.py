@@ -1,4 +1,4 @@
-"""What a person sees while a run works: one line a stage, a bar while it lasts; plain lines where there is no terminal."""
+"""What a person sees while a run works: a line a stage, a bar while it lasts; plain lines without a terminal."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ class Narrator:
 
 def amount_of(counts: dict[str, Any]) -> str:
     """A stage's counts in a few words: the most telling ones first."""
-    shown = []
+    shown: list[str] = []
     for name, word in (("kept", "kept"), ("rows", "rows"), ("documents", "documents"), ("tokens", "tokens")):
         if name in counts and len(shown) < 2:
             shown.append(f"{compact(float(counts[name]))} {word}")

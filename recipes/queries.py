@@ -1,6 +1,7 @@
 """Questions to a run's ledger: a document's fate, examples of a rule, what another threshold would keep, two runs.
 
-All are polars queries over the layers; nothing is made. They speak of what the ledger holds, so they need a curated run.
+All are polars queries over the layers; nothing is made. They speak of what the ledger holds, so they need a curated
+run.
 """
 
 from __future__ import annotations
@@ -109,7 +110,7 @@ def _fates_of(shard: ShardInputs, rows: Sequence[int], steps: Sequence[RuleStep]
 
 
 def _fate(shard: ShardInputs, row: dict[str, Any], steps: Sequence[RuleStep], text: str | None) -> Fate:
-    said = []
+    said: list[dict[str, Any]] = []
     for step in steps:
         names = sorted(reason for reason, _ in step.rules)
         drop, undecided = row.get(f"drop@{step.step}") or 0, row.get(f"undecided@{step.step}") or 0
@@ -119,7 +120,9 @@ def _fate(shard: ShardInputs, row: dict[str, Any], steps: Sequence[RuleStep], te
             for reason, sql in step.rules
             if drop >> names.index(reason) & 1
         }
-        said.append({"step": step.step, "drops": rules, "undecided": [n for i, n in enumerate(names) if undecided >> i & 1]})
+        said.append(
+            {"step": step.step, "drops": rules, "undecided": [n for i, n in enumerate(names) if undecided >> i & 1]}
+        )
     for name in row:
         if name.startswith("drop@") and f"duplicate_source@{name[5:]}" in row:
             said.append(_duplicate(row, name[5:]))
@@ -192,7 +195,10 @@ def _examples_of(
         return []
     rows = pl.concat(frames, how="diagonal_relaxed").sort("content_id", "shard", "row")
     dropped = (pl.col(f"drop@{step.step}").cast(pl.UInt64) & pl.lit(bit, pl.UInt64)) != 0
-    kinds = {"dropped": rows.filter(dropped).head(number), "kept": rows.filter(pl.col("reason").is_null()).head(number)}
+    kinds: dict[str, Any] = {
+        "dropped": rows.filter(dropped).head(number),
+        "kept": rows.filter(pl.col("reason").is_null()).head(number),
+    }
     if compared and compared[1] in columns:
         column, border = columns[compared[1]], float(compared[3])
         near = rows.filter(~dropped & pl.col(column).is_not_null() & pl.col("reason").is_null())
@@ -255,7 +261,9 @@ def _change(
     frame = ledger.scan([name]).collect()
     old, new = before.get(name, []), after.get(name, [])
     if [s.step for s in old] != [s.step for s in new]:
-        raise RunError(f"{name}: the change adds or removes a rule step; `whatif` compares thresholds, `run` does the rest")
+        raise RunError(
+            f"{name}: the change adds or removes a rule step; `whatif` compares thresholds, `run` does the rest"
+        )
     is_global = [c for c in frame.columns if c.startswith("drop@") and c[5:] not in {s.step for s in old}]
     base = pl.col("read_reason").is_null()
     for column in is_global:
@@ -293,7 +301,7 @@ def _first_reasons(frame: pl.DataFrame, steps: Sequence[RuleStep]) -> pl.Series:
         columns = {bare: frame[column] for bare, column in step.columns} or {"row": frame["row"]}
         drop, _ = decide(pl.DataFrame(columns), [Rule(reason, sql) for reason, sql in step.rules])
         bits = pl.Series(drop)
-        expression = pl.when(pl.lit(value=False)).then(pl.lit(""))
+        expression: Any = pl.when(pl.lit(value=False)).then(pl.lit(""))
         for bit, reason in enumerate(sorted(reason for reason, _ in step.rules)):
             hit = (pl.col("bits") & pl.lit(1 << bit, pl.UInt64)) != 0
             expression = expression.when(hit).then(pl.lit(f"{step.step}.{reason}"))

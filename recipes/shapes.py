@@ -39,7 +39,7 @@ def batch_tokens_of(values: Any, context: int) -> int:
 
 
 def learning_rate_of(values: Any, context: int, total_tokens: int) -> LearningRate:
-    """The course of the learning rate over a run of `total_tokens`; a warm-up longer than a tenth of it is cut to that."""
+    """The course of the learning rate over a run of `total_tokens`; warm-up and decay are cut to fit."""
     rate, batch = values.learning_rate, batch_tokens_of(values, context)
     decay = 0 if rate.decay is None else tokens_of(rate.decay, context, batch)
     warmup = min(tokens_of(rate.warmup, context, batch), max(0, total_tokens - decay))

@@ -1,4 +1,4 @@
-"""What a recipe compiles to, without making anything: its stages with what is there already, its domains with tokens."""
+"""What a recipe compiles to, without making anything: its stages and what is there, its domains."""
 
 from __future__ import annotations
 

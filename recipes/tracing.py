@@ -95,7 +95,9 @@ def steps_of_document(run: Run, opened: Opened, wanted: str) -> list[dict[str, A
     """All train steps that hold tokens of a document, by its id, URL or a piece of its text."""
     found = [fate for fate in fates(run, wanted, most=1) if fate.kept]
     if not found:
-        raise RunError(f"no kept document with this id, URL or text: {wanted!r}; `gristmill why` tells a dropped one's fate")
+        raise RunError(
+            f"no kept document with this id, URL or text: {wanted!r}; `gristmill why` tells a dropped one's fate"
+        )
     fate = found[0]
     result = []
     for name in opened.order.names:

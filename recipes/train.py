@@ -8,7 +8,6 @@ the shorter one.
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -37,7 +36,7 @@ MAX_HELD_OUT = 64
 _TELLING = {
     Exit.STALLED: "no train step for `execution.training.stall`; the stacks of all processes are in its log",
     Exit.RANK_LOST: "a process was lost (killed, or out of memory)",
-    Exit.DIVERGED: "loss or gradient is no number; lower the learning rate, or look at the documents with `gristmill trace`",
+    Exit.DIVERGED: "loss or gradient is no number; lower the learning rate, or look at the text with `gristmill trace`",
     Exit.NO_SPACE: "no room for a checkpoint; free some (`gristmill clean`)",
     Exit.SPIKED: "the loss or the gradient norm jumped, and `training.spikes` asks to go back",
     Exit.ERROR: "a process failed",
@@ -64,7 +63,7 @@ class Training:
 
 def plan_training(run: Run, tokens: Tokens, plan_stage: PlannedStage) -> Training:
     """The target model's training as `training` takes it. Needs the tokenizer and the plan on disk."""
-    recipe = run.recipe
+    recipe: Any = run.recipe
     plan = read_plan(plan_stage)
     shape = shape_of(recipe.model, load_tokenizer(tokens.tokenizer).vocabulary)
     prefix = _prefix(run, tokens, plan, shape)
@@ -118,7 +117,7 @@ def spans_of(plan: SequencePlan) -> tuple[specs.Span, ...]:
 
 def _prefix(run: Run, tokens: Tokens, plan: SequencePlan, shape: ModelShape) -> dict[str, Any]:
     """What makes the weights at every position: what changes on the way is listed with where it begins."""
-    recipe = run.recipe
+    recipe: Any = run.recipe
     rate = learning_rate_of(recipe.training, recipe.model.context, plan.num_tokens)
     course: list[list[Any]] = [[0, [rate.peak, rate.warmup_tokens, rate.shape]]]
     if rate.shape == "wsd":
@@ -198,7 +197,7 @@ def num_processes(run: Run) -> int:
 
 def num_gpus() -> int:
     """NVIDIA GPUs of this machine, told without importing torch."""
-    return sum(name.startswith("nvidia") and name[6:].isdigit() for name in os.listdir("/dev"))
+    return sum(path.name[6:].isdigit() for path in Path("/dev").glob("nvidia*"))
 
 
 # ---------------------------------------------------------------- running it
@@ -207,8 +206,9 @@ def num_gpus() -> int:
 def train(run: Run, training: Training) -> Path:
     """Train until the last step, or find that it was trained; return the last checkpoint's folder."""
     done = _finished(run, training)
-    run.use(training.folder.name, "train", run.recipe.model.preset, {"tokens": training.spec.learning_rate.total_tokens})
-    title = f"{run.recipe.model.preset}, {num_parameters(training.spec.shape) / 1e6:.1f}M parameters"
+    run.use(training.folder.name, "train", "training", {"tokens": training.spec.learning_rate.total_tokens})
+    model: Any = run.recipe.model
+    title = f"{model.preset}, {num_parameters(training.spec.shape) / 1e6:.1f}M parameters"
     if done is not None:
         run.narrator.reused(title, f"{training.spec.num_steps} train steps")
         return done
@@ -249,7 +249,9 @@ def _last_checkpoint(training: Training) -> Path:
         key=lambda path: path.stat().st_mtime_ns,
     )
     if not found:
-        raise TrainingFailed(f"{training.folder}: trained, but no checkpoint of step {training.spec.num_steps} is there")
+        raise TrainingFailed(
+            f"{training.folder}: trained, but no checkpoint of step {training.spec.num_steps} is there"
+        )
     return found[-1].parent
 
 

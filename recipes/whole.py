@@ -83,7 +83,14 @@ def make_part(run: Run, part: str) -> Any:
         from recipes.report import write_report
 
         return write_report(run)
-    made = {"curate": "curation", "tokenize": "tokens", "ablate": "ablation", "plan": "plan", "train": "trained", "export": "exported"}
+    made = {
+        "curate": "curation",
+        "tokenize": "tokens",
+        "ablate": "ablation",
+        "plan": "plan",
+        "train": "trained",
+        "export": "exported",
+    }
     return getattr(run, made[part])
 
 

@@ -82,5 +82,3 @@ def open_held_out(domains: str, context: int, most: int | None = None) -> HeldOu
 
 def _bytes_per_token(domain: Domain) -> float | None:
     return domain.held_out_bytes / domain.held_out_tokens if domain.held_out_tokens else None
-
-

@@ -14,7 +14,7 @@ from curation.stage import Counts, Output
 from mixing.stages import PhaseOptions, PlanOptions, plan_of, read_domains
 from training.learning_rate import LearningRate
 from training.models.shape import ModelShape
-from training.proxy import ProxyRun, ProxyResult, train_proxy
+from training.proxy import ProxyResult, ProxyRun, train_proxy
 from training.spec import Factory, Optimizer, Span
 
 

@@ -75,8 +75,12 @@ def column_places(criterion: Criterion, values: pa.ChunkedArray) -> np.ndarray:
         values = pc.if_else(pc.is_nan(values), pa.scalar(None, values.type), values)
     if len(values) == 0 or pa.types.is_null(values.type):
         return np.zeros(len(values), np.int64)
-    places = pc.rank(values, sort_keys=criterion.order, null_placement="at_end", tiebreaker="dense")
-    return np.asarray(places.to_numpy(zero_copy_only=False)).astype(np.int64)
+    encoded = pc.dictionary_encode(values.combine_chunks())
+    order = pc.array_sort_indices(encoded.dictionary, order=criterion.order).to_numpy()
+    place_of = np.empty(len(order) + 1, np.int64)
+    place_of[order] = np.arange(len(order))
+    place_of[-1] = len(order)  # missing
+    return place_of[pc.fill_null(encoded.indices, len(order)).to_numpy(zero_copy_only=False)]
 
 
 def ranks(places: Sequence[np.ndarray], num_documents: int) -> np.ndarray:

@@ -1,0 +1,1 @@
+"""Steps as stages: what each kind compiles to, and what its stages do."""

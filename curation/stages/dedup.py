@@ -1,7 +1,7 @@
 """The `dedup` step as stages: signatures shard by shard, then one matching over all sources that writes a layer each.
 
-Signatures are made of every row's text, kept or not, so that a changed threshold of an earlier rule costs a matching and
-no signatures; which rows take part is looked up in the layers when they are matched.
+Signatures are made of every row's text, kept or not, so that a changed threshold of an earlier rule costs a matching
+and no signatures; which rows take part is looked up in the layers when they are matched.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def _add_documents(compiler: Compiler, path: str, step: config.Dedup, names: lis
             None,
             tuple(needs),
             ((step.name, step.max_drop),),
-        )  # fmt: skip
+        )
     )
     for name in names:
         compiler.open[name].columns |= {

@@ -1,4 +1,4 @@
-"""The `perplexity` step as stages: a language model per language, scores shard by shard, cutoffs of the run, buckets."""
+"""The `perplexity` step as stages: a model for each language, scores, cutoffs of the run, buckets."""
 
 from __future__ import annotations
 

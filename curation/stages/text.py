@@ -1,7 +1,7 @@
 """Steps that edit text as stages: each writes a new text layer, and a row that loses all its text gets a reason.
 
-An edit sees survivors only; what a row lost is counted, and where the new text stands the layers after it are named by the
-step: `word_count@soup` is measured on what `soup` left.
+An edit sees survivors only; what a row lost is counted, and where the new text stands the layers after it are named by
+the step: `word_count@soup` is measured on what `soup` left.
 """
 
 from __future__ import annotations
@@ -148,13 +148,15 @@ def write_text(inputs: ShardInputs, step: str, edit: Callable[[pa.Array], pa.Arr
 _CONTROL = "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]"
 _BLANKS = "[ \t\u00a0\u2000-\u200a\u202f\u205f\u3000]+"
 # What UTF-8 read as Windows-1252 or Latin-1 looks like: a lead byte's letter followed by a continuation byte's.
-_MOJIBAKE = "[\u00c2-\u00f4][\u0080-\u00bf\u0152\u0153\u0160\u0161\u0178\u017d\u017e\u0192\u02c6\u02dc\u2013-\u203a\u20ac\u2122]"
+_CONTINUATION = "\u0080-\u00bf\u0152\u0153\u0160\u0161\u0178\u017d\u017e\u0192\u02c6\u02dc\u2013-\u203a\u20ac\u2122"
+_MOJIBAKE = f"[\u00c2-\u00f4][{_CONTINUATION}]"
 
 
 def cleaned(text: pa.Array, options: CleanOptions) -> pa.Array:
     """Texts with characters edited as the options say.
 
-    Wrongly decoded UTF-8 is undone by ftfy, on texts that show its signs; the rest is one pass of a regular expression each.
+    Wrongly decoded UTF-8 is undone by ftfy, on texts that show its signs; the rest is one pass of a regular expression
+    each.
     """
     if options.repair:
         text = _repaired(text)

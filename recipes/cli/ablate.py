@@ -49,6 +49,8 @@ def _show(analysis: dict[str, Any]) -> None:
     for domain in sorted(analysis["chosen"]):
         low, high = intervals.get(domain, (None, None))
         interval = "" if low is None else f"{low:.3f} to {high:.3f}"
-        click.echo(f"{domain:<24} {analysis['natural'].get(domain, 0):>8.3f} {analysis['chosen'][domain]:>8.3f}   {interval}")
+        click.echo(
+            f"{domain:<24} {analysis['natural'].get(domain, 0):>8.3f} {analysis['chosen'][domain]:>8.3f}   {interval}"
+        )
     for note in analysis["notes"]:
         click.echo(note)

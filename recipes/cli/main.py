@@ -1,4 +1,4 @@
-"""The command line: `gristmill VERB RECIPE`. Each verb stands in a file of its own and is imported when it is called."""
+"""The command line: `gristmill VERB RECIPE`. A verb stands in a file of its own, imported when it is called."""
 
 from __future__ import annotations
 

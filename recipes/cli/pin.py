@@ -63,7 +63,9 @@ def pin_weights(
         entry.fa.set_block_style()
         pinned.append(str(entry["name"]))
     if not pinned:
-        raise RunError(f"{path}: no phase of this file says `weights: ablation`" + (f" and is named {phase}" if phase else ""))
+        raise RunError(
+            f"{path}: no phase of this file says `weights: ablation`" + (f" and is named {phase}" if phase else "")
+        )
     import io
 
     stream = io.StringIO()

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from recipes.cli.options import Flags, print_json, shared_flags
+
+if TYPE_CHECKING:
+    from mixing.plan_record import Plan
 
 
 @click.command()
@@ -34,10 +38,15 @@ def command(flags: Flags, old: Path | None) -> None:
         stage = run.plan
         plan = read_plan(stage)
     if flags.as_json:
-        print_json({"plan": plan.id, "file": stage.file(ALL, ".plan.json"), "rows": [asdict(row) for row in table(plan)]})
+        print_json(
+            {"plan": plan.id, "file": stage.file(ALL, ".plan.json"), "rows": [asdict(row) for row in table(plan)]}
+        )
         return
     click.echo(tree(plan))
-    click.echo(f"\n{'phase':<12} {'domain':<22} {'share':>7} {'documents':>11} {'characters':>12} {'tokens':>12} {'epochs':>7} unique")
+    click.echo(
+        f"\n{'phase':<12} {'domain':<22} {'share':>7} {'documents':>11} {'characters':>12} "
+        f"{'tokens':>12} {'epochs':>7} unique"
+    )
     for row in table(plan):
         click.echo(
             f"{row.phase:<12} {row.domain:<22} {row.share:>7.2%} {row.num_documents:>11,} {row.num_characters:>12,} "
@@ -48,7 +57,7 @@ def command(flags: Flags, old: Path | None) -> None:
     click.echo(f"\n{stage.file(ALL, '.plan.json')}")
 
 
-def _show_difference(plan: object, old: Path) -> None:
+def _show_difference(plan: Plan, old: Path) -> None:
     from mixing.plan_diff import diff
     from mixing.plan_record import Plan
 

@@ -24,7 +24,11 @@ def command(flags: Flags) -> None:
     with flags.open_run() as run:
         stages = compiled_stages(run)
         training = training_status(run.store.workdir, run.recall("training"))
-    found = {"stages": len(stages), "missing": [s["stage"] for s in stages if s["missing"]], "training": training}
+    found: dict[str, Any] = {
+        "stages": len(stages),
+        "missing": [s["stage"] for s in stages if s["missing"]],
+        "training": training,
+    }
     if flags.as_json:
         print_json(found)
         return
@@ -38,7 +42,9 @@ def command(flags: Flags) -> None:
             + (f", loss {one['loss']:.3f}" if one.get("loss") else "")
             + f"; last whole checkpoint: {one['checkpoint'] or 'none'}; {one['age']}"
         )
-    next_command = "gristmill report" if not found["missing"] and any(t["state"] == "done" for t in training) else "gristmill run"
+    next_command = (
+        "gristmill report" if not found["missing"] and any(t["state"] == "done" for t in training) else "gristmill run"
+    )
     click.echo(f"next: {next_command} {flags.recipe}")
 
 

@@ -45,4 +45,7 @@ def command(flags: Flags, step: int | None, document: str | None, signals: bool,
             f"{one['shard']} row {one['row']}\n      “{text}”"
         )
         if one.get("signals"):
-            click.echo("      " + ", ".join(f"{n} {v:.3g}" if isinstance(v, float) else f"{n} {v}" for n, v in one["signals"].items()))
+            click.echo(
+                "      "
+                + ", ".join(f"{n} {v:.3g}" if isinstance(v, float) else f"{n} {v}" for n, v in one["signals"].items())
+            )

@@ -70,6 +70,8 @@ def _verdict(said: dict[str, Any]) -> str:
         return "passed" + (f" (undecided: {', '.join(said['undecided'])})" if said["undecided"] else "")
     parts = []
     for reason, rule in said["drops"].items():
-        values = ", ".join(f"{n} = {v:.4g}" if isinstance(v, float) else f"{n} = {v}" for n, v in rule["values"].items())
+        values = ", ".join(
+            f"{n} = {v:.4g}" if isinstance(v, float) else f"{n} = {v}" for n, v in rule["values"].items()
+        )
         parts.append(f"{reason}: {rule['sql']}  with {values}")
     return "drops by " + "; ".join(parts)
