@@ -80,7 +80,8 @@ def column_places(criterion: Criterion, values: pa.ChunkedArray) -> np.ndarray:
     place_of = np.empty(len(order) + 1, np.int64)
     place_of[order] = np.arange(len(order))
     place_of[-1] = len(order)  # missing
-    return place_of[pc.fill_null(encoded.indices, len(order)).to_numpy(zero_copy_only=False)]
+    places: np.ndarray = place_of[pc.fill_null(encoded.indices, len(order)).to_numpy(zero_copy_only=False)]
+    return places
 
 
 def ranks(places: Sequence[np.ndarray], num_documents: int) -> np.ndarray:
