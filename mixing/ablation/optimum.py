@@ -125,9 +125,9 @@ def uncertainty(
 
 def pareto_front(axes_MA: np.ndarray) -> np.ndarray:
     """Rows that no other row beats or equals on every axis (less is better), in order of the first axis."""
-    order = np.lexsort(axes_MA.T[::-1])
+    left = np.lexsort(axes_MA.T[::-1])
     front: list[int] = []
-    for row in order:
-        if not any((axes_MA[kept] <= axes_MA[row]).all() for kept in front):
-            front.append(int(row))
+    while len(left):
+        front.append(int(left[0]))
+        left = left[(axes_MA[left] < axes_MA[left[0]]).any(1)]
     return np.array(front, dtype=np.int64)

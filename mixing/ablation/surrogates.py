@@ -38,6 +38,7 @@ COMBINATION = "combination"
 NAMES = (*FITS, COMBINATION)
 SIMPLE = ("constant", "ridge_sqrt", "gaussian_process")  # what is defensible with few runs
 TREES_NEED = 40
+LEAST_MIXTURES = 3
 
 
 class SurrogateError(ValueError):
@@ -59,6 +60,8 @@ def usable(num_mixtures: int, num_domains: int, wanted: Sequence[str] = ()) -> t
             raise SurrogateError(f"surrogate {name!r} is not one of {', '.join(NAMES)}{hint}")
     names = [name for name in FITS if not wanted or name in wanted or COMBINATION in wanted or name == "constant"]
     notes = []
+    if num_mixtures < LEAST_MIXTURES:
+        return ["constant"], [f"{num_mixtures} different mixtures are too few for any surrogate."]
     if num_mixtures < 2 * num_domains:
         notes.append(
             f"{num_mixtures} different mixtures for {num_domains} domains: laws with a slope per domain need at least "

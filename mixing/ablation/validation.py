@@ -37,9 +37,11 @@ class Validation:
 
 
 def folds_of(weights_ND: np.ndarray, repeats: int, seed: int, num_folds: int = NUM_FOLDS) -> np.ndarray:
-    """Fold of each run, (repeats, N); equal mixtures share a fold."""
+    """Fold of each run, (repeats, N); equal mixtures share a fold (unless there is one alone)."""
     _, mixture_N = np.unique(np.round(weights_ND, 6), axis=0, return_inverse=True)
     mixture_N = mixture_N.reshape(-1)
+    if len(np.unique(mixture_N)) == 1:
+        mixture_N = np.arange(len(mixture_N))
     num_mixtures = int(mixture_N.max()) + 1
     folds = []
     for repeat in range(repeats):

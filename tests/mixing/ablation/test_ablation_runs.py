@@ -1,0 +1,86 @@
+"""The table of runs: from run files, CSV out and in, foreign tables, bad input."""
+
+import math
+
+import numpy as np
+import pytest
+
+from mixing.ablation.runs import RunsError, read_csv, read_regmix, table_of, write_csv
+
+
+def row(name, weights, losses, **more):
+    measured = [{"step": 1, "tokens": 10, "losses": losses, "bits_per_byte": {"a": 0.5}}]
+    return {"name": name, "weights": weights, "seed": 3, "held_out": measured, "diverged_at": None, **more}
+
+
+def same(left, right):
+    assert (left.names, left.kinds, left.seeds) == (right.names, right.kinds, right.seeds)
+    assert (left.domains, left.targets) == (right.domains, right.targets)
+    for name in ("weights", "losses", "bits", "diverged"):
+        np.testing.assert_array_equal(getattr(left, name), getattr(right, name))
+
+
+def test_table_of_rows_takes_the_last_measurement_and_the_given_kinds():
+    rows = [row("x", {"b": 0.25, "a": 0.75}, {"a": 9.0})]
+    rows[0]["held_out"].append({"step": 2, "tokens": 20, "losses": {"a": 3.5, "v": None}, "bits_per_byte": {}})
+    table = table_of(rows, {"x": "dirichlet"})
+    assert (table.domains, table.targets, table.kinds, table.seeds) == (("a", "b"), ("a", "v"), ("dirichlet",), (3,))
+    assert table.weights.tolist() == [[0.75, 0.25]]
+    assert table.losses[0, 0] == 3.5
+    assert math.isnan(table.losses[0, 1])
+    assert table.curves[0] == {"tokens": [10, 20], "losses": {"a": [9.0, 3.5], "v": [None, None]}}
+
+
+def test_table_of_a_diverged_run_marks_it_and_keeps_others():
+    rows = [row("x", {"a": 1.0}, {"a": 3.0}), row("y", {"a": 1.0}, {"a": float("nan")}, diverged_at=5)]
+    table = table_of(rows)
+    assert table.diverged.tolist() == [False, True]
+    assert math.isnan(table.losses[1, 0])
+
+
+def test_table_of_two_runs_of_one_name_is_refused():
+    with pytest.raises(RunsError, match="runs of one name: x"):
+        table_of([row("x", {"a": 1.0}, {"a": 1.0})] * 2)
+
+
+def test_csv_round_trip_keeps_every_bit(tmp_path):
+    rows = [row("x", {"a": 1 / 3, "b/c": 2 / 3}, {"a": math.pi, "v": None}), row("y", {"a": 1.0}, {"a": 2.0, "v": 1.0})]
+    table = table_of(rows, {"x": "dirichlet", "y": "one_domain"})
+    write_csv(table, tmp_path / "runs.csv")
+    same(read_csv(tmp_path / "runs.csv"), table)
+
+
+def test_read_csv_of_a_foreign_table_normalises_rows_and_notes_it(tmp_path):
+    path = tmp_path / "foreign.csv"
+    path.write_text("w:a,w:b,loss:a\n0.5,0.496,3.1\n0.25,0.75,\n")
+    table = read_csv(path)
+    np.testing.assert_allclose(table.weights, [[0.5 / 0.996, 0.496 / 0.996], [0.25, 0.75]])
+    assert table.names == ("run.000", "run.001")
+    assert table.notes == ("The weights of 1 of 2 runs summed to 0.996 to 0.996; they were scaled to sum to 1.",)
+    assert math.isnan(table.losses[1, 0])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("w:a,loss:a\n0.5,3\n", r"weights must sum to 1.*run.000 \(0.5\)"),
+        ("w:a,w:b,loss:a\n1.5,-0.5,3\n", "not a number of 0 or more"),
+        ("w:a,loss:a\n1,high\n", r"bad.csv:2: loss:a is 'high', not a number"),
+        ("a,b\n1,2\n", "a column w:DOMAIN per trained domain"),
+        ("name,w:a,loss:a\nx,1,2\nx,1,3\n", "two runs are called 'x'"),
+    ],
+)
+def test_read_csv_of_a_bad_table_says_what_and_where(tmp_path, text, message):
+    path = tmp_path / "bad.csv"
+    path.write_text(text)
+    with pytest.raises(RunsError, match=message):
+        read_csv(path)
+
+
+def test_read_regmix_joins_the_two_files_on_index(tmp_path):
+    (tmp_path / "x.csv").write_text("index,train_the_pile_a,train_the_pile_b\n1,0.5,0.5\n2,1.0,0.0\n3,0,1\n")
+    (tmp_path / "y.csv").write_text("index,metric/the_pile_a_val_loss\n2,2.5\n1,3.5\n")
+    table = read_regmix(tmp_path / "x.csv", tmp_path / "y.csv")
+    assert (table.domains, table.targets) == (("a", "b"), ("a",))
+    assert table.losses.tolist() == [[3.5], [2.5]]
+    assert table.notes == ("1 runs are in only one of the two files and were left out.",)
