@@ -7,8 +7,11 @@ Kernels are single-threaded and release the GIL.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,6 +22,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 _ROOT = Path(__file__).parent.parent
 _FOLDERS = ("curation", "mixing")
+_UNUSED_S = 30 * 86400
 
 
 def _kernel_files_hash() -> str:
@@ -38,7 +42,25 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gristmill"
 
 
-numba.config.CACHE_DIR = str(cache_folder() / f"kernels-{_kernel_files_hash()}")
+def _remove_unused(folder: Path) -> None:
+    """Remove compiled kernels of other versions that nobody has used for a month."""
+    for other in folder.parent.glob("kernels-*"):
+        if other != folder and time.time() - other.stat().st_mtime > _UNUSED_S:
+            shutil.rmtree(other, ignore_errors=True)
+
+
+def _open_cache() -> Path:
+    """This version's folder of compiled kernels, made at need."""
+    folder = cache_folder() / f"kernels-{_kernel_files_hash()}"
+    if not folder.exists():
+        _remove_unused(folder)
+    with contextlib.suppress(OSError):  # a cache that cannot be written costs time, no result
+        folder.mkdir(parents=True, exist_ok=True)
+        os.utime(folder)
+    return folder
+
+
+numba.config.CACHE_DIR = str(_open_cache())
 
 
 def kernel(function: Function) -> Function:
