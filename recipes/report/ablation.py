@@ -1,0 +1,322 @@
+"""The ablation: which domain helps which, natural and chosen weights, and how far the surrogates can be trusted."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from recipes.report.axes import colour, legend
+from recipes.report.bars import Bar, Piece, stacked_bars
+from recipes.report.curves import Curve, Panel, panels_over
+from recipes.report.grids import Cell, Span, heat_map, intervals, scatter
+from recipes.report.markup import Column, Figure, Section, Table, not_made, shown, tag
+from recipes.report.record import Record
+
+MOST_PANELS = 12
+_REASONS = {
+    "natural": "Natural weights stay: nothing was shown to beat them.",
+    "best_run": "The weights of the best run were chosen.",
+    "surrogate": "The surrogate's optimum was chosen.",
+}
+
+
+def ablation_section(record: Record) -> Section:
+    """What the proxies say, in pictures and in words."""
+    found = record.analysis
+    if found is None:
+        return not_made("ablation", "Ablation", record.command("ablate"), "ablate" in record.asked)
+    runs = found.get("runs", [])
+    lead = (
+        f"{len(runs)} proxies of {found.get('num_parameters', 0):,} parameters, {found.get('num_tokens', 0):,} tokens each. "
+        f"{_REASONS.get(found.get('reason', ''), '')}"
+    )
+    section = Section("ablation", "Ablation", lead)
+    section.listed([_signed(note) for note in found.get("notes", [])])
+    if found.get("matrix"):
+        section.figure(_matrix(record, found))
+    section.figure(_weights(record, found))
+    if found.get("arms"):
+        section.figure(_arms(record, found))
+    if found.get("observed_vs_predicted"):
+        section.figure(_observed(record, found))
+    if found.get("surrogates"):
+        _surrogates(section, found)
+    if found.get("curves"):
+        section.figure(_curves(record, found))
+    if len((found.get("more_runs") or {}).get("curve", [])) > 1:
+        section.figure(_more_runs(record, found))
+    if runs:
+        section.tables.append(_runs(found))
+        section.say("Every run with its weights and losses: ", tag("a", "runs.csv", href="report/runs.csv"), ".")
+    return section
+
+
+def _signed(note: str) -> str:
+    """A note with minus signs and spaces as the page writes them."""
+    return re.sub(r"(\d)%", r"\1 %", re.sub(r"(?<![\w.])-(?=\d)", "−", note))
+
+
+def _matrix(record: Record, found: Mapping[str, Any]) -> Figure:
+    matrix, bits = found["matrix"], found.get("matrix_bits_per_byte") or {}
+    natural = found.get("natural_losses") or {}
+    trained = sorted(matrix)
+    measured = sorted({name for row in matrix.values() for name in row})
+    change = {
+        (a, b): loss - natural[b]
+        for a, row in matrix.items()
+        for b, loss in row.items()
+        if loss is not None and natural.get(b) is not None
+    }
+    most = max((abs(value) for value in change.values()), default=0.0) or 1.0
+    cells = [
+        [_matrix_cell(a, b, matrix[a].get(b), change.get((a, b)), most, (bits.get(a) or {}).get(b)) for b in measured]
+        for a in trained
+    ]
+    columns = (
+        Column("trained on"), Column("evaluated on"), Column("loss (nats per token)", "loss"),
+        Column("difference to natural weights (nats)", "loss"), Column("bits per byte", "loss"),
+    )  # fmt: skip
+    rows = tuple(
+        (a, b, matrix[a].get(b), change.get((a, b)), (bits.get(a) or {}).get(b)) for a in trained for b in measured
+    )
+    return Figure(
+        "matrix",
+        "What training on one domain does to the others",
+        "The number is the held-out loss (nats per token) on the column's domain of a proxy trained on the row's domain alone. "
+        "Colour compares it with a proxy trained at natural weights: blue is better, red is worse. Read down a column to see "
+        "which text helps a domain; losses of different columns are not comparable.",
+        legend([("better than natural weights", "cool"), ("worse", "warm")])
+        + heat_map(
+            trained, measured, cells, "Loss by domain trained on and evaluated on", ("trained on", "evaluated on")
+        ),
+        record.command("ablate"),
+        Table("cross_domain_losses", columns, rows),
+    )
+
+
+def _matrix_cell(a: str, b: str, loss: float | None, change: float | None, most: float, bits: float | None) -> Cell:
+    if loss is None:
+        return Cell("", 0.0, f"trained on {a}, evaluated on {b}: not measured")
+    against = "" if change is None else f", {change:+.3f} nats against natural weights"
+    in_bits = "" if bits is None else f", {bits:.3f} bits per byte"
+    return Cell(
+        f"{loss:.2f}", (change or 0.0) / most, f"trained on {a}, evaluated on {b}: {loss:.3f} nats{against}{in_bits}"
+    )
+
+
+def _weights(record: Record, found: Mapping[str, Any]) -> Figure:
+    natural, chosen, optimum = found["natural"], found["chosen"], found.get("optimum") or {}
+    spread, tied = found.get("weights_interval") or {}, (found.get("tied") or {}).get("ranges") or {}
+    spans = []
+    for name in sorted(natural):
+        marks = [(natural[name], "mark-natural", f"{name}: natural weight {100 * natural[name]:.1f} %")]
+        if name in optimum:
+            marks.append(
+                (optimum[name], "mark-optimum", f"{name}: the surrogate's optimum {100 * optimum[name]:.1f} %")
+            )
+        marks.append((chosen[name], "mark-chosen", f"{name}: chosen weight {100 * chosen[name]:.1f} %"))
+        interval = tuple(spread[name]) if name in spread else None
+        told = f"{name}: bootstraps {100 * interval[0]:.1f} to {100 * interval[1]:.1f} %" if interval else ""
+        spans.append(Span(name, tuple(marks), interval, told))
+    columns = (
+        Column("domain"), Column("natural", "share", bar=True), Column("chosen", "share", bar=True), Column("optimum", "share"),
+        Column("interval from", "share"), Column("interval to", "share"), Column("tied from", "share"), Column("tied to", "share"),
+    )  # fmt: skip
+    rows = tuple(
+        (name, natural[name], chosen[name], optimum.get(name), *_pair(spread.get(name)), *_pair(tied.get(name)))
+        for name in sorted(natural)
+    )
+    return Figure(
+        "weights",
+        "Weights: natural and chosen",
+        "The open circle is a domain's natural weight, the filled one the chosen weight; they coincide where natural weights stay. "
+        "The diamond-coloured dot is the surrogate's optimum, the line where nine in ten bootstraps of the runs put it: an optimum "
+        "with wide lines is not known well.".replace("diamond-coloured", "small"),
+        legend([("natural", "ring"), ("chosen", colour(0)), ("surrogate's optimum and its interval", colour(1))])
+        + intervals(spans, "Natural and chosen weight of each domain", "weight (share of tokens, %)"),
+        record.command("ablate"),
+        Table("weights", columns, rows),
+    )
+
+
+def _pair(interval: Sequence[float] | None) -> tuple[float | None, float | None]:
+    return (None, None) if not interval else (interval[0], interval[1])
+
+
+def _arms(record: Record, found: Mapping[str, Any]) -> Figure:
+    arms = [arm for arm in found["arms"] if arm.get("objective") is not None]
+    columns = (
+        Column("weights"), Column("kind"), Column("seeds"), Column("objective", "change"), Column("difference to natural", "change"),
+        Column("standard error", "share"),
+    )  # fmt: skip
+    rows = tuple(
+        (
+            a["name"],
+            a.get("kind"),
+            ", ".join(map(str, a.get("seeds", []))),
+            a["objective"],
+            a.get("difference"),
+            a.get("error"),
+        )
+        for a in arms
+    )
+    low = min(0.0, *(arm["objective"] for arm in arms)) if arms else 0.0
+    bars = [
+        Bar(arm["name"], (Piece(100 * (arm["objective"] - low), colour(0), f"{arm['name']}: {arm['objective']:+.2%}"),),
+            f"{shown(arm['objective'], 'change')} ± {100 * (arm.get('error') or 0):.2f} %, {len(arm.get('seeds', []))} seeds")
+        for arm in arms
+    ]  # fmt: skip
+    zero = "" if low == 0 else f" Bars begin at {low:+.2%}, the best of them."
+    return Figure(
+        "arms",
+        "Weights that were trained as they are",
+        "Measured, not predicted: the objective (relative change of held-out loss against natural weights; less is better) of each "
+        "set of weights, mean over its seeds." + zero,
+        stacked_bars(bars, "Objective of each set of weights", "objective above the least (%)", notes=190.0),
+        record.command("ablate"),
+        Table("arms", columns, rows),
+    )
+
+
+def _observed(record: Record, found: Mapping[str, Any]) -> Figure:
+    kinds = {run["name"]: run["kind"] for run in found.get("runs", [])}
+    order = list(dict.fromkeys(kinds.get(one["name"], "other") for one in found["observed_vs_predicted"]))
+    known = [o for o in found["observed_vs_predicted"] if o["observed"] is not None and o["predicted"] is not None]
+    points = [
+        (
+            100 * one["observed"], 100 * one["predicted"], f"dot {colour(order.index(kinds.get(one['name'], 'other')))}",
+            f"{one['name']}: observed {one['observed']:+.2%}, predicted {one['predicted']:+.2%}",
+        )
+        for one in known
+    ]  # fmt: skip
+    columns = (Column("run"), Column("observed", "change"), Column("predicted", "change"))
+    return Figure(
+        "observed-predicted",
+        f"Observed and predicted ({found.get('surrogate')})",
+        "Each point is a run: what was measured, and what the chosen surrogate said of it when fitted without it. Objective: relative "
+        "change of held-out loss against natural weights. On the dashed line the prediction is right; a cloud without slope means "
+        "that the surrogate knows nothing.",
+        legend([(kind.replace("_", " "), colour(place)) for place, kind in enumerate(order)])
+        + tag(
+            "div",
+            scatter(points, "Observed against predicted objective", ("observed change (%)", "predicted change (%)")),
+            class_="narrow",
+        ),
+        record.command("ablate"),
+        Table("observed_predicted", columns, tuple((o["name"], o["observed"], o["predicted"]) for o in known)),
+    )
+
+
+def _surrogates(section: Section, found: Mapping[str, Any]) -> None:
+    columns = (
+        Column("surrogate"), Column("chosen"), Column("rank correlation of the objective", "number"),
+        Column("rank correlation, mean of domains", "number"), Column("error of the objective", "share"),
+        Column("mean absolute error (nats)", "loss"), Column("regret", "share"),
+    )  # fmt: skip
+    rows = []
+    for name, scores in sorted(
+        found["surrogates"].items(), key=lambda one: one[1].get("objective_error") or float("inf")
+    ):
+        errors = [value for value in (scores.get("mae") or {}).values() if value is not None]
+        rows.append(
+            (
+                name, "yes" if scores.get("chosen") else "", scores.get("objective_rank_correlation"),
+                scores.get("rank_correlation"), scores.get("objective_error"),
+                sum(errors) / len(errors) if errors else None, scores.get("regret"),
+            )
+        )  # fmt: skip
+    words = (
+        "Scores on runs held out in cross-validation. A rank correlation of 1 orders all runs rightly, 0 is guessing, below 0 is "
+        "worse than guessing. Regret is what the surrogate's pick among the runs lost against the best of them."
+    )
+    section.table("Surrogates", Table("surrogates", columns, tuple(rows)), words)
+
+
+def _curves(record: Record, found: Mapping[str, Any]) -> Figure:
+    kinds = {run["name"]: run["kind"] for run in found.get("runs", [])}
+    domains = sorted({name for curve in found["curves"].values() for name in curve.get("losses", {})})
+    panels = [Panel(name, tuple(_panel_curves(name, found["curves"], kinds))) for name in domains[:MOST_PANELS]]
+    columns = (
+        Column("run"),
+        Column("kind"),
+        Column("domain"),
+        Column("tokens", "count"),
+        Column("loss (nats per token)", "loss"),
+    )
+    rows = tuple(
+        (run, kinds.get(run), domain, tokens, loss)
+        for run, curve in found["curves"].items()
+        for domain, losses in curve.get("losses", {}).items()
+        for tokens, loss in zip(curve.get("tokens", []), losses)
+    )
+    more = "" if len(domains) <= MOST_PANELS else f" The first {MOST_PANELS} of {len(domains)} domains are drawn."
+    return Figure(
+        "proxy-curves",
+        "Loss curves of the proxies",
+        "A panel for each domain that is measured: held-out loss of every proxy over its training. Orange was trained on that domain "
+        "alone, blue at natural weights, grey on anything else. Curves that still fall steeply end too early to be compared."
+        + more,
+        legend([("natural weights", colour(0)), ("this domain alone", colour(1)), ("other runs", "kx")])
+        + panels_over(panels, "Held-out loss of the proxies by domain", ("tokens", "nats per token")),
+        record.command("ablate", "--set ablation.tokens=…"),
+        Table("proxy_curves", columns, rows, head=60),
+    )
+
+
+def _panel_curves(domain: str, curves: Mapping[str, Any], kinds: Mapping[str, str]) -> list[Curve]:
+    drawn = []
+    for run, curve in curves.items():
+        losses = curve.get("losses", {}).get(domain, [])
+        points = tuple((float(x), float(y)) for x, y in zip(curve.get("tokens", []), losses) if y is not None)
+        alone = kinds.get(run) == "one_domain" and run.removeprefix("one.").rpartition(".s")[0] in (domain, "")
+        alone = kinds.get(run) == "one_domain" and (run == f"one.{domain}" or run.startswith(f"one.{domain}.s"))
+        level = 2 if kinds.get(run) == "natural" else 1 if alone else 0
+        drawn.append((level, Curve(run, points, ("kx", colour(1), colour(0))[level], thin=level == 0)))
+    return [curve for _, curve in sorted(drawn, key=lambda one: one[0])]
+
+
+def _more_runs(record: Record, found: Mapping[str, Any]) -> Figure:
+    more = found["more_runs"]
+    curve = tuple((float(n), 100 * float(error)) for n, error in more["curve"])
+    expected = tuple(sorted((float(n), 100 * float(error)) for n, error in more.get("expected", {}).items()))
+    noise = (found.get("objective_noise") or {}).get("sd")
+    last = max([x for x, _ in (*curve, *expected)])
+    curves = [Curve("measured", curve, colour(0), dots=True), Curve("expected", expected, colour(1), dots=True)]
+    if noise is not None:
+        curves.insert(0, Curve("seed noise", ((curve[0][0], 100 * noise), (last, 100 * noise)), "kx"))
+    rows = [("measured", n, error / 100) for n, error in curve] + [
+        ("expected", n, error / 100) for n, error in expected
+    ]
+    from recipes.report.curves import curves_over
+
+    return Figure(
+        "more-runs",
+        "What more runs would bring",
+        "Error of the objective on runs not seen, by the number of runs the surrogate was fitted to; orange continues it as a power of "
+        "the number of runs. Below seed noise, more runs of one seed do not help.",
+        curves_over(curves, "Error over number of runs", ("runs", "error of the objective (%)"), height=250.0),
+        record.command("ablate", "--set ablation.runs.dirichlet=…"),
+        Table(
+            "more_runs",
+            (Column("what"), Column("runs", "count"), Column("error of the objective", "share")),
+            tuple(rows),
+        ),
+    )
+
+
+def _runs(found: Mapping[str, Any]) -> Table:
+    domains = sorted(found["natural"])
+    targets = sorted({name for run in found["runs"] for name in run["losses"]})
+    columns = [Column("name"), Column("kind"), Column("seed"), Column("diverged"), Column("objective", "number")]
+    columns += [Column(f"w:{name}", "number") for name in domains] + [
+        Column(f"loss:{name}", "loss") for name in targets
+    ]
+    rows = tuple(
+        (
+            run["name"], run["kind"], run["seed"], int(run["diverged"]), run.get("objective"),
+            *(run["weights"].get(name) for name in domains), *(run["losses"].get(name) for name in targets),
+        )
+        for run in found["runs"]
+    )  # fmt: skip
+    return Table("runs", tuple(columns), rows)

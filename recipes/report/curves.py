@@ -1,0 +1,117 @@
+"""Curves over tokens: one picture with names at the ends, or a panel for each of many."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from recipes.report.axes import CHARACTER, WIDTH, Scale, apart, around, bottom_axis, cut, left_axis, picture, tip, words
+from recipes.report.markup import tag
+
+MOST_POINTS = 240
+LEFT = 46.0
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A curve: its name, points (x, y) in order, colour class; `dots` marks each point; a thin one steps back."""
+
+    name: str
+    points: tuple[tuple[float, float], ...]
+    colour: str
+    dots: bool = False
+    thin: bool = False
+
+
+def thinned(points: Sequence[tuple[float, float]], most: int = MOST_POINTS) -> list[tuple[float, float]]:
+    """At most so many of the points, evenly, the first and the last among them."""
+    if len(points) <= most:
+        return list(points)
+    return [points[round(place * (len(points) - 1) / (most - 1))] for place in range(most)]
+
+
+def curves_over(
+    curves: Sequence[Curve],
+    description: str,
+    axes: tuple[str, str],
+    borders: Sequence[tuple[float, str]] = (),
+    height: float = 330.0,
+) -> Markup:
+    """Curves in one picture with their names at the right end.
+
+    Args:
+        curves: from back to front.
+        description: for readers who cannot see it.
+        axes: titles of x and y with units.
+        borders: x values with a name each, such as where a phase begins.
+        height: pixels.
+    """
+    named = [curve for curve in curves if curve.name and curve.points]
+    room = min(170.0, 16 + CHARACTER * max((len(curve.name) for curve in named), default=0)) if named else 12.0
+    across, up = _scales(curves, (LEFT, WIDTH - room), (height - 42, 30.0))
+    marks = [left_axis(up, LEFT, axes[1], across.end), bottom_axis(across, height - 42, axes[0])]
+    marks += _borders(borders, across, height - 42)
+    marks += [mark for curve in curves for mark in _curve(curve, across, up, axes)]
+    ends = apart([up.at(curve.points[-1][1]) for curve in named], 14.0, 30.0, height - 42)
+    for curve, y in zip(named, ends):
+        x, at = across.at(curve.points[-1][0]), up.at(curve.points[-1][1])
+        if abs(y - at) > 3:
+            marks.append(tag("line", x1=x + 2, y1=at, x2=x + 10, y2=y, class_=f"lead-line {curve.colour}"))
+        marks.append(words(x + 12, y + 4, cut(curve.name, room - 8), f"end-name {curve.colour}"))
+    return picture(height, description, *marks)
+
+
+def _scales(curves: Sequence[Curve], across: tuple[float, float], up: tuple[float, float]) -> tuple[Scale, Scale]:
+    xs = [x for curve in curves for x, _ in curve.points]
+    low, high = around([y for curve in curves for _, y in curve.points])
+    return Scale(min(xs, default=0.0), max(xs, default=1.0), *across), Scale(low, high, *up)
+
+
+def _borders(borders: Sequence[tuple[float, str]], across: Scale, bottom: float) -> list[Markup]:
+    marks = []
+    for value, name in borders:
+        x = across.at(value)
+        marks.append(tag("line", x1=x, x2=x, y1=22.0, y2=bottom, class_="cut"))
+        marks.append(words(x + 4, 30.0, name, "tick"))
+    return marks
+
+
+def _curve(curve: Curve, across: Scale, up: Scale, axes: tuple[str, str]) -> list[Markup]:
+    points = thinned(curve.points)
+    path = "M" + "L".join(f"{across.at(x):.1f} {up.at(y):.1f}" for x, y in points)
+    thin = " thin" if curve.thin else ""
+    marks = [tag("path", tip(curve.name), d=path, class_=f"curve {curve.colour}{thin}")] if len(points) > 1 else []
+    if curve.dots or len(points) == 1:
+        for x, y in points:
+            told = f"{curve.name}: {y:.4g} at {x:,.0f} {axes[0].partition(' (')[0].lower()}"
+            marks.append(tag("circle", tip(told), cx=across.at(x), cy=up.at(y), r=2.6, class_=f"dot {curve.colour}"))
+    return marks
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A small picture of its own: title, curves from back to front."""
+
+    title: str
+    curves: tuple[Curve, ...]
+
+
+def panels_over(
+    panels: Sequence[Panel], description: str, axes: tuple[str, str], columns: int = 3, shared: bool = False
+) -> Markup:
+    """Small pictures side by side; `shared` gives all of them one y scale."""
+    gutter, tall = 26.0, 178.0
+    wide = (WIDTH - gutter * (columns - 1)) / columns
+    everything = [curve for panel in panels for curve in panel.curves]
+    marks = []
+    for place, panel in enumerate(panels):
+        own = everything if shared else panel.curves
+        across, up = _scales(own, (38.0, wide - 6), (tall - 48, 34.0))
+        drawn = [words(0.0, 12.0, cut(panel.title, wide), "panel"), left_axis(up, 38.0, "", wide - 6, 4)]
+        drawn.append(bottom_axis(across, tall - 48, axes[0], number=3))
+        drawn += [mark for curve in panel.curves for mark in _curve(curve, across, up, axes)]
+        left, top = (place % columns) * (wide + gutter), (place // columns) * tall
+        marks.append(tag("g", *drawn, transform=f"translate({left:.0f} {top:.0f})"))
+    return picture(-(-len(panels) // columns) * tall, description, *marks)

@@ -1,0 +1,227 @@
+"""Pictures of the ledger's rows: perplexities with their cutoffs, duplicates between sources, sizes of clusters.
+
+Columns are read shard by shard, in row batches; what stays in memory are histograms of constant size.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from curation.layers import kept_rows, layer_columns, mask_columns, read_layers
+from curation.ledger import Source
+from recipes.report.axes import colour
+from recipes.report.bars import Bar, Counted, Piece, histograms, stacked_bars
+from recipes.report.funnel import steps_counted
+from recipes.report.grids import Cell, heat_map
+from recipes.report.markup import Column, Figure, Section, Table, share
+from recipes.report.record import Record, Stage
+
+BINS = 44
+MOST_PANELS = 12
+MOST_SOURCES = 24
+BUCKET_COLOURS = {"head": colour(2), "tail": colour(1)}  # all between them have the third colour
+
+
+def add_measures(record: Record, section: Section) -> None:
+    """Add the pictures for what the run measured; a step that is not there leaves none."""
+    for step in record.recipe.steps:
+        if step.kind == "perplexity":
+            _add_perplexity(record, section, step)
+    for stage in record.of_part("curate"):
+        if "clusters" in stage.counts:
+            _add_duplicates(record, section, stage)
+
+
+# ---------------------------------------------------------------- perplexity
+
+
+def _add_perplexity(record: Record, section: Section, step: Any) -> None:
+    column = f"{step.prefix}perplexity"
+    panels, rows = [], []
+    for source in record.ledger.sources if record.ledger else ():
+        found = _values(source, column)
+        if not found:
+            continue
+        cutoffs = _cutoffs(record, step, source)
+        from curation.perplexity.buckets import level_names
+
+        levels = level_names(len(cutoffs)) if cutoffs else [""]
+        panels.append(_counted(source.name, found, cutoffs, levels))
+        rows += _bucket_rows(source.name, found, cutoffs, levels)
+    if not panels:
+        return
+    drawn = histograms(panels[:MOST_PANELS], "Histograms of perplexity by source", "perplexity (logarithmic)")
+    more = "" if len(panels) <= MOST_PANELS else f" The first {MOST_PANELS} of {len(panels)} sources are drawn."
+    columns = (
+        Column("source"),
+        Column("bucket"),
+        Column("documents kept", "count"),
+        Column("share", "share", bar=True),
+    )
+    section.figure(
+        Figure(
+            f"{step.prefix}perplexity",
+            f"Perplexity ({step.name})",
+            "How surprising each kept document is to a small language model of its language: the further left, the closer to the "
+            "model's own text. The lines are the cutoffs between buckets: green is the head, orange the tail." + more,
+            drawn,
+            record.command("inspect", f"{step.name} --number 10"),
+            Table(f"{step.prefix}perplexity_buckets", columns, tuple(rows)),
+        )
+    )
+
+
+def _values(source: Source, column: str) -> dict[float, int]:
+    """Kept documents by perplexity, rounded to four digits so that memory does not grow with the source."""
+    counted: Counter[float] = Counter()
+    for shard in source.shards:
+        if any(column in layer_columns(path) for path in shard.layers):
+            for batch in read_layers(shard.layers, [column, *mask_columns(shard.layers)]):
+                values = pc.filter(batch.column(column), pa.array(kept_rows(batch))).drop_null()
+                counted.update(float(f"{value:.4g}") for value in values.to_pylist())
+    return dict(sorted(counted.items()))
+
+
+def _cutoffs(record: Record, step: Any, source: Source) -> tuple[float, ...]:
+    """Where the buckets of a source are cut."""
+    from curation.perplexity.buckets import ccnet_cutoffs
+
+    if step.buckets.values is not None:
+        return tuple(step.buckets.values)
+    if step.buckets.shares is None:
+        return ccnet_cutoffs(source.language) or ()
+    path = record.path(f"{step.name} cutoffs", "all.cutoffs.json")
+    stored = json.loads(path.read_text(encoding="utf-8")) if path else {}
+    return tuple(stored.get(source.name if step.buckets.by == "source" else source.language, ()))
+
+
+def _counted(name: str, found: dict[float, int], cutoffs: Sequence[float], levels: Sequence[str]) -> Counted:
+    low, high = min(found) * 0.98, max(found) * 1.02
+    cuts = [value for value in cutoffs if low < value < high]
+    edges = np.unique(np.concatenate([np.geomspace(low, high, BINS + 1), cuts]))
+    values, numbers = np.array(list(found)), np.array(list(found.values()))
+    counts = np.bincount(np.searchsorted(edges, values, side="right") - 1, weights=numbers, minlength=len(edges) - 1)
+    middles = [levels[int(np.searchsorted(cutoffs, math.sqrt(a * b)))] for a, b in zip(edges, edges[1:])]
+    return Counted(
+        f"{name}, {int(numbers.sum()):,} documents",
+        tuple(edges.tolist()),
+        tuple(int(number) for number in counts),
+        tuple(BUCKET_COLOURS.get(level, colour(0)) for level in middles),
+        tuple((value, "cutoff") for value in cuts),
+    )
+
+
+def _bucket_rows(
+    name: str, found: dict[float, int], cutoffs: Sequence[float], levels: Sequence[str]
+) -> Iterator[tuple[object, ...]]:
+    total = sum(found.values())
+    for place, level in enumerate(levels):
+        low = cutoffs[place - 1] if place else 0.0
+        high = cutoffs[place] if place < len(cutoffs) else math.inf
+        number = sum(count for value, count in found.items() if low <= value < high)
+        yield name, level or "no cutoffs", number, number / total
+
+
+# ---------------------------------------------------------------- duplicates
+
+
+def _add_duplicates(record: Record, section: Section, stage: Stage) -> None:
+    step = steps_counted(stage)[0]
+    lost, reached = int(stage.counts.get(f"drop.{step}.duplicate", 0)), int(stage.counts[f"reached.{step}"])
+    section.figure(_overlap(record, stage, step, lost, reached))
+    sizes = _cluster_sizes(record, step)
+    if sizes:
+        section.figure(_sizes_picture(record, step, sizes))
+
+
+def _overlap(record: Record, stage: Stage, step: str, lost: int, reached: int) -> Figure:
+    names = [source.name for source in record.ledger.sources] if record.ledger else []
+    table = {(one, other): int(stage.counts.get(f"overlap.{one}.{other}", 0)) for one in names for other in names}
+    documents = {name: int(stage.counts.get(f"of.{name}.documents", 0)) for name in names}
+    names = [name for name in names if documents[name]]
+    rows = tuple(
+        (one, other, table[one, other], table[one, other] / documents[one])
+        for one in names
+        for other in names
+        if table[one, other]
+    )
+    drawn = sorted(names, key=lambda name: -sum(n for pair, n in table.items() if name in pair))[:MOST_SOURCES]
+    shown = [name for name in names if name in drawn]
+    most = max((table[one, other] / documents[one] for one in shown for other in shown), default=0.0) or 1.0
+    cells = [[_overlap_cell(one, other, table[one, other], documents[one], most) for other in shown] for one in shown]
+    columns = (
+        Column("dropped from"), Column("the copy that stays is in"), Column("documents", "count"),
+        Column("share of the documents that reached the step", "share", bar=True),
+    )  # fmt: skip
+    return Figure(
+        f"overlap-{step}",
+        f"Duplicates between sources ({step})",
+        f"{lost:,} of {reached:,} documents ({share(lost / max(1, reached))}) are duplicates, in {stage.counts['clusters']:,} clusters. "
+        "A row is a source that lost documents, a column the source of the copy that stayed; the number is the share of the "
+        "row's documents, the stronger the colour the larger. The diagonal is duplicates inside a source.",
+        heat_map(
+            shown,
+            shown,
+            cells,
+            "Share of documents dropped by source of the copy that stays",
+            ("dropped from", "stays in"),
+        ),
+        record.command("why", "CONTENT_ID"),
+        Table(f"overlap_{step}", columns, rows),
+    )
+
+
+def _overlap_cell(one: str, other: str, number: int, documents: int, most: float) -> Cell:
+    part = number / documents
+    told = f"{number:,} of {documents:,} documents of {one} are duplicates of a document that stays in {other}"
+    return Cell(share(part) if number else "", 0.12 + 0.88 * part / most if number else 0.0, told)
+
+
+def _cluster_sizes(record: Record, step: str) -> list[tuple[str, int, int]]:
+    """(documents of a cluster, clusters, documents in them) in powers of two, from the rows that stay of each."""
+    counted: Counter[int] = Counter()
+    for source in record.ledger.sources if record.ledger else ():
+        for shard in source.shards:
+            if any(f"cluster_size@{step}" in layer_columns(path) for path in shard.layers):
+                for batch in read_layers(shard.layers, [f"cluster_size@{step}", f"drop@{step}"]):
+                    stays = pc.equal(pc.fill_null(batch.column(f"drop@{step}"), 0), 0)
+                    sizes = pc.filter(batch.column(f"cluster_size@{step}"), stays).drop_null()
+                    counted.update(size for size in sizes.to_pylist() if size > 1)
+    ranges: dict[int, list[int]] = {}
+    for size, number in sorted(counted.items()):
+        power = size.bit_length() - 1
+        ranges.setdefault(power, [0, 0])
+        ranges[power][0] += number
+        ranges[power][1] += number * size
+    return [(_range_name(power), clusters, documents) for power, (clusters, documents) in ranges.items()]
+
+
+def _range_name(power: int) -> str:
+    low, high = 2**power, 2 ** (power + 1) - 1
+    return f"{low:,} or {high:,}" if power == 1 else f"{low:,} to {high:,}"
+
+
+def _sizes_picture(record: Record, step: str, sizes: Sequence[tuple[str, int, int]]) -> Figure:
+    bars = [
+        Bar(name, (Piece(clusters, colour(0), f"{clusters:,} clusters of {name} documents, {documents:,} documents together"),),
+            f"{clusters:,} clusters, {documents:,} documents")
+        for name, clusters, documents in sizes
+    ]  # fmt: skip
+    columns = (Column("documents in a cluster"), Column("clusters", "count"), Column("documents", "count"))
+    return Figure(
+        f"clusters-{step}",
+        f"Sizes of duplicate clusters ({step})",
+        "Each bar counts clusters of so many documents, of which one stays. A few very large clusters are often boilerplate, or a "
+        "matching that is too loose.",
+        stacked_bars(bars, "Number of clusters by size", "clusters", notes=210.0),
+        record.command("curate", "--until", step),
+        Table(f"clusters_{step}", columns, tuple(sizes)),
+    )
