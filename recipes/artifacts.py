@@ -185,6 +185,11 @@ class StageFolder:
             write_atomically(manifest, to_json({"stage": self.name, "tasks": records}))
         return manifest
 
+    def remove_leftovers(self) -> None:
+        """Remove what killed workers left half-written. Only for who holds the stage, when no worker writes."""
+        for leftover in self.path.glob("*.tmp"):
+            remove(leftover)
+
     @contextlib.contextmanager
     def locked(self, on_wait: Callable[[str], None]) -> Iterator[None]:
         """Be the only run that writes into this stage; `on_wait` is called once when another run holds it.
@@ -197,8 +202,7 @@ class StageFolder:
             _lock(run_lock, on_wait)
             with (self.path / ".workers.lock").open("a+") as workers_lock:
                 _lock(workers_lock, on_wait)
-                for leftover in self.path.glob("*.tmp"):
-                    remove(leftover)
+                self.remove_leftovers()
             run_lock.seek(0)
             run_lock.truncate()
             run_lock.write(str(os.getpid()))

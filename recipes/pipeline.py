@@ -171,6 +171,7 @@ def _run_missing(
         except TaskFailed as error:
             error.add_note(f"in {stage.title}; the whole error is in {logs / stage.folder.name / 'logs'}")
             raise
+    stage.folder.remove_leftovers()  # of workers that were killed on the way
     # Times, host and versions go beside the artifacts, never into them.
     told = {
         "started": started,
