@@ -33,6 +33,10 @@ def run_all(run: Run, until: str | None = None, as_json: bool = False) -> None:
         run.narrator.say(f"stopped after {stopped}, as asked")
     run.write_summary()
     run.narrator.say(f"\ndone in {elapsed_since(started)}")
+    if as_json:
+        from recipes.cli.options import print_json
+
+        print_json({"run": run.name, "folder": run.folder, "stages": list(run.used.values())})
 
 
 def run_parts(flags: Flags, part: str) -> None:
