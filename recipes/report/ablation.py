@@ -7,10 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from recipes.report.axes import colour, legend
-from recipes.report.bars import Bar, Piece, stacked_bars
-from recipes.report.curves import Curve, Panel, panels_over
+from recipes.report.curves import Curve, Panel, curves_over, panels_over
 from recipes.report.grids import Cell, Span, heat_map, intervals, scatter
-from recipes.report.markup import Column, Figure, Section, Table, not_made, shown, tag
+from recipes.report.markup import Column, Figure, Section, Table, not_made, several, tag
 from recipes.report.record import Record
 
 MOST_PANELS = 12
@@ -28,15 +27,15 @@ def ablation_section(record: Record) -> Section:
         return not_made("ablation", "Ablation", record.command("ablate"), "ablate" in record.asked)
     runs = found.get("runs", [])
     lead = (
-        f"{len(runs)} proxies of {found.get('num_parameters', 0):,} parameters, {found.get('num_tokens', 0):,} tokens each. "
-        f"{_REASONS.get(found.get('reason', ''), '')}"
+        f"{len(runs)} proxies of {found.get('num_parameters', 0):,} parameters, {found.get('num_tokens', 0):,} "
+        f"tokens each. {_REASONS.get(found.get('reason', ''), '')}"
     )
     section = Section("ablation", "Ablation", lead)
     section.listed([_signed(note) for note in found.get("notes", [])])
     if found.get("matrix"):
         section.figure(_matrix(record, found))
     section.figure(_weights(record, found))
-    if found.get("arms"):
+    if len(found.get("arms") or ()) > 1:
         section.figure(_arms(record, found))
     if found.get("observed_vs_predicted"):
         section.figure(_observed(record, found))
@@ -83,9 +82,9 @@ def _matrix(record: Record, found: Mapping[str, Any]) -> Figure:
     return Figure(
         "matrix",
         "What training on one domain does to the others",
-        "The number is the held-out loss (nats per token) on the column's domain of a proxy trained on the row's domain alone. "
-        "Colour compares it with a proxy trained at natural weights: blue is better, red is worse. Read down a column to see "
-        "which text helps a domain; losses of different columns are not comparable.",
+        "The number is the held-out loss (nats per token) on the column's domain of a proxy trained on the row's "
+        "domain alone. Colour compares it with a proxy trained at natural weights: blue is better, red is worse. "
+        "Read down a column to see which text helps a domain; losses of different columns are not comparable.",
         legend([("better than natural weights", "cool"), ("worse", "warm")])
         + heat_map(
             trained, measured, cells, "Loss by domain trained on and evaluated on", ("trained on", "evaluated on")
@@ -120,8 +119,9 @@ def _weights(record: Record, found: Mapping[str, Any]) -> Figure:
         told = f"{name}: bootstraps {100 * interval[0]:.1f} to {100 * interval[1]:.1f} %" if interval else ""
         spans.append(Span(name, tuple(marks), interval, told))
     columns = (
-        Column("domain"), Column("natural", "share", bar=True), Column("chosen", "share", bar=True), Column("optimum", "share"),
-        Column("interval from", "share"), Column("interval to", "share"), Column("tied from", "share"), Column("tied to", "share"),
+        Column("domain"), Column("natural", "share", bar=True), Column("chosen", "share", bar=True),
+        Column("optimum", "share"), Column("interval from", "share"), Column("interval to", "share"),
+        Column("tied from", "share"), Column("tied to", "share"),
     )  # fmt: skip
     rows = tuple(
         (name, natural[name], chosen[name], optimum.get(name), *_pair(spread.get(name)), *_pair(tied.get(name)))
@@ -130,9 +130,11 @@ def _weights(record: Record, found: Mapping[str, Any]) -> Figure:
     return Figure(
         "weights",
         "Weights: natural and chosen",
-        "The open circle is a domain's natural weight, the filled one the chosen weight; they coincide where natural weights stay. "
-        "The diamond-coloured dot is the surrogate's optimum, the line where nine in ten bootstraps of the runs put it: an optimum "
-        "with wide lines is not known well.".replace("diamond-coloured", "small"),
+        "The open circle is a domain's natural weight, the filled one the chosen weight; they coincide where "
+        "natural weights stay. The diamond-coloured dot is the surrogate's optimum, the line where nine in ten "
+        "bootstraps of the runs put it: an optimum with wide lines is not known well.".replace(
+            "diamond-coloured", "small"
+        ),
         legend([("natural", "ring"), ("chosen", colour(0)), ("surrogate's optimum and its interval", colour(1))])
         + intervals(spans, "Natural and chosen weight of each domain", "weight (share of tokens, %)"),
         record.command("ablate"),
@@ -145,38 +147,38 @@ def _pair(interval: Sequence[float] | None) -> tuple[float | None, float | None]
 
 
 def _arms(record: Record, found: Mapping[str, Any]) -> Figure:
-    arms = [arm for arm in found["arms"] if arm.get("objective") is not None]
+    arms = [arm for arm in found["arms"] if arm.get("difference") is not None]
     columns = (
-        Column("weights"), Column("kind"), Column("seeds"), Column("objective", "change"), Column("difference to natural", "change"),
-        Column("standard error", "share"),
+        Column("weights"), Column("kind"), Column("seeds"), Column("objective", "change"),
+        Column("difference to natural", "change"), Column("standard error", "share"),
     )  # fmt: skip
     rows = tuple(
         (
-            a["name"],
-            a.get("kind"),
-            ", ".join(map(str, a.get("seeds", []))),
-            a["objective"],
-            a.get("difference"),
-            a.get("error"),
+            arm["name"], arm.get("kind"), ", ".join(map(str, arm["seeds"])), arm["objective"], arm.get("difference"),
+            arm.get("error"),
         )
-        for a in arms
-    )
-    low = min(0.0, *(arm["objective"] for arm in arms)) if arms else 0.0
-    bars = [
-        Bar(arm["name"], (Piece(100 * (arm["objective"] - low), colour(0), f"{arm['name']}: {arm['objective']:+.2%}"),),
-            f"{shown(arm['objective'], 'change')} ± {100 * (arm.get('error') or 0):.2f} %, {len(arm.get('seeds', []))} seeds")
         for arm in arms
-    ]  # fmt: skip
-    zero = "" if low == 0 else f" Bars begin at {low:+.2%}, the best of them."
+    )  # fmt: skip
+    spans = [_arm_span(arm) for arm in sorted(arms, key=lambda one: float(one["difference"]))]
     return Figure(
         "arms",
         "Weights that were trained as they are",
-        "Measured, not predicted: the objective (relative change of held-out loss against natural weights; less is better) of each "
-        "set of weights, mean over its seeds." + zero,
-        stacked_bars(bars, "Objective of each set of weights", "objective above the least (%)", notes=190.0),
+        "Measured, not predicted: how much the objective of each set of weights differs from natural weights of the "
+        "same seed, mean over seeds, with the nine-in-ten interval that their spread allows (none from one seed). "
+        "Left of zero is better; an interval that crosses zero has shown nothing.",
+        intervals(spans, "Objective of each set of weights", "change of held-out loss against natural weights (%)"),
         record.command("ablate"),
         Table("arms", columns, rows),
     )
+
+
+def _arm_span(arm: Mapping[str, Any]) -> Span:
+    from scipy.stats import t
+
+    value, error, seeds = float(arm["difference"]), arm.get("error"), len(arm["seeds"])
+    reach = float(t.ppf(0.95, seeds - 1)) * error if error and seeds > 1 else 0.0
+    told = f"{arm['name']}: {value:+.2%} from {several(seeds, 'seed')}"
+    return Span(arm["name"], ((value, "mark-chosen", told),), (value - reach, value + reach) if reach else None, told)
 
 
 def _observed(record: Record, found: Mapping[str, Any]) -> Figure:
@@ -185,7 +187,9 @@ def _observed(record: Record, found: Mapping[str, Any]) -> Figure:
     known = [o for o in found["observed_vs_predicted"] if o["observed"] is not None and o["predicted"] is not None]
     points = [
         (
-            100 * one["observed"], 100 * one["predicted"], f"dot {colour(order.index(kinds.get(one['name'], 'other')))}",
+            100 * one["observed"],
+            100 * one["predicted"],
+            f"dot {colour(order.index(kinds.get(one['name'], 'other')))}",
             f"{one['name']}: observed {one['observed']:+.2%}, predicted {one['predicted']:+.2%}",
         )
         for one in known
@@ -194,9 +198,9 @@ def _observed(record: Record, found: Mapping[str, Any]) -> Figure:
     return Figure(
         "observed-predicted",
         f"Observed and predicted ({found.get('surrogate')})",
-        "Each point is a run: what was measured, and what the chosen surrogate said of it when fitted without it. Objective: relative "
-        "change of held-out loss against natural weights. On the dashed line the prediction is right; a cloud without slope means "
-        "that the surrogate knows nothing.",
+        "Each point is a run: what was measured, and what the chosen surrogate said of it when fitted without it. "
+        "Objective: relative change of held-out loss against natural weights. On the dashed line the prediction is "
+        "right; a cloud without slope means that the surrogate knows nothing.",
         legend([(kind.replace("_", " "), colour(place)) for place, kind in enumerate(order)])
         + tag(
             "div",
@@ -210,8 +214,8 @@ def _observed(record: Record, found: Mapping[str, Any]) -> Figure:
 
 def _surrogates(section: Section, found: Mapping[str, Any]) -> None:
     columns = (
-        Column("surrogate"), Column("chosen"), Column("rank correlation of the objective", "number"),
-        Column("rank correlation, mean of domains", "number"), Column("error of the objective", "share"),
+        Column("surrogate"), Column("chosen"), Column("rank correlation of the objective", "loss"),
+        Column("rank correlation, mean of domains", "loss"), Column("error of the objective", "share"),
         Column("mean absolute error (nats)", "loss"), Column("regret", "share"),
     )  # fmt: skip
     rows = []
@@ -227,8 +231,9 @@ def _surrogates(section: Section, found: Mapping[str, Any]) -> None:
             )
         )  # fmt: skip
     words = (
-        "Scores on runs held out in cross-validation. A rank correlation of 1 orders all runs rightly, 0 is guessing, below 0 is "
-        "worse than guessing. Regret is what the surrogate's pick among the runs lost against the best of them."
+        "Scores on runs held out in cross-validation. A rank correlation of 1 orders all runs rightly, 0 is "
+        "guessing, below 0 is worse than guessing. Regret is what the surrogate's pick among the runs lost against "
+        "the best of them."
     )
     section.table("Surrogates", Table("surrogates", columns, tuple(rows)), words)
 
@@ -254,9 +259,9 @@ def _curves(record: Record, found: Mapping[str, Any]) -> Figure:
     return Figure(
         "proxy-curves",
         "Loss curves of the proxies",
-        "A panel for each domain that is measured: held-out loss of every proxy over its training. Orange was trained on that domain "
-        "alone, blue at natural weights, grey on anything else. Curves that still fall steeply end too early to be compared."
-        + more,
+        "A panel for each domain that is measured: held-out loss of every proxy over its training. Orange was "
+        "trained on that domain alone, blue at natural weights, grey on anything else. Curves that still fall "
+        "steeply end too early to be compared." + more,
         legend([("natural weights", colour(0)), ("this domain alone", colour(1)), ("other runs", "kx")])
         + panels_over(panels, "Held-out loss of the proxies by domain", ("tokens", "nats per token")),
         record.command("ablate", "--set ablation.tokens=…"),
@@ -269,7 +274,6 @@ def _panel_curves(domain: str, curves: Mapping[str, Any], kinds: Mapping[str, st
     for run, curve in curves.items():
         losses = curve.get("losses", {}).get(domain, [])
         points = tuple((float(x), float(y)) for x, y in zip(curve.get("tokens", []), losses) if y is not None)
-        alone = kinds.get(run) == "one_domain" and run.removeprefix("one.").rpartition(".s")[0] in (domain, "")
         alone = kinds.get(run) == "one_domain" and (run == f"one.{domain}" or run.startswith(f"one.{domain}.s"))
         level = 2 if kinds.get(run) == "natural" else 1 if alone else 0
         drawn.append((level, Curve(run, points, ("kx", colour(1), colour(0))[level], thin=level == 0)))
@@ -288,13 +292,11 @@ def _more_runs(record: Record, found: Mapping[str, Any]) -> Figure:
     rows = [("measured", n, error / 100) for n, error in curve] + [
         ("expected", n, error / 100) for n, error in expected
     ]
-    from recipes.report.curves import curves_over
-
     return Figure(
         "more-runs",
         "What more runs would bring",
-        "Error of the objective on runs not seen, by the number of runs the surrogate was fitted to; orange continues it as a power of "
-        "the number of runs. Below seed noise, more runs of one seed do not help.",
+        "Error of the objective on runs not seen, by the number of runs the surrogate was fitted to; orange "
+        "continues it as a power of the number of runs. Below seed noise, more runs of one seed do not help.",
         curves_over(curves, "Error over number of runs", ("runs", "error of the objective (%)"), height=250.0),
         record.command("ablate", "--set ablation.runs.dirichlet=…"),
         Table(

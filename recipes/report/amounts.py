@@ -7,7 +7,7 @@ from typing import Any
 
 from mixing.plan_table import ALL, PlanRow
 from recipes.progress import compact
-from recipes.report.axes import colour, colours, legend
+from recipes.report.axes import colour, legend
 from recipes.report.bars import Bar, Piece, stacked_bars
 from recipes.report.markup import Column, Figure, Section, Table, not_made, share, tag
 from recipes.report.record import Record
@@ -66,16 +66,17 @@ def _width_picture(record: Record, sources: Mapping[str, Mapping[str, Any]]) -> 
                 *per,
             )
         )
-    bars = [
-        Bar(row[0], (Piece(row[6] or 0.0, colour(0), f"{row[0]}: {row[6] or 0:.3f} bytes, {row[7] or 0:.3f} characters per token"),),
-            f"{row[6] or 0:.2f} bytes, {row[7] or 0:.2f} characters")
-        for row in rows
-    ]  # fmt: skip
+    bars = []
+    for row in rows:
+        wide, long = float(row[6] or 0.0), float(row[7] or 0.0)
+        told = f"{row[0]}: {wide:.3f} bytes, {long:.3f} characters per token"
+        bars.append(Bar(row[0], (Piece(wide, colour(0), told),), f"{wide:.2f} bytes, {long:.2f} characters"))
     return Figure(
         "bytes-per-token",
         "Bytes per token",
-        "Longer is better compressed: a model reads more text in one context. Scripts differ in bytes per character (Latin letters "
-        "one, Chinese three), so compare sources of one script, and languages by characters per token, at the right.",
+        "Longer is better compressed: a model reads more text in one context. Scripts differ in bytes per character "
+        "(Latin letters one, Chinese three), so compare sources of one script, and languages by characters per "
+        "token, at the right.",
         stacked_bars(bars, "Bytes per token by source", "bytes of text per token", notes=190.0),
         record.command("tokenize"),
         Table("sources_tokens", columns, tuple(rows)),
@@ -117,8 +118,8 @@ def _domains_picture(record: Record) -> Figure:
     return Figure(
         "domains",
         "Domains",
-        "What can get a weight: text to train on, and beside it the text held out to measure loss on, which is never trained on "
-        "(nor are its duplicates). A domain without text to train on is only measured.",
+        "What can get a weight: text to train on, and beside it the text held out to measure loss on, which is "
+        "never trained on (nor are its duplicates). A domain without text to train on is only measured.",
         legend([("to train on", colour(0)), ("held out", colour(1))])
         + stacked_bars(bars, "Tokens by domain", "tokens", notes=160.0),
         record.command("tokenize"),
@@ -146,7 +147,8 @@ def plan_section(record: Record) -> Section:
 def _plan_table(rows: Sequence[PlanRow]) -> Table:
     columns = (
         Column("phase"), Column("domain"), Column("share", "share", bar=True), Column("tokens", "count"),
-        Column("documents", "count"), Column("text", "size"), Column("epochs", "epochs"), Column("unique share", "share"),
+        Column("documents", "count"), Column("text", "size"), Column("epochs", "epochs"),
+        Column("unique share", "share"),
     )  # fmt: skip
     cells = tuple(
         (r.phase, r.domain, r.share, r.num_tokens, r.num_documents, r.size_bytes, float(r.epochs), r.unique_share)
@@ -158,7 +160,7 @@ def _plan_table(rows: Sequence[PlanRow]) -> Table:
 def _shares_picture(record: Record) -> Figure:
     rows = [row for row in record.plan_rows if row.domain != ALL]
     names = sorted({row.domain for row in rows if row.num_tokens})
-    hues = colours(names)
+    hues = record.hues
     bars = [
         Bar(
             phase,
@@ -178,8 +180,8 @@ def _shares_picture(record: Record) -> Figure:
     return Figure(
         "plan-shares",
         "Share of each domain",
-        "Each bar is all tokens of a phase (or of the whole run), cut by domain in the order of the legend. A ramp between phases is "
-        "part of the later one.",
+        "Each bar is all tokens of a phase (or of the whole run), cut by domain in the order of the legend. A ramp "
+        "between phases is part of the later one.",
         legend([(name, hues[name]) for name in names])
         + stacked_bars(bars, "Share of tokens by domain and phase", "share of tokens (%)", 100.0, notes=12.0),
         record.command("plan"),
@@ -206,8 +208,9 @@ def _repeats_picture(record: Record) -> Figure:
     return Figure(
         "plan-epochs",
         "Epochs of each domain",
-        "How often the run passes over a domain's text: blue is text seen for the first time, orange what is repeated. Up to about "
-        "four epochs, repeated text is worth almost as much as new text (Muennighoff et al. 2023, arXiv:2305.16264).",
+        "How often the run passes over a domain's text: blue is text seen for the first time, orange what is "
+        "repeated. Up to about four epochs, repeated text is worth almost as much as new text (Muennighoff et al. "
+        "2023, arXiv:2305.16264).",
         legend([("new", colour(0)), ("repeated", colour(1))])
         + stacked_bars(bars, "Epochs by domain, new and repeated", "epochs", notes=130.0),
         record.command("plan"),

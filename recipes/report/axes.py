@@ -14,6 +14,7 @@ from recipes.report.markup import tag
 WIDTH = 760.0
 NUM_COLOURS = 8
 CHARACTER = 6.4  # mean width of a character of 11.5 px text
+NAME_CHARACTER = 7.3  # names are short, and must not be cut: a wide mean
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ def log_ticks(low: float, high: float, number: int = 5) -> list[float]:
     if high < 3 * low:
         return ticks(low, high, number)
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    for factors in ((1, 2, 5), (1, 3), (1,)):
+    for factors in ((1, 1.5, 2, 3, 4, 5, 7), (1, 2, 5), (1, 3), (1,)):
         found = [f * 10.0**p for p in powers for f in factors if low * 0.999 <= f * 10.0**p <= high * 1.001]
         if len(found) <= number + 2:
             return found
@@ -145,17 +146,20 @@ def left_axis(scale: Scale, x: float, title: str, right: float, number: int = 5)
 
 
 def apart(places: Sequence[float], gap: float, low: float, high: float) -> list[float]:
-    """Places moved as little as possible so that neighbours are `gap` apart, inside a range if there is room."""
+    """Places moved as little as possible so that neighbours are `gap` apart, inside a range if there is room.
+
+    Neighbours that would touch are spread around their common mean (pool adjacent violators).
+    """
     order = sorted(range(len(places)), key=lambda i: places[i])
+    pools: list[list[float]] = []  # [sum of wanted starts, number]
+    for rank, index in enumerate(order):
+        pools.append([places[index] - rank * gap, 1.0])
+        while len(pools) > 1 and pools[-2][0] / pools[-2][1] > pools[-1][0] / pools[-1][1]:
+            last = pools.pop()
+            pools[-1] = [pools[-1][0] + last[0], pools[-1][1] + last[1]]
+    starts = [total / number for total, number in pools for _ in range(round(number))]
+    most = max(low, high - gap * (len(places) - 1))
     moved = list(places)
-    for before, here in zip(order, order[1:]):
-        moved[here] = max(moved[here], moved[before] + gap)
-    if order and moved[order[-1]] > high:
-        moved[order[-1]] = high
-        for here, after in zip(order[-2::-1], order[:0:-1]):
-            moved[here] = min(moved[here], moved[after] - gap)
-    if order and moved[order[0]] < low:
-        moved[order[0]] = low
-        for before, here in zip(order, order[1:]):
-            moved[here] = max(moved[here], moved[before] + gap)
+    for rank, index in enumerate(order):
+        moved[index] = min(max(starts[rank], low), most) + rank * gap
     return moved

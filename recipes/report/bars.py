@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from markupsafe import Markup
 
-from recipes.report.axes import WIDTH, Scale, bottom_axis, cut, picture, ticks, tip, words
+from recipes.report.axes import NAME_CHARACTER, WIDTH, Scale, bottom_axis, cut, picture, ticks, tip, words
 from recipes.report.markup import tag
 
 ROW, THICK = 26.0, 17.0
@@ -46,7 +47,7 @@ def stacked_bars(
         most: end of the scale; the longest bar without it.
         notes: room for the notes, pixels.
     """
-    labels = min(LABELS, 12 + 6.6 * max((len(bar.name) for bar in bars), default=0))
+    labels = min(LABELS, 16 + NAME_CHARACTER * max((len(bar.name) for bar in bars), default=0))
     longest = max((sum(piece.length for piece in bar.pieces) for bar in bars), default=1.0) or 1.0
     scale = Scale(0.0, most or ticks_end(longest), labels, WIDTH - notes)
     height = len(bars) * ROW + 6
@@ -83,13 +84,19 @@ def _pieces(bar: Bar, scale: Scale, y: float) -> list[Markup]:
 
 @dataclass(frozen=True)
 class Counted:
-    """A histogram: edges (one more than counts), counts, colour class of each bin, and marked values with names."""
+    """A histogram of parts on top of each other.
+
+    Attributes:
+        title: above it.
+        edges: of the bins, one more than bins.
+        parts: name, colour class and counts by bin of each part, from the bottom.
+        marked: values that get a line.
+    """
 
     title: str
     edges: tuple[float, ...]
-    counts: tuple[int, ...]
-    colours: tuple[str, ...]
-    marked: tuple[tuple[float, str], ...] = ()
+    parts: tuple[tuple[str, str, tuple[int, ...]], ...]
+    marked: tuple[float, ...] = ()
 
 
 def histograms(panels: Sequence[Counted], description: str, axis: str) -> Markup:
@@ -106,17 +113,21 @@ def histograms(panels: Sequence[Counted], description: str, axis: str) -> Markup
 
 def _histogram(panel: Counted, wide: float, tall: float, axis: str) -> list[Markup]:
     across = Scale(panel.edges[0], panel.edges[-1], 0.0, wide, log=True)
-    up = Scale(0.0, max(panel.counts, default=1) or 1, tall, 24.0)
+    heights = [sum(bin_) for bin_ in zip(*(counts for _, _, counts in panel.parts))]
+    up = Scale(0.0, max(heights, default=1) or 1, tall, 34.0)
     marks = [words(0.0, 12.0, panel.title, "panel"), bottom_axis(across, tall, axis, number=5)]
-    for low, high, number, colour in zip(panel.edges, panel.edges[1:], panel.counts, panel.colours):
-        if number:
-            x, y = across.at(low), up.at(number)
-            told = f"{low:.4g} to {high:.4g}: {number:,} documents"
-            width = max(0.8, across.at(high) - x - 0.8)
-            marks.append(tag("rect", tip(told), x=x, y=y, width=width, height=max(0.8, tall - y), class_=colour))
-    for number, (value, name) in enumerate(panel.marked):
+    for place, (low, high) in enumerate(pairwise(panel.edges)):
+        below = 0
+        for name, colour, counts in panel.parts:
+            if counts[place]:
+                x, y = across.at(low), up.at(below + counts[place])
+                told = f"{low:.4g} to {high:.4g}: {counts[place]:,} documents {name}".rstrip()
+                size = {"width": max(0.8, across.at(high) - x - 0.8), "height": max(0.8, up.at(below) - y)}
+                marks.append(tag("rect", tip(told), x=x, y=y, class_=colour, **size))
+                below += counts[place]
+    for place, value in enumerate(panel.marked):
         x = across.at(value)
-        marks.append(tag("line", tip(f"{name}: {value:.4g}"), x1=x, x2=x, y1=20.0, y2=tall, class_="cut"))
-        side = "end" if number == 0 and len(panel.marked) > 1 else "start"
-        marks.append(words(x - 4 if side == "end" else x + 4, 30.0, f"{value:.4g}", "tick", side))
+        marks.append(tag("line", tip(f"cutoff {value:.4g}"), x1=x, x2=x, y1=20.0, y2=tall, class_="cut"))
+        side = "end" if place == 0 and len(panel.marked) > 1 else "start"
+        marks.append(words(x - 4 if side == "end" else x + 4, 28.0, f"{value:.4g}", "tick", side))
     return marks

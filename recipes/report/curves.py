@@ -7,7 +7,19 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from recipes.report.axes import CHARACTER, WIDTH, Scale, apart, around, bottom_axis, cut, left_axis, picture, tip, words
+from recipes.report.axes import (
+    NAME_CHARACTER,
+    WIDTH,
+    Scale,
+    apart,
+    around,
+    bottom_axis,
+    cut,
+    left_axis,
+    picture,
+    tip,
+    words,
+)
 from recipes.report.markup import tag
 
 MOST_POINTS = 240
@@ -49,7 +61,7 @@ def curves_over(
         height: pixels.
     """
     named = [curve for curve in curves if curve.name and curve.points]
-    room = min(170.0, 16 + CHARACTER * max((len(curve.name) for curve in named), default=0)) if named else 12.0
+    room = min(190.0, 22 + NAME_CHARACTER * max((len(curve.name) for curve in named), default=0)) if named else 12.0
     across, up = _scales(curves, (LEFT, WIDTH - room), (height - 42, 30.0))
     marks = [left_axis(up, LEFT, axes[1], across.end), bottom_axis(across, height - 42, axes[0])]
     marks += _borders(borders, across, height - 42)
@@ -59,7 +71,7 @@ def curves_over(
         x, at = across.at(curve.points[-1][0]), up.at(curve.points[-1][1])
         if abs(y - at) > 3:
             marks.append(tag("line", x1=x + 2, y1=at, x2=x + 10, y2=y, class_=f"lead-line {curve.colour}"))
-        marks.append(words(x + 12, y + 4, cut(curve.name, room - 8), f"end-name {curve.colour}"))
+        marks.append(words(x + 12, y + 4, cut(curve.name, room - 14), f"end-name {curve.colour}"))
     return picture(height, description, *marks)
 
 

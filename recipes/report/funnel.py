@@ -8,7 +8,7 @@ from typing import Any
 
 from recipes.report.axes import colour, legend
 from recipes.report.bars import Bar, Piece, stacked_bars
-from recipes.report.markup import Column, Figure, Section, Table, not_made, share, tag
+from recipes.report.markup import Column, Figure, Section, Table, not_made, several, share, tag
 from recipes.report.record import Record, Stage
 
 READ = "read"
@@ -102,8 +102,9 @@ def curation_section(record: Record) -> Section:
     section.table(
         "Why documents were dropped",
         _reason_table(found),
-        "A document counts once, for the earliest step that dropped it and there for the first reason by name. Shares are of "
-        "the documents that reached the step. Undecided documents lack a signal that a rule asks for; a rule keeps them.",
+        "A document counts once, for the earliest step that dropped it and there for the first reason by name. "
+        "Shares are of the documents that reached the step. Undecided documents lack a signal that a rule asks for; "
+        "a rule keeps them.",
     )
     section.say("See the documents of a rule with ", tag("code", record.command("inspect", "STEP.REASON")), ".")
     section.listed(_remarks(record), "warnings")
@@ -112,7 +113,9 @@ def curation_section(record: Record) -> Section:
 
 
 def _picture(record: Record, found: Sequence[Funnel]) -> Figure:
-    steps = list(dict.fromkeys(step.step for one in found for step in one.steps if step.dropped))
+    dropping = {step.step for one in found for step in one.steps if step.dropped}
+    steps = [step for step in (READ, *(step.name for step in record.recipe.steps)) if step in dropping]
+    steps += sorted(dropping - set(steps))
     named = {step: colour(place + 1) for place, step in enumerate(steps)}
     bars = [Bar(one.source, tuple(_pieces(one, named)), f"{one.kept:,} of {one.rows:,}") for one in found]
     drawn = stacked_bars(
@@ -121,8 +124,8 @@ def _picture(record: Record, found: Sequence[Funnel]) -> Figure:
     return Figure(
         "funnel",
         "What is left of each source",
-        "Each bar is all documents read from a source. Its first piece is what is kept at the end; the others are what each step "
-        "dropped, in order of work. At the right: documents kept of documents read.",
+        "Each bar is all documents read from a source. Its first piece is what is kept at the end; the others are "
+        "what each step dropped, in order of work. At the right: documents kept of documents read.",
         legend([("kept", colour(0)), *((step, named[step]) for step in steps)]) + drawn,
         record.command("whatif", "--set steps.STEP.OPTION=VALUE"),
         _funnel_table(found),
@@ -180,12 +183,14 @@ def _remarks(record: Record) -> list[str]:
     for source in record.ledger.sources if record.ledger else ():
         said += [f"{source.name}: shard {shard} set aside: {reason}" for shard, reason in source.broken]
     for stage in record.of_part("curate"):
-        source, counts = stage.kind.rpartition(".")[0], stage.counts
+        name, counts = stage.kind.rpartition(".")[0], stage.counts
         if counts.get("repaired"):
-            said.append(f"{source}: invalid UTF-8 was mended in {counts['repaired']:,} documents.")
+            said.append(f"{name}: invalid UTF-8 was mended in {several(counts['repaired'], 'document')}.")
         unread = {"unread.where": "by `where`", "unread.sample": "by `sample`", "blank": "as blank lines"}
         said += [
-            f"{source}: {counts[n]:,} records passed over {words}." for n, words in unread.items() if counts.get(n)
+            f"{name}: {several(counts[n], 'record')} passed over {words}."
+            for n, words in unread.items()
+            if counts.get(n)
         ]
         said += [f"{stage.title}: {alarm}" for alarm in str(counts.get("alarms") or "").split("\n") if alarm]
     return said

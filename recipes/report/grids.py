@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from recipes.report.axes import WIDTH, Scale, around, bottom_axis, cut, left_axis, picture, tip, words
+from recipes.report.axes import NAME_CHARACTER, WIDTH, Scale, around, bottom_axis, cut, left_axis, picture, tip, words
 from recipes.report.markup import tag
 
 STRONGEST = 72  # per cent of the pole's colour at most, so that the number on it stays readable
@@ -15,7 +15,7 @@ STRONGEST = 72  # per cent of the pole's colour at most, so that the number on i
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell: what is written, how strong its colour is (-1 to 1; 0 is the ground), and what is told when pointed at."""
+    """A cell: what is written, the strength of its colour (-1 to 1), and what is told when pointed at."""
 
     written: str
     strength: float
@@ -32,17 +32,18 @@ def heat_map(
     """Cells by row and column; negative is the first pole's colour, positive the second's.
 
     Args:
-        rows, columns: names.
+        rows: their names.
+        columns: their names.
         cells: (rows, columns).
         description: for readers who cannot see it.
         axes: what the rows and what the columns are.
     """
-    labels = min(170.0, 16 + 6.6 * max((len(name) for name in rows), default=0))
+    labels = min(170.0, 18 + NAME_CHARACTER * max((len(name) for name in rows), default=0))
     wide = min(96.0, (WIDTH - labels) / max(1, len(columns)))
     tall = 30.0 if len(rows) <= 20 else 18.0
     leaning = wide < 12 + 6.6 * max((len(name) for name in columns), default=0)
     top = (34 + 4.4 * min(24, max((len(name) for name in columns), default=0))) if leaning else 46.0
-    marks = [words(0.0, top - 8, f"{axes[0]} ↓", "axis-title"), words(labels, 12.0, f"{axes[1]} →", "axis-title")]
+    marks = [words(0.0, 10.0, f"rows: {axes[0]}; columns: {axes[1]}", "axis-title")]
     for place, name in enumerate(columns):
         x = labels + (place + 0.5) * wide
         if leaning:
@@ -77,23 +78,23 @@ class Span:
     told: str = ""
 
 
-def intervals(spans: Sequence[Span], description: str, axis: str, percent: bool = True) -> Markup:
-    """Marks and intervals on one scale from zero, a line for each name."""
-    labels = min(190.0, 16 + 6.6 * max((len(span.name) for span in spans), default=0))
+def intervals(spans: Sequence[Span], description: str, axis: str) -> Markup:
+    """Marks and intervals, given as shares and drawn in per cent, on one scale with zero; a line for each name."""
+    labels = min(190.0, 18 + NAME_CHARACTER * max((len(span.name) for span in spans), default=0))
     ends = [value for span in spans for value, _, _ in span.marks]
     ends += [value for span in spans for value in span.interval or ()]
-    scale = Scale(0.0, max(ends, default=1.0) * 1.04 or 1.0, labels, WIDTH - 14)
+    low, high = around([0.0, *ends], 0.04)
+    scale = Scale(0.0 if min(ends, default=0.0) >= 0 else low, high, labels, WIDTH - 14)
     tall = 28.0
     height = 6 + tall * len(spans)
-    factor = 100.0 if percent else 1.0
-    shown = Scale(0.0, scale.high * factor, scale.start, scale.end)
-    marks = [bottom_axis(shown, height, axis, top=2.0)]
+    marks = [bottom_axis(Scale(100 * scale.low, 100 * scale.high, labels, WIDTH - 14), height, axis, top=2.0)]
+    marks.append(tag("line", x1=scale.at(0.0), x2=scale.at(0.0), y1=2.0, y2=height, class_="axis"))
     for place, span in enumerate(spans):
         y = 4 + tall * (place + 0.5)
         marks.append(words(labels - 10, y + 4, cut(span.name, labels - 12), "name", "end"))
         if span.interval:
-            low, high = (scale.at(value) for value in span.interval)
-            marks.append(tag("line", tip(span.told), x1=low, x2=high, y1=y, y2=y, class_="interval"))
+            start, end = (scale.at(value) for value in span.interval)
+            marks.append(tag("line", tip(span.told), x1=start, x2=end, y1=y, y2=y, class_="interval"))
         for value, class_, told in span.marks:
             marks.append(tag("circle", tip(told), cx=scale.at(value), cy=y, r=5.0, class_=class_))
     return picture(height + 38, description, *marks)

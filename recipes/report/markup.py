@@ -40,6 +40,11 @@ def count(value: object) -> str:
     return f"{value:,.0f}"
 
 
+def several(number: Any, thing: str) -> str:
+    """1 document, 2 documents."""
+    return f"{number:,} {thing}" if number == 1 else f"{number:,} {thing}s"
+
+
 def share(value: Any) -> str:
     """12.3 %; a share that is not zero never reads 0.0 %."""
     percent = 100 * value
@@ -83,7 +88,8 @@ def shown(value: object, kind: str) -> str:
     """A value as its column shows it; nothing known is a dash."""
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return MISSING
-    return FORMATS[kind](value)
+    words = FORMATS[kind](value)
+    return words.replace("-", "−") if isinstance(value, int | float) else words
 
 
 # ---------------------------------------------------------------- tables

@@ -21,7 +21,7 @@ from recipes.report.axes import colour
 from recipes.report.bars import Bar, Counted, Piece, histograms, stacked_bars
 from recipes.report.funnel import steps_counted
 from recipes.report.grids import Cell, heat_map
-from recipes.report.markup import Column, Figure, Section, Table, share
+from recipes.report.markup import Column, Figure, Section, Table, several, share
 from recipes.report.record import Record, Stage
 
 BINS = 44
@@ -45,7 +45,8 @@ def add_measures(record: Record, section: Section) -> None:
 
 def _add_perplexity(record: Record, section: Section, step: Any) -> None:
     column = f"{step.prefix}perplexity"
-    panels, rows = [], []
+    panels: list[Counted] = []
+    rows: list[tuple[object, ...]] = []
     for source in record.ledger.sources if record.ledger else ():
         found = _values(source, column)
         if not found:
@@ -70,8 +71,9 @@ def _add_perplexity(record: Record, section: Section, step: Any) -> None:
         Figure(
             f"{step.prefix}perplexity",
             f"Perplexity ({step.name})",
-            "How surprising each kept document is to a small language model of its language: the further left, the closer to the "
-            "model's own text. The lines are the cutoffs between buckets: green is the head, orange the tail." + more,
+            "How surprising each kept document is to a small language model of its language: the further left, the "
+            "closer to the model's own text. The lines are the cutoffs between buckets: green is the head, orange "
+            "the tail." + more,
             drawn,
             record.command("inspect", f"{step.name} --number 10"),
             Table(f"{step.prefix}perplexity_buckets", columns, tuple(rows)),
@@ -105,18 +107,23 @@ def _cutoffs(record: Record, step: Any, source: Source) -> tuple[float, ...]:
 
 def _counted(name: str, found: dict[float, int], cutoffs: Sequence[float], levels: Sequence[str]) -> Counted:
     low, high = min(found) * 0.98, max(found) * 1.02
-    cuts = [value for value in cutoffs if low < value < high]
-    edges = np.unique(np.concatenate([np.geomspace(low, high, BINS + 1), cuts]))
+    edges = np.geomspace(low, high, BINS + 1)
     values, numbers = np.array(list(found)), np.array(list(found.values()))
-    counts = np.bincount(np.searchsorted(edges, values, side="right") - 1, weights=numbers, minlength=len(edges) - 1)
-    middles = [levels[int(np.searchsorted(cutoffs, math.sqrt(a * b)))] for a, b in zip(edges, edges[1:])]
-    return Counted(
-        f"{name}, {int(numbers.sum()):,} documents",
-        tuple(edges.tolist()),
-        tuple(int(number) for number in counts),
-        tuple(BUCKET_COLOURS.get(level, colour(0)) for level in middles),
-        tuple((value, "cutoff") for value in cuts),
-    )
+    bins, level = np.searchsorted(edges, values, side="right") - 1, np.searchsorted(cutoffs, values, side="right")
+    parts = []
+    for place, bucket in enumerate(levels):
+        counts = np.bincount(bins[level == place], weights=numbers[level == place], minlength=BINS)
+        parts.append((f"in the {bucket}" if bucket else "", BUCKET_COLOURS.get(bucket, colour(0)), _whole(counts)))
+    marked = tuple(value for value in cutoffs if low < value < high)
+    return Counted(f"{name}, {int(numbers.sum()):,} documents", _floats(edges), tuple(parts), marked)
+
+
+def _whole(counts: np.ndarray) -> tuple[int, ...]:
+    return tuple(int(number) for number in counts)
+
+
+def _floats(values: np.ndarray) -> tuple[float, ...]:
+    return tuple(float(value) for value in values)
 
 
 def _bucket_rows(
@@ -164,9 +171,10 @@ def _overlap(record: Record, stage: Stage, step: str, lost: int, reached: int) -
     return Figure(
         f"overlap-{step}",
         f"Duplicates between sources ({step})",
-        f"{lost:,} of {reached:,} documents ({share(lost / max(1, reached))}) are duplicates, in {stage.counts['clusters']:,} clusters. "
-        "A row is a source that lost documents, a column the source of the copy that stayed; the number is the share of the "
-        "row's documents, the stronger the colour the larger. The diagonal is duplicates inside a source.",
+        f"{lost:,} of {reached:,} documents ({share(lost / max(1, reached))}) are duplicates, in "
+        f"{stage.counts['clusters']:,} clusters. A row is a source that lost documents, a column the source of the "
+        "copy that stayed; the number is the share of the row's documents, the stronger the colour the larger. The "
+        "diagonal is duplicates inside a source.",
         heat_map(
             shown,
             shown,
@@ -210,17 +218,17 @@ def _range_name(power: int) -> str:
 
 
 def _sizes_picture(record: Record, step: str, sizes: Sequence[tuple[str, int, int]]) -> Figure:
-    bars = [
-        Bar(name, (Piece(clusters, colour(0), f"{clusters:,} clusters of {name} documents, {documents:,} documents together"),),
-            f"{clusters:,} clusters, {documents:,} documents")
-        for name, clusters, documents in sizes
-    ]  # fmt: skip
+    bars = []
+    for name, clusters, documents in sizes:
+        told = f"{clusters:,} clusters of {name} documents, {documents:,} documents together"
+        note = f"{several(clusters, 'cluster')}, {documents:,} documents"
+        bars.append(Bar(name, (Piece(clusters, colour(0), told),), note))
     columns = (Column("documents in a cluster"), Column("clusters", "count"), Column("documents", "count"))
     return Figure(
         f"clusters-{step}",
         f"Sizes of duplicate clusters ({step})",
-        "Each bar counts clusters of so many documents, of which one stays. A few very large clusters are often boilerplate, or a "
-        "matching that is too loose.",
+        "Each bar counts clusters of so many documents, of which one stays. A few very large clusters are often "
+        "boilerplate, or a matching that is too loose.",
         stacked_bars(bars, "Number of clusters by size", "clusters", notes=210.0),
         record.command("curate", "--until", step),
         Table(f"clusters_{step}", columns, tuple(sizes)),

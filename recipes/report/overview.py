@@ -9,6 +9,8 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from markupsafe import Markup
+
 from recipes.report.amounts import tokens_of_sources
 from recipes.report.axes import colour
 from recipes.report.bars import Bar, Piece, stacked_bars
@@ -35,7 +37,7 @@ def overview_section(record: Record, found: Sequence[Funnel]) -> Section:
     return section
 
 
-def _tiles(record: Record, found: Sequence[Funnel]) -> object:
+def _tiles(record: Record, found: Sequence[Funnel]) -> Markup:
     tiles = [
         tag("div", tag("b", value), tag("span", name), tag("small", more))
         for value, name, more in _figures(record, found)
@@ -95,8 +97,8 @@ def _times_picture(record: Record, times: Sequence[tuple[str, str, float]]) -> F
     return Figure(
         "times",
         "Wall time by part",
-        f"Seconds of making what this run uses, {seconds(total)} in all: a piece for each stage; point at one to see which. A stage "
-        "that was reused shows the time of its making.",
+        f"Seconds of making what this run uses, {seconds(total)} in all: a piece for each stage; point at one to see "
+        "which. A stage that was reused shows the time of its making.",
         stacked_bars(bars, "Wall time of each part of the run", "seconds", notes=150.0),
         record.command("run"),
         Table("wall_times", (Column("part"), Column("stage"), Column("seconds", "seconds")), tuple(times)),
@@ -106,7 +108,7 @@ def _times_picture(record: Record, times: Sequence[tuple[str, str, float]]) -> F
 # ---------------------------------------------------------------- recipe and machine
 
 
-def _recipe(record: Record) -> object:
+def _recipe(record: Record) -> Markup:
     path = record.recipe.path
     text = Path(path).read_text(encoding="utf-8") if path is not None and Path(path).exists() else ""
     return tag(
@@ -122,7 +124,7 @@ def _recipe(record: Record) -> object:
     )
 
 
-def _machine(record: Record) -> object:
+def _machine(record: Record) -> Markup:
     made = [one for one in map(record.made_in, record.stages) if one]
     hosts = sorted({str(one["host"]) for one in made if one.get("host")})
     starts = [float(one["started"]) for one in made if one.get("started")]

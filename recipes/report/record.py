@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from curation.ledger import Ledger
 from mixing.plan_record import Plan
 from mixing.plan_table import PlanRow, table
+from recipes.report.axes import colours
 
 if TYPE_CHECKING:
     from recipes.recipe import Recipe
@@ -103,8 +104,14 @@ class Record:
 
     @cached_property
     def trained_domains(self) -> list[str]:
-        """Names of the domains that are trained on, sorted; a domain has the same colour in all pictures."""
+        """Names of the domains that are trained on, sorted."""
         return sorted(domain["name"] for domain in self.domains if domain.get("training") is not None)
+
+    @cached_property
+    def hues(self) -> dict[str, str]:
+        """A colour for each domain, the same in all pictures; domains that are only measured come last."""
+        measured = sorted({str(domain["name"]) for domain in self.domains} - set(self.trained_domains))
+        return colours([*self.trained_domains, *measured])
 
     @cached_property
     def analysis(self) -> dict[str, Any] | None:

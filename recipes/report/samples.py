@@ -1,7 +1,8 @@
 """Documents that rules dropped, kept, and nearly dropped, with the deciding value.
 
 A report must stay cheap whatever the size of a run: documents come from a few shards of each source, their signals are
-read once for all rules of a step, and each of these shards' texts once. Memory grows with the rows of one source's few shards.
+read once for all rules of a step, and each of these shards' texts once. Memory grows with the rows of a source's few
+shards.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ _COMPARED = re.compile(r"\s*\(?\s*(\w+)\s*(<=?|>=?)\s*(-?[0-9.]+)\s*\)?\s*")
 
 @dataclass(frozen=True)
 class Sample:
-    """A document under a rule: what the rule did, where it stands, the values it was decided by, the text's beginning."""
+    """A document under a rule: what the rule did, where it stands, the deciding values, the text's beginning."""
 
     source: str
     step: str
@@ -55,9 +56,9 @@ def add_samples(record: Record, section: Section, found: Sequence[Funnel]) -> No
     left = len(wanted) - MOST_RULES
     more = f" {left} rules that dropped less are left out." if left > 0 else ""
     section.say(
-        f"Up to {NUMBER} documents each that a rule dropped, kept with a value nearest to its border, and kept plainly, from up to "
-        f"{MOST_SHARDS} shards of a source; chosen by content, so the same ones each time. Texts are cut after {MOST_CHARACTERS} "
-        f"characters.{more} All of a rule's: ",
+        f"Up to {NUMBER} documents each that a rule dropped, kept with a value nearest to its border, and kept "
+        f"plainly, from up to {MOST_SHARDS} shards of a source; chosen by content, so the same ones each time. Texts "
+        f"are cut after {MOST_CHARACTERS} characters.{more} All of a rule's: ",
         tag("code", record.command("inspect", "STEP.REASON --number 20")),
         ".",
     )

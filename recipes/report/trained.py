@@ -57,12 +57,11 @@ def _points(record: Record, column: str) -> tuple[tuple[float, float], ...]:
 
 def _losses(record: Record) -> Figure:
     names = sorted(record.held_out, key=lambda name: -record.held_out[name][-1][1])
-    places = {name: place for place, name in enumerate(sorted(record.held_out))}
     curves = [Curve("train loss", _points(record, "loss"), "ink", thin=True)]
     for name in names:
         points = tuple((tokens, loss) for tokens, loss, _ in record.held_out[name])
         few = len(names) <= NUM_COLOURS
-        curves.append(Curve(name, points, colour(places[name]), dots=few and len(points) < 80))
+        curves.append(Curve(name, points, record.hues.get(name, "kx"), dots=few and len(points) < 80))
     columns = (
         Column("tokens", "count"),
         Column("domain"),
@@ -73,8 +72,9 @@ def _losses(record: Record) -> Figure:
     return Figure(
         "losses",
         "Train loss and held-out loss by domain",
-        "Held-out loss of each domain (points are measurements) and the train loss of the running mixture (thin line). A held-out "
-        "curve that rises while train loss falls is over-fitted; a step at a phase's border shows what its weights change.",
+        "Held-out loss of each domain (points are measurements) and the train loss of the running mixture (thin "
+        "line). A held-out curve that rises while train loss falls is over-fitted; a step at a phase's border shows "
+        "what its weights change.",
         curves_over(
             curves,
             "Train loss and held-out loss by domain over tokens",
@@ -96,8 +96,8 @@ def _course(record: Record) -> Figure:
     return Figure(
         "course",
         "Learning rate, gradient norm and speed",
-        "The learning rate as scheduled; the gradient's norm before clipping, whose jumps point at odd text (`gristmill trace` finds "
-        "it); and the speed, which is low in the first line while the machine warms up.",
+        "The learning rate as scheduled; the gradient's norm before clipping, whose jumps point at odd text "
+        "(`gristmill trace` finds it); and the speed, which is low in the first line while the machine warms up.",
         panels_over(panels, "Learning rate, gradient norm and tokens per second over tokens", (TOKENS, "")),
         record.command("trace", "--step N"),
         Table("metrics", tuple(Column(name, kinds.get(name, "number")) for name in columns), rows, head=60),
@@ -117,17 +117,18 @@ def evaluation_section(record: Record) -> Section:
         Column("domain"), Column("held-out tokens measured", "count"), Column("first loss (nats per token)", "loss"),
         Column("last loss (nats per token)", "loss"), Column("bits per byte", "loss"),
     )  # fmt: skip
-    bars = [
-        Bar(name, (Piece(bits or 0.0, colour(0), f"{name}: {shown(bits, 'loss')} bits per byte, {shown(last, 'loss')} nats"),),
-            f"{shown(bits, 'loss')} ({shown(first, 'loss')} → {shown(last, 'loss')} nats)")
-        for name, _, first, last, bits in rows
-    ]  # fmt: skip
+    bars = []
+    for name, _, first, last, bits in rows:
+        nats = f"{shown(first, 'loss')} → {shown(last, 'loss')} nats"
+        told = f"{name}: {shown(bits, 'loss')} bits per byte, {nats}"
+        bars.append(Bar(name, (Piece(bits or 0.0, colour(0), told),), f"{shown(bits, 'loss')} ({nats})"))
     section.figure(
         Figure(
             "bits-per-byte",
             "Bits per byte by domain",
-            "Shorter is better: bits the model needs for a byte of text it has not seen. It does not depend on the tokenizer, so it can "
-            "be compared with other models; loss in nats per token (first measurement → last) cannot.",
+            "Shorter is better: bits the model needs for a byte of text it has not seen. It does not depend on the "
+            "tokenizer, so it can be compared with other models; loss in nats per token (first measurement → last) "
+            "cannot.",
             stacked_bars(bars, "Bits per byte of held-out text by domain", "bits per byte", notes=200.0),
             record.command("evaluate"),
             Table("evaluation", columns, tuple(rows)),
