@@ -25,7 +25,7 @@ from mixing.ablation.runs import RunsTable
 from mixing.ablation.sampling import pool_of
 from mixing.ablation.surrogates import COMBINATION, FITS, all_rows, combined, usable
 from mixing.ablation.validation import Validation, choose, local_error, validate
-from mixing.ablation.verdict import Gain, best_run, surrogate_gain
+from mixing.ablation.verdict import Gain, Noise, best_run, small_table_inflation, surrogate_gain
 
 POOL = 1500
 
@@ -170,7 +170,9 @@ def _gain(question: Question, portfolio: Portfolio, search: Search, noise: dict[
     held_out = portfolio.validation.predictions[portfolio.chosen]
     error = local_error(held_out, question.fitted.losses, question.objective)
     expected = float(search.whole[search.candidates.optimum] - search.whole[search.candidates.home])
-    return surrogate_gain(expected, search.doubt.gains, search.doubt.optimism, error, noise["objective"])
+    inflation = small_table_inflation(question.fitted.num_runs, len(question.fitted.domains))
+    seeds = Noise(noise["objective"], noise["degrees"])
+    return surrogate_gain(expected, search.doubt.gains, search.doubt.optimism, error, seeds, inflation)
 
 
 def _choice(question: Question, search: Search, gain: Gain, noise: dict[str, Any]) -> tuple[np.ndarray, str, int]:
@@ -180,7 +182,7 @@ def _choice(question: Question, search: Search, gain: Gain, noise: dict[str, Any
     at_natural_N = natural_rows(fitted, question.natural)
     open_N = is_inside(question.region, fitted.weights) & ~at_natural_N
     best, clear = best_run(
-        np.where(open_N, values_N, np.nan), values_N[at_natural_N], noise["objective"], noise["degrees"]
+        np.where(open_N, values_N, np.nan), values_N[at_natural_N], Noise(noise["objective"], noise["degrees"])
     )
     if gain.beats:
         return search.optimum, "surrogate", best

@@ -20,9 +20,10 @@ from mixing.ablation.linear import Predict, clip_to_observed, moments
 
 HUBER = 0.3  # standard deviations; beyond this a residual counts linearly
 RIDGE = 1e-3  # least held-out error on RegMix subsets of 24 to 192 runs; 3e-4 to 3e-3 differ little
+FLOOR_RIDGE = 1e-4  # on c, in standard deviations: without it a law that is all but linear sends c to minus infinity
 STARTS = (0.05, 0.5, 3.0)  # c starts so many standard deviations below the least loss
 MAX_STEPS = 60
-WARM_STEPS = 10
+WARM_STEPS = 25
 MANY_REPLICATES = 40
 MOST_EXPONENT = 10.0
 LEAST_EXPONENT = -30.0
@@ -92,7 +93,7 @@ def _standardised(
     mean_RT, sd_RT = moments(losses_NT, rows_RNT)
     scaled_RTN = (np.nan_to_num(losses_NT).T[None] - mean_RT[..., None]) / sd_RT[..., None]
     ridge_Q = np.full(features_NP.shape[1] + 1, ridge)
-    ridge_Q[:2] = 0.0
+    ridge_Q[:2] = FLOOR_RIDGE, 0.0
     num_runs = len(losses_NT)
     counts_BN = rows_RNT.transpose(0, 2, 1).reshape(-1, num_runs).astype(np.float64)
     return _Problems(features_NP, scaled_RTN.reshape(-1, num_runs), counts_BN, ridge_Q), mean_RT, sd_RT
@@ -120,7 +121,7 @@ def _start(problems: _Problems, below: float) -> np.ndarray:
     floor_B = np.where(np.isfinite(least_B), least_B, 0.0) - below
     logs_BN = np.log(np.maximum(problems.losses - floor_B[:, None], 1e-3))
     normal_BPP = _weighted_outer(problems.features, problems.counts)
-    normal_BPP += np.diag(np.r_[1e-9, problems.ridge[2:]] + 1e-9)
+    normal_BPP += np.diag(np.r_[1e-9, problems.ridge[2:]])
     right_BP = (problems.counts * logs_BN) @ problems.features
     return np.concatenate([floor_B[:, None], np.linalg.solve(normal_BPP, right_BP[..., None])[..., 0]], axis=1)
 

@@ -179,7 +179,9 @@ def _front(found: Findings) -> list[dict[str, Any]]:
 def _regret(found: Findings) -> dict[str, dict[str, float]]:
     """Each surrogate's optimum judged by every other: {whose optimum: {judge: objective above the judge's best}}."""
     names = sorted(found.optima)
-    optima_MD = np.array([found.optima[name] for name in names]).reshape(len(names), -1)
+    if not names:
+        return {}
+    optima_MD = np.array([found.optima[name] for name in names])
     regret: dict[str, dict[str, float]] = {name: {} for name in names}
     for judge in names:
         values_M = found.question.objective.of(found.portfolio.predictions[judge](optima_MD)[0])

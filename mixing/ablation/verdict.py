@@ -37,8 +37,29 @@ class Gain:
     beats: bool
 
 
+@dataclass(frozen=True)
+class Noise:
+    """Standard deviation of the objective over seeds, None where unknown, and its degrees of freedom."""
+
+    sd: float | None
+    degrees: int
+
+    def at_least(self) -> float:
+        """What the noise is with 95 per cent confidence: little is known of it from two or three seeds."""
+        from scipy.stats import chi2
+
+        if self.sd is None or self.degrees < 1:
+            return 0.0
+        return self.sd * math.sqrt(self.degrees / float(chi2.ppf(1 - LEVEL, self.degrees)))
+
+
 def surrogate_gain(
-    expected: float, gain_R: np.ndarray, optimism: float, held_out_error: float | None, noise: float | None
+    expected: float,
+    gain_R: np.ndarray,
+    optimism: float,
+    held_out_error: float | None,
+    noise: Noise,
+    inflation: float = 1.0,
 ) -> Gain:
     """The gain that a surrogate promises, with all that speaks against it.
 
@@ -48,32 +69,37 @@ def surrogate_gain(
         optimism: of choosing the best (`optimum.Uncertainty`).
         held_out_error: root mean square of the objective on held-out runs; what seed noise does not explain of it is
             the surrogate's own error, which no bootstrap shows.
-        noise: SD of the objective over seeds, None where unknown.
+        noise: of the objective over seeds.
+        inflation: of the bootstraps' spread, which is too small where parameters are almost as many as runs.
     """
-    bias = math.sqrt(max(0.0, (held_out_error or 0.0) ** 2 - (noise or 0.0) ** 2))
-    error = math.sqrt(float(gain_R.var()) + bias**2)
+    bias = math.sqrt(max(0.0, (held_out_error or 0.0) ** 2 - noise.at_least() ** 2))
+    error = math.sqrt(inflation**2 * float(gain_R.var()) + bias**2)
     corrected = min(0.0, expected) + optimism
     low, high = corrected - ONE_SIDED * error, corrected + ONE_SIDED * error
     return Gain(expected, corrected, error, low, high, high < 0)
 
 
-def best_run(values_N: np.ndarray, natural_K: np.ndarray, noise: float | None, degrees: int) -> tuple[int, bool]:
+def small_table_inflation(num_runs: int, num_domains: int) -> float:
+    """The usual correction of a standard error for fitted parameters: a slope per domain and a level."""
+    return math.sqrt(num_runs / max(1, num_runs - num_domains - 1))
+
+
+def best_run(values_N: np.ndarray, natural_K: np.ndarray, noise: Noise) -> tuple[int, bool]:
     """The run with the least objective, and whether it beats natural weights beyond noise.
 
     Args:
         values_N: objective of the runs that may be chosen, each trained once; NaN for the others.
         natural_K: of the runs at natural weights.
-        noise: SD over seeds; without it nothing can be said.
-        degrees: of freedom of that SD.
+        noise: over seeds; where it is unknown nothing can be said.
     """
     from scipy.stats import t
 
     if not np.isfinite(values_N).any():
         return -1, False
     best = int(np.nanargmin(values_N))
-    if noise is None or degrees < 1 or len(natural_K) == 0:
+    if noise.sd is None or noise.degrees < 1 or len(natural_K) == 0:
         return best, False
     tests = int(np.isfinite(values_N).sum())
-    error = noise * math.sqrt(1 + 1 / len(natural_K))
-    least = float(t.ppf(1 - LEVEL / tests, degrees)) * error
+    error = noise.sd * math.sqrt(1 + 1 / len(natural_K))
+    least = float(t.ppf(1 - LEVEL / tests, noise.degrees)) * error
     return best, bool(values_N[best] - natural_K.mean() < -least)

@@ -7,7 +7,7 @@ from mixing.ablation.objective import Objective, ObjectiveError, make_objective
 from mixing.ablation.optimum import minimise, pareto_front, uncertainty
 from mixing.ablation.region import make_region
 from mixing.ablation.sampling import pool_of
-from mixing.ablation.verdict import best_run, surrogate_gain
+from mixing.ablation.verdict import Noise, best_run, small_table_inflation, surrogate_gain
 
 NAMES = ("a", "b", "c")
 EVEN = np.full(3, 1 / 3)
@@ -98,7 +98,7 @@ def test_objective_axes_of_a_front_are_logs():
 
 
 def test_surrogate_gain_beyond_every_doubt_beats():
-    gain = surrogate_gain(-0.03, np.full(100, -0.03), 0.001, 0.004, 0.004)
+    gain = surrogate_gain(-0.03, np.full(100, -0.03), 0.001, 0.002, Noise(0.004, 20))
     assert gain.beats
     assert gain.corrected == pytest.approx(-0.029)
 
@@ -106,13 +106,24 @@ def test_surrogate_gain_beyond_every_doubt_beats():
 @pytest.mark.parametrize(("optimism", "error", "spread"), [(0.03, 0.0, 0.0), (0.0, 0.02, 0.0), (0.0, 0.0, 0.02)])
 def test_surrogate_gain_that_any_single_doubt_explains_does_not_beat(optimism, error, spread):
     gains = -0.03 + spread * np.array([-1.0, 1.0] * 50)
-    assert not surrogate_gain(-0.03, gains, optimism, error, None).beats
+    assert not surrogate_gain(-0.03, gains, optimism, error, Noise(None, 0)).beats
+
+
+def test_noise_from_two_seeds_may_be_half_as_large_and_from_many_hardly():
+    assert Noise(1.0, 1).at_least() == pytest.approx(0.51, abs=0.01)
+    assert Noise(1.0, 400).at_least() == pytest.approx(0.94, abs=0.01)
+    assert Noise(None, 0).at_least() == 0.0
+
+
+def test_small_table_inflation_of_ten_runs_and_four_domains_is_the_root_of_two():
+    assert small_table_inflation(10, 4) == pytest.approx(2**0.5)
+    assert small_table_inflation(1000, 4) == pytest.approx(1, abs=0.01)
 
 
 def test_best_run_beyond_noise_is_clear_and_without_repeats_never_is():
     values = np.array([0.01, -0.05, np.nan])
-    assert best_run(values, np.array([0.0, 0.0, 0.0]), noise=0.001, degrees=2) == (1, True)
-    assert best_run(values, np.array([0.0]), noise=None, degrees=0) == (1, False)
+    assert best_run(values, np.array([0.0, 0.0, 0.0]), Noise(0.001, 2)) == (1, True)
+    assert best_run(values, np.array([0.0]), Noise(None, 0)) == (1, False)
 
 
 def test_best_run_of_many_noisy_runs_is_rarely_clear():
@@ -120,5 +131,5 @@ def test_best_run_of_many_noisy_runs_is_rarely_clear():
     wrong = 0
     for _ in range(300):
         natural = chance.standard_normal(3)
-        wrong += best_run(chance.standard_normal(30), natural, float(natural.std(ddof=1)), 2)[1]
+        wrong += best_run(chance.standard_normal(30), natural, Noise(float(natural.std(ddof=1)), 2))[1]
     assert wrong <= 0.05 * 300

@@ -31,7 +31,7 @@ def scipy_exponential(weights, losses, start):
     def cost(p):
         r = np.abs(p[0] + np.exp(p[1] + features @ p[2:]) - scaled)
         huber = np.where(r <= exponential.HUBER, r**2 / 2, exponential.HUBER * (r - exponential.HUBER / 2))
-        return huber.sum() + exponential.RIDGE / 2 * (p[2:] ** 2).sum()
+        return huber.sum() + exponential.RIDGE / 2 * (p[2:] ** 2).sum() + exponential.FLOOR_RIDGE / 2 * p[0] ** 2
 
     def residuals(p):
         r = p[0] + np.exp(p[1] + features @ p[2:]) - scaled
@@ -40,7 +40,7 @@ def scipy_exponential(weights, losses, start):
         root = np.where(
             size <= exponential.HUBER, size, np.sqrt(np.maximum(2 * exponential.HUBER * size - exponential.HUBER**2, 0))
         )
-        return np.r_[np.sign(r) * root, np.sqrt(exponential.RIDGE) * p[2:]]
+        return np.r_[np.sign(r) * root, np.sqrt(exponential.RIDGE) * p[2:], np.sqrt(exponential.FLOOR_RIDGE) * p[0]]
 
     solved = least_squares(residuals, start, x_scale="jac", max_nfev=2000, xtol=1e-12, ftol=1e-12, gtol=1e-12)
     return cost(solved.x), cost
@@ -138,7 +138,8 @@ def test_exponential_bootstraps_from_the_whole_fit_agree_with_fits_from_scratch(
     warm = FITS["exponential_sqrt"](weights, losses, rows)(weights)
     monkeypatch.setattr(exponential, "MANY_REPLICATES", 100)
     cold = FITS["exponential_sqrt"](weights, losses, rows)(weights)
-    assert np.abs(warm - cold).max() < 0.1 * 0.02
+    assert np.quantile(np.abs(warm - cold), 0.99) < 0.1 * 0.02  # of the noise
+    assert np.abs(warm - cold).max() < 0.5 * 0.02
 
 
 def test_combined_takes_members_with_fewer_replicates_in_turn():
