@@ -13,7 +13,7 @@ import pyarrow as pa
 from curation.kernels import cache_folder, kernel
 from curation.language_codes import CODE, UNDETERMINED, language_code, language_name
 from curation.text.properties import ALPHA, property_table
-from curation.text.segment import decode, utf8_buffers
+from curation.text.segment import Array, decode, utf8_buffers
 
 __all__ = ["CODE", "UNDETERMINED", "Excerpt", "LanguageModel", "language_code", "language_name", "resolve_model"]
 
@@ -58,7 +58,7 @@ def resolve_model(model: str) -> Path:
 
 
 @kernel
-def _has_letter(buf, start, end, table):
+def _has_letter(buf: Array, start: int, end: int, table: Array) -> bool:
     i = start
     while i < end:
         code_point, i = decode(buf, i)
@@ -68,7 +68,7 @@ def _has_letter(buf, start, end, table):
 
 
 @kernel
-def _letter_rows(buf, offsets, table):
+def _letter_rows(buf: Array, offsets: Array, table: Array) -> Array:
     """Whether each row has a letter at all."""
     found = np.zeros(offsets.shape[0] - 1, np.bool_)
     for row in range(found.shape[0]):
@@ -79,7 +79,8 @@ def _letter_rows(buf, offsets, table):
 def excerpt_of(text: bytes, excerpt: Excerpt) -> bytes:
     """The pieces of a long text joined by spaces; each begins at a character, at evenly spread bytes.
 
-    A piece is cut by bytes that hold about the asked characters: 3 bytes a character where the text has few ASCII bytes.
+    A piece is cut by bytes that hold about the asked characters: 3 bytes a character where the text has few ASCII
+    bytes.
     """
     sample = text[:: max(1, len(text) // 64)]
     wide = sum(byte >= 0x80 for byte in sample) * 2 > len(sample)
@@ -124,7 +125,7 @@ class LanguageModel:
         content, offsets = utf8_buffers(text)
         present = ~np.asarray(text.is_null().to_numpy(zero_copy_only=False), bool)
         spoken = _letter_rows(content, offsets, property_table()) & present
-        memory, bounds = memoryview(content), offsets.tolist()
+        memory, bounds = content.data, offsets.tolist()
         predict = self._model.f.predict  # the wrapper's `predict` copies, and other builds of it fail under numpy 2
         codes: list[str | None] = [UNDETERMINED if here else None for here in present.tolist()]
         scores = np.zeros(len(codes), np.float32)

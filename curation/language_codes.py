@@ -272,7 +272,8 @@ _FASTTEXT = {"als": "gsw"}
 @lru_cache(maxsize=1)
 def _known() -> tuple[dict[str, str], dict[str, str]]:
     """Codes of all systems to ours, and lower-case English names to ours."""
-    codes, names = {CODE: CODE, UNDETERMINED: UNDETERMINED}, {}
+    codes = {CODE: CODE, UNDETERMINED: UNDETERMINED}
+    names: dict[str, str] = {}
     for line in _TABLE.strip().splitlines():
         code, others, english = line.split("|")
         codes |= dict.fromkeys([code, *others.split()], code)

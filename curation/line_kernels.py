@@ -1,5 +1,7 @@
 """Kernels of `curation.lines`: where lines are, what they are like, and the text without some of them."""
 
+# mypy: disable-error-code="assignment, return-value, no-any-return, arg-type, operator"
+# (numba infers the types inside kernels; the annotations tell readers what is passed)
 from __future__ import annotations
 
 from typing import NamedTuple
@@ -32,7 +34,7 @@ NUMBERS = (  # columns of `measure_spans`
 
 
 class SignalColumns(NamedTuple):
-    """Lines of many texts: the bytes, and per line its row (int64), first byte, the byte after it, and after its break."""
+    """Lines of many texts: the bytes; per line its row (int64), its first byte, the byte after it and after its break."""
 
     content: Array
     rows: Array

@@ -1,4 +1,4 @@
-"""Drop lines or paragraphs of documents by SQL over signals of single lines: a text edit.
+r"""Drop lines or paragraphs of documents by SQL over signals of single lines: a text edit.
 
 >>> rules, _ = preset_rules("c4_lines", "en", {})
 >>> edit = edit_lines(pa.array(["Home\\nA sentence of some words."], pa.large_string()), rules, "line", clean=True)
@@ -56,8 +56,8 @@ _COUNTS = ("characters", "words", "segments", "longest_word", "position", "repea
 class LineEdit:
     """Texts without the dropped lines, row-aligned, and what was done.
 
-    Arrays are int64 (rows,); `by_reason` and `bytes_by_reason` (UTF-8 bytes) count each dropped line under its first true reason by
-    name; a row whose every line was dropped is the empty text, a null row stays null.
+    Arrays are int64 (rows,); `by_reason` and `bytes_by_reason` (UTF-8 bytes) count each dropped line under its first
+    true reason by name; a row whose every line was dropped is the empty text, a null row stays null.
     """
 
     text: pa.Array
@@ -151,7 +151,8 @@ def edit_lines(
         text: large_string, nulls allowed.
         rules: conditions over LINE_SIGNALS; null keeps the line and is counted as undecided.
         unit: `line` (as str.splitlines) or `paragraph` (parted by blank lines).
-        clean: strip kept lines, remove citation marks (`[12]`, `[edit]`) and join lines by line feeds, as C4 does; else a
+        clean: strip kept lines, remove citation marks (`[12]`, `[edit]`) and join lines by line feeds, as C4 does; else
+        a
             text of which nothing is dropped stays the same bytes, and a dropped line goes with its break.
         tokens: counts tokens of lines, for rules that use them.
 

@@ -1,11 +1,13 @@
 """C4's cleaning rules (Raffel et al. 2020, arXiv:1910.10683), as datatrove 0.10.1's C4QualityFilter applies them.
 
 C4 removes lines and then judges what is left. Here one pass tells what would be left, so that rules can decide without
-editing: `curation.lines` (preset c4_lines) removes the same lines. datatrove's definitions: a line is checked in a fixed
-order; the words `lorem ipsum` and a curly bracket count only on lines that pass the checks before. Sentences are ours
-(`curation.text.sentences`). Letters in phrases match in either case of ASCII.
+editing: `curation.lines` (preset c4_lines) removes the same lines. datatrove's definitions: a line is checked in a
+fixed order; the words `lorem ipsum` and a curly bracket count only on lines that pass the checks before. Sentences are
+ours (`curation.text.sentences`). Letters in phrases match in either case of ASCII.
 """
 
+# mypy: disable-error-code="assignment, return-value, no-any-return, arg-type, operator"
+# (numba infers the types inside kernels; the annotations tell readers what is passed)
 from __future__ import annotations
 
 import numpy as np
@@ -16,7 +18,7 @@ from curation.text.properties import DECIMAL, SPACE, property_table
 from curation.text.scan import longest_text
 from curation.text.segment import Array, decode, frozen
 from curation.text.sentences import count_sentences
-from curation.text.spans import count_characters, next_break, next_newline, trim_end, trim_start
+from curation.text.spans import count_characters, next_break, next_newline, next_of_two, trim_end, trim_start
 
 IMPLEMENTATION = "c4 (datatrove 0.10.1 semantics)"
 MAX_WORD_CHARACTERS = 1000  # a line with a longer word is removed
@@ -35,7 +37,7 @@ LINE_REASONS = (
     "policy",
 )
 _PHRASES = (
-    (LOREM_IPSUM, "lorem ipsum"),
+    (LOREM_IPSUM, "lorem ipsum"),  # phrases of one first letter follow each other
     (JAVASCRIPT, "javascript"),
     (POLICY, "terms of use"),
     (POLICY, "privacy policy"),
@@ -64,42 +66,51 @@ SIGNALS = (
 
 
 def _phrase_table() -> np.ndarray:
-    """Rows: meaning, length, lower-case bytes (uint8, (phrases, 16)); sorted by nothing: all are tried."""
+    """Phrases and where to look for them, uint8 (256 + 18 x phrases,), read-only.
+
+    Byte b of the first 256 is 1 + the number of the first phrase that begins with b in either case, or 0. A phrase has
+    18 bytes: meaning, length, lower-case letters. Phrases of one first letter follow each other.
+    """
     table = np.zeros((len(_PHRASES), 18), np.uint8)
-    for row, (meaning, phrase) in zip(table, _PHRASES):
-        row[0], row[1] = meaning, len(phrase)
-        row[2 : 2 + len(phrase)] = np.frombuffer(phrase.encode(), np.uint8)
-    return frozen(table)
+    first = np.zeros(256, np.uint8)
+    for place, (meaning, phrase) in reversed(list(enumerate(_PHRASES))):
+        table[place, :2] = meaning, len(phrase)
+        table[place, 2 : 2 + len(phrase)] = np.frombuffer(phrase.encode(), np.uint8)
+        first[[ord(phrase[0]), ord(phrase[0].upper())]] = place + 1
+    return frozen(np.concatenate((first, table.ravel())))
 
 
 PHRASES = _phrase_table()
+NUM_PHRASES = len(_PHRASES)
 
 
 @kernel
-def _matches(line: Array, at: int, size: int, phrase: Array) -> bool:
-    length = np.int64(phrase[1])
+def _matches(line: Array, at: int, size: int, phrases: Array, place: int) -> bool:
+    length = np.int64(phrases[place + 1])
     if at + length > size:
         return False
     for k in range(1, length):
         b = line[at + k]
-        if (b + 32 if 65 <= b <= 90 else b) != phrase[2 + k]:
+        if (b + 32 if 65 <= b <= 90 else b) != phrases[place + 2 + k]:
             return False
     return True
 
 
 @kernel
 def phrases_in(line: Array, size: int, phrases: Array) -> int:
-    """A bit for each meaning of a phrase, and of `{`, that the line holds."""
+    """A bit for each meaning of a phrase, and of `{`, that `line[:size]` holds."""
     found = 0
-    for i in range(size):
-        b = line[i]
-        if b == 123:
-            found |= 1 << CURLY_BRACKET
-        b |= 32
-        if b == 108 or b == 106 or b == 116 or b == 112 or b == 99 or b == 117:  # first letters: l j t p c u
-            for k in range(phrases.shape[0]):
-                if phrases[k, 2] == b and _matches(line, i, size, phrases[k]):
-                    found |= 1 << np.int64(phrases[k, 0])
+    if next_of_two(line, 0, size, 123, 123) < size:
+        found |= 1 << CURLY_BRACKET
+    for i in range(size - 1):
+        number = np.int64(phrases[line[i]])
+        if number:
+            place = 256 + 18 * (number - 1)
+            first, second = phrases[place + 2], line[i + 1] | 32
+            while place < phrases.shape[0] and phrases[place + 2] == first:
+                if phrases[place + 3] == second and _matches(line, i, size, phrases, place):
+                    found |= 1 << np.int64(phrases[place])
+                place += 18
     return found
 
 
@@ -130,14 +141,15 @@ def copy_without_citations(buf: Array, start: int, end: int, table: Array, line:
     """Copy the span to `line` without citation marks; returns its bytes."""
     size, i = 0, start
     while i < end:
-        if buf[i] == 91:
-            after = _citation_end(buf, i, end, table)
-            if after > i:
-                i = after
-                continue
-        line[size] = buf[i]
-        size += 1
-        i += 1
+        stop = next_of_two(buf, i, end, 91, 91)
+        line[size : size + stop - i] = buf[i:stop]
+        size += stop - i
+        i = stop
+        if i < end:
+            i = _citation_end(buf, i, end, table)
+            if i == stop:
+                line[size] = 91
+                size, i = size + 1, i + 1
     return size
 
 
@@ -157,10 +169,24 @@ def count_split(buf: Array, start: int, end: int, table: Array) -> tuple[int, in
 
 
 @kernel
+def _first_words(buf: Array, start: int, end: int, table: Array) -> int:
+    """Words of `str.split()`, as far as MIN_LINE_WORDS."""
+    count, i = 0, trim_start(buf, start, end, table)
+    while i < end and count < MIN_LINE_WORDS:
+        count += 1
+        while i < end:
+            code_point, after = decode(buf, i)
+            if table[code_point] & SPACE:
+                break
+            i = after
+        i = trim_start(buf, i, end, table)
+    return count
+
+
+@kernel
 def c4_line(buf: Array, start: int, end: int, table: Array, phrases: Array, line: Array) -> tuple[int, int]:
-    """What C4 makes of one stripped line: KEPT or the first check it fails, and its bytes in `line` (citations removed)."""
-    num_words, longest = count_split(buf, start, end, table)
-    if longest > MAX_WORD_CHARACTERS:
+    """What C4 makes of a stripped line: KEPT or the check it fails first; its bytes in `line`, citations removed."""
+    if end - start > MAX_WORD_CHARACTERS and count_split(buf, start, end, table)[1] > MAX_WORD_CHARACTERS:
         return LONG_WORD, 0
     size = copy_without_citations(buf, start, end, table, line)
     last = line[size - 1] if size else 0
@@ -168,7 +194,7 @@ def c4_line(buf: Array, start: int, end: int, table: Array, phrases: Array, line
         return NO_TERMINAL, 0
     if size >= 3 and last == 46 and line[size - 2] == 46 and line[size - 3] == 46:
         return NO_TERMINAL, 0
-    if num_words < MIN_LINE_WORDS:
+    if _first_words(buf, start, end, table) < MIN_LINE_WORDS:
         return FEW_WORDS, 0
     found = phrases_in(line, size, phrases)
     for verdict in (LOREM_IPSUM, JAVASCRIPT, CURLY_BRACKET, POLICY):

@@ -1,5 +1,7 @@
 """Signals of single characters: what kinds a text is made of, which scripts, how repetitive its bytes are."""
 
+# mypy: disable-error-code="assignment, return-value, no-any-return, arg-type, operator"
+# (numba infers the types inside kernels; the annotations tell readers what is passed)
 from __future__ import annotations
 
 import numpy as np
@@ -82,8 +84,8 @@ def _load(buf: Array, i: int) -> np.uint32:
 def lz4_size(buf: Array, start: int, end: int, latest: Array) -> int:
     """Bytes of a greedy LZ4 parse of `buf[start:end]`.
 
-    `latest` is scratch of 4096 int64, the last place of a hash of four bytes; places before `start` do not count, so that
-    it needs no clearing.
+    `latest` is scratch of 4096 int64, the last place of a hash of four bytes; places before `start` do not count, so
+    that it needs no clearing.
     """
     size, literals, i = 0, 0, start
     while i + 4 <= end:

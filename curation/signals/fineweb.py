@@ -1,9 +1,11 @@
-"""FineWeb's quality signals (Penedo et al. 2024, arXiv:2406.17557), as datatrove 0.10.1's FineWebQualityFilter counts them.
+"""FineWeb's quality signals (Penedo et al. 2024, arXiv:2406.17557), as datatrove 0.10.1 counts them.
 
-datatrove's definitions: lines are parted by line feeds and not stripped, blank ones are left out; the ratio of line feeds
-to words counts symbols as words. With equal words every value equals datatrove's.
+datatrove's definitions: lines are parted by line feeds and not stripped, blank ones are left out; the ratio of line
+feeds to words counts symbols as words. With equal words every value equals datatrove's.
 """
 
+# mypy: disable-error-code="assignment, return-value, no-any-return, arg-type, operator"
+# (numba infers the types inside kernels; the annotations tell readers what is passed)
 from __future__ import annotations
 
 import numpy as np
@@ -14,7 +16,7 @@ from curation.text.ngrams import clear_table, insert_new
 from curation.text.properties import TERMINAL, property_table
 from curation.text.scan import longest_text, new_segments, scan_segments
 from curation.text.segment import Array, decode
-from curation.text.spans import count_characters, next_newline, span_hash, trim_start
+from curation.text.spans import count_byte, count_characters, next_newline, span_digest, trim_start
 
 IMPLEMENTATION = "fineweb (datatrove 0.10.1 semantics)"
 SHORT_LINE_CHARACTERS = 30
@@ -48,9 +50,7 @@ def _ends_terminal(buf: Array, start: int, end: int, table: Array) -> bool:
 @kernel
 def _measure_lines(buf: Array, start: int, end: int, table: Array, keys: Array, out: Array) -> int:
     """The first four signals of one text; returns its line feeds."""
-    feeds = 0
-    for i in range(start, end):
-        feeds += buf[i] == 10
+    feeds = count_byte(buf, start, end, 10)
     bits = clear_table(keys, feeds + 1)
     lines, terminal, short, repeated, i = 0, 0, 0, 0, start
     while i <= end:
@@ -60,7 +60,7 @@ def _measure_lines(buf: Array, start: int, end: int, table: Array, keys: Array, 
             characters = count_characters(buf, i, stop)
             terminal += _ends_terminal(buf, i, stop, table)
             short += characters <= SHORT_LINE_CHARACTERS
-            if not insert_new(keys, bits, span_hash(buf, i, stop)):
+            if not insert_new(keys, bits, span_digest(buf, i, stop)):
                 repeated += characters
         i = stop + 1
     out[0] = lines

@@ -1,10 +1,12 @@
 """The quality signals of Gopher (Rae et al. 2021, arXiv:2112.11446, appendix A.1.1), as datatrove 0.10.1 counts them.
 
-datatrove's definitions: words include symbols where they are a denominator; words made of punctuation alone do not count
-as words; stop words are compared exactly, upper and lower case apart; lines are those of `str.splitlines`. The words are
-ours (`curation.text.segment`): with equal words every value equals datatrove's.
+datatrove's definitions: words include symbols where they are a denominator; words made of punctuation alone do not
+count as words; stop words are compared exactly, upper and lower case apart; lines are those of `str.splitlines`. The
+words are ours (`curation.text.segment`): with equal words every value equals datatrove's.
 """
 
+# mypy: disable-error-code="assignment, return-value, no-any-return, arg-type, operator"
+# (numba infers the types inside kernels; the annotations tell readers what is passed)
 from __future__ import annotations
 
 import numpy as np
@@ -16,7 +18,16 @@ from curation.text.ngrams import find_slot, never_zero, new_tables, table_bits
 from curation.text.properties import ALPHA, NOT_PUNCTUATION, property_table
 from curation.text.scan import Segments, longest_text, new_segments, scan_segments
 from curation.text.segment import Array, frozen
-from curation.text.spans import count_characters, ends_with_ellipsis, next_break, span_hash, trim_end, trim_start
+from curation.text.spans import (
+    count_byte,
+    count_characters,
+    ends_with_ellipsis,
+    next_break,
+    next_of_two,
+    span_hash,
+    trim_end,
+    trim_start,
+)
 from curation.text.stop_words import GOPHER_STOP_WORDS
 
 IMPLEMENTATION = "gopher (datatrove 0.10.1 semantics)"
@@ -61,26 +72,27 @@ def _measure_words(segments: Segments, count: int, stop_keys: Array, stop_seen: 
 
 
 @kernel
-def count_symbols(buf, start, end):
+def count_symbols(buf: Array, start: int, end: int) -> tuple[int, int]:
     """Hashes, and ellipses as `str.count` counts them, without overlap."""
-    hashes, ellipses, dots = 0, 0, 0
-    for i in range(start, end):
+    ellipses, dots, i = 0, 0, start
+    while i < end:
         b = buf[i]
         if b == 46:
             dots += 1
-            continue
-        if dots:
+        else:
             ellipses += dots // 3
             dots = 0
-        if b == 35:
-            hashes += 1
-        elif b == 0xE2 and buf[i + 1] == 0x80 and buf[i + 2] == 0xA6:
-            ellipses += 1
-    return hashes, ellipses + dots // 3
+            if b == 0xE2:
+                ellipses += buf[i + 1] == 0x80 and buf[i + 2] == 0xA6
+            else:
+                i = next_of_two(buf, i, end, 46, 0xE2)
+                continue
+        i += 1
+    return count_byte(buf, start, end, 35), ellipses + dots // 3
 
 
 @kernel
-def _measure_lines(buf, start, end, table, out):
+def _measure_lines(buf: Array, start: int, end: int, table: Array, out: Array) -> None:
     lines, bullets, ellipses, i = 0, 0, 0, start
     while i < end:
         stop, after = next_break(buf, i, end)
@@ -119,7 +131,7 @@ def _measure_gopher(buf: Array, offsets: Array, present: Array, table: Array, st
 
 
 def word_keys(words: tuple[str, ...]) -> np.ndarray:
-    """An open-addressing table (see `find_slot`) of words' hashes as `scan_segments` computes them, uint64, read-only."""
+    """A table (see `find_slot`) of the hashes that `scan_segments` gives these words, uint64, read-only."""
     spans = [frozen(np.frombuffer(word.encode(), np.uint8)) for word in words]
     size = max(2, len(words))
     keys = np.zeros(2 ** (int(table_bits(size)) + 2), np.uint64)

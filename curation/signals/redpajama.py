@@ -1,4 +1,4 @@
-"""The quality signals of RedPajama-V2 (Weber et al. 2024, arXiv:2411.12372) that need no lists, classifiers or URLs.
+r"""The quality signals of RedPajama-V2 (Weber et al. 2024, arXiv:2411.12372) that need no lists, classifiers or URLs.
 
 Definitions: raw words are runs of `\\w` or of other characters that are no space; normalised words are what white space
 parts after ASCII punctuation is removed, in lower case and NFD, and their characters are counted in NFD; values are
@@ -7,6 +7,8 @@ On text of spaced scripts every value equals RedPajama-V2's code (commit 6d2cee9
 of their own here, which that code (en, de, fr, es, it) never met. Stop words are our lists.
 """
 
+# mypy: disable-error-code="assignment, return-value, no-any-return, arg-type, operator"
+# (numba infers the types inside kernels; the annotations tell readers what is passed)
 from __future__ import annotations
 
 import math

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from curation.lines import LINE_SIGNALS
@@ -16,8 +17,8 @@ _INTRODUCTION = f"""# Signals
 A signal is a number measured on a document. This page is written by `python -m curation.signals.reference`; a test
 compares it with the registry.
 
-* **Words**: {SEGMENTATION}. Letters of scripts written without spaces (Han, kana, Thai, Lao, Khmer, Burmese ...) are words of
-  their own; symbols are segments that are no words. `curation/text/segment.py` has the rules.
+* **Words**: {SEGMENTATION}. Letters of scripts written without spaces (Han, kana, Thai, Lao, Khmer, Burmese ...) are
+  words of their own; symbols are segments that are no words. `curation/text/segment.py` has the rules.
 * **Sentences**: {SENTENCES}. `curation/text/sentences.py` has the rules.
 * A definition names its implementation, because shares of one name differ between implementations and thresholds do not
   transfer. With equal words our values equal that implementation's; the tests run it beside ours.
@@ -25,7 +26,7 @@ compares it with the registry.
 """
 
 
-def _table(rows: list[tuple[str, ...]], head: tuple[str, ...]) -> str:
+def _table(rows: Sequence[tuple[str, ...]], head: tuple[str, ...]) -> str:
     lines = [head, tuple("---" for _ in head), *rows]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in lines) + "\n"
 
@@ -44,7 +45,7 @@ def reference_page() -> str:
     parts.append("## Presets\n\nTheir files in `curation/presets/` give every value with its source.\n")
     names = sorted(path.stem for path in FOLDER.glob("*.yaml"))
     presets = [load_preset(name) for name in names]
-    rows = [
+    described = [
         (
             f"`{x.name}`",
             "lines" if x.unit else "rules",
@@ -54,7 +55,7 @@ def reference_page() -> str:
         )
         for x in presets
     ]
-    parts.append(_table(rows, ("preset", "step", "source", "values of their own", "options")))
+    parts.append(_table(described, ("preset", "step", "source", "values of their own", "options")))
     return "\n".join(parts)
 
 

@@ -1,11 +1,13 @@
 """The repetition signals of Gopher (Rae et al. 2021, arXiv:2112.11446, table A1), as datatrove 0.10.1 counts them.
 
 datatrove's definitions: shares are of the characters of the whole text; lines are parted by any number of line feeds,
-paragraphs by two or more; the top n-gram counts its spaces and, when nothing repeats, is the first n-gram, once; duplicate
-n-grams are compared as words joined by nothing and counted from left to right without overlap. With equal words every value
-equals datatrove's.
+paragraphs by two or more; the top n-gram counts its spaces and, when nothing repeats, is the first n-gram, once;
+duplicate n-grams are compared as words joined by nothing and counted from left to right without overlap. With equal
+words every value equals datatrove's.
 """
 
+# mypy: disable-error-code="assignment, return-value, no-any-return, arg-type, operator"
+# (numba infers the types inside kernels; the annotations tell readers what is passed)
 from __future__ import annotations
 
 from curation.kernels import kernel
@@ -14,6 +16,7 @@ from curation.text.ngrams import (
     Tables,
     clear_table,
     insert_new,
+    joined_places,
     mark_windows,
     narrow_places,
     repeated_joined,
@@ -22,7 +25,7 @@ from curation.text.ngrams import (
 )
 from curation.text.scan import Segments
 from curation.text.segment import Array
-from curation.text.spans import count_characters, span_hash, trim_end, trim_start
+from curation.text.spans import count_byte, count_characters, next_newline, span_digest, trim_end, trim_start
 
 IMPLEMENTATION = "gopher repetition (datatrove 0.10.1 semantics)"
 TOP_ORDERS = (2, 3, 4)
@@ -52,45 +55,40 @@ SIGNALS = (
 
 
 @kernel
-def _break_length(buf: Array, i: int, end: int) -> int:
-    length = 0
-    while i + length < end and buf[i + length] == 10:
-        length += 1
-    return length
-
-
-@kernel
-def _duplicate_parts(buf: Array, start: int, end: int, least: int, keys: Array) -> tuple[int, int, int]:
-    r"""Parts between `least` or more line feeds (`re.split`): how many, how many came before, and their characters."""
-    most = 1
-    for i in range(start, end):
-        most += buf[i] == 10
+def _duplicate_parts(buf: Array, start: int, end: int, least: int, keys: Array, most: int) -> tuple[int, int, int]:
+    """Parts between `least` or more line feeds, at most `most`: how many, how many came before, characters of these."""
     bits = clear_table(keys, most)
     parts, duplicates, characters, begin, i = 0, 0, 0, start, start
     while True:
-        length = _break_length(buf, i, end) if i < end and buf[i] == 10 else 0
-        if i < end and length < least:
-            i += max(1, length)
+        stop = next_newline(buf, i, end)
+        i = stop
+        while i < end and buf[i] == 10:
+            i += 1
+        if stop < end and i - stop < least:
             continue
         parts += 1
-        if not insert_new(keys, bits, span_hash(buf, begin, i)):
+        if not insert_new(keys, bits, span_digest(buf, begin, stop)):
             duplicates += 1
-            characters += count_characters(buf, begin, i)
-        if i >= end:
+            characters += count_characters(buf, begin, stop)
+        if stop == end:
             return parts, duplicates, characters
-        i += length
         begin = i
 
 
 @kernel
 def measure_parts(buf: Array, start: int, end: int, table: Array, tables: Tables, out: Array) -> None:
     """Duplicate lines and paragraphs of one text that is not empty."""
-    characters = count_characters(buf, start, end)
-    parts, duplicates, repeated = _duplicate_parts(buf, start, end, 1, tables.keys)
+    characters, feeds, blank = count_characters(buf, start, end), count_byte(buf, start, end, 10), 0
+    for i in range(start, end - 1):
+        blank += buf[i] == 10 and buf[i + 1] == 10
+    parts, duplicates, repeated = _duplicate_parts(buf, start, end, 1, tables.keys, feeds + 1)
     out[0], out[1] = duplicates / parts, repeated / characters
-    a = trim_start(buf, start, end, table)
-    parts, duplicates, repeated = _duplicate_parts(buf, a, trim_end(buf, a, end, table), 2, tables.keys)
-    out[2], out[3] = duplicates / parts, repeated / characters
+    out[2:4] = 0.0
+    if blank:
+        a = trim_start(buf, start, end, table)
+        b = trim_end(buf, a, end, table)
+        parts, duplicates, repeated = _duplicate_parts(buf, a, b, 2, tables.keys, blank + 1)
+        out[2], out[3] = duplicates / parts, repeated / characters
 
 
 @kernel
@@ -108,5 +106,6 @@ def measure_ngrams(segments: Segments, count: int, characters: int, tables: Tabl
                 out[n + 2] = length * times / characters
     if count >= 5:
         mark_windows(segments, count, tables)
+        among = joined_places(segments, count, 5, tables)
         for n in range(5, 11):
-            out[n + 2] = repeated_joined(segments, count, n, tables) / characters
+            out[n + 2] = repeated_joined(segments, count, n, tables, among) / characters

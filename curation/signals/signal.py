@@ -38,8 +38,8 @@ class Texts:
     present: np.ndarray
 
 
-# Texts, language code, wanted names, what earlier families measured -> float64 (rows,) by name, NaN where undefined. More
-# than was asked may come back.
+# Texts, language code, wanted names, what earlier families measured -> float64 (rows,) by name, NaN where undefined.
+# More than was asked may come back.
 Columns = dict[str, np.ndarray]
 Measure = Callable[[Texts, str, frozenset[str], Columns], Columns]
 

@@ -107,7 +107,7 @@ def _by_prefix(name: str, prefixes: tuple[str, ...]) -> str | None:
     return max((x for x in prefixes if re.match(re.escape(x) + r"\b", name)), key=len, default=None)
 
 
-def word_class(char: str) -> int:
+def word_class(char: str) -> int:  # noqa: PLR0911 (a list of cases)
     """The class of one character in word segmentation (see `curation.text.segment`)."""
     category, name = unicodedata.category(char), unicodedata.name(char, "")
     if char.isspace() or category in ("Zs", "Zl", "Zp", "Cc") or char == "\u200b":
@@ -190,4 +190,4 @@ if __name__ == "__main__":
         sys.exit(
             f"this Python has Unicode {unicodedata.unidata_version}, the table is Unicode {UNICODE_VERSION}: use 3.11"
         )
-    np.savez_compressed(TABLE_FILE, **make_tables())
+    np.savez_compressed(TABLE_FILE, **make_tables())  # type: ignore[arg-type]

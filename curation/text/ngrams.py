@@ -1,14 +1,16 @@
 """Repeated word n-grams of one document: kernels over the hashes of its segments.
 
 Nearly all n-grams of sound text occur once, and a value that occurs once cannot matter to any count of repetitions. So
-cheap passes over two bitmaps (seen; seen again), which stay in the nearest cache, leave the places that may be repeated,
-and only these reach a hash table. The results are exact: a false alarm of a bitmap costs time.
+cheap passes over two bitmaps (seen; seen again), which stay in the nearest cache, leave the places that may be
+repeated, and only these reach a hash table. The results are exact: a false alarm of a bitmap costs time.
 
 * Tuples of words nest: a 3-gram can be repeated only where the 2-grams at its first and second word are.
-* Words joined by nothing do not nest (`1 11` and `11 1` join alike), but equal strings begin with equal bytes: an n-gram of
-  at least 16 (32) bytes can be repeated only where its first 16 (32) bytes are.
+* Words joined by nothing do not nest (`1 11` and `11 1` join alike), but equal strings begin with equal bytes: an
+  n-gram of at least 8 (16, 24, 32) bytes can be repeated only where its first 8 (16, 24, 32) bytes are.
 """
 
+# mypy: disable-error-code="assignment, return-value, no-any-return, arg-type, operator"
+# (numba infers the types inside kernels; the annotations tell readers what is passed)
 from __future__ import annotations
 
 from typing import NamedTuple
@@ -16,12 +18,13 @@ from typing import NamedTuple
 import numpy as np
 
 from curation.kernels import kernel
+from curation.text.load import eight_bytes
 from curation.text.scan import Segments, joined_hash
 from curation.text.segment import Array
 
 _SCATTER = 0xD6E8FEB86659FD93  # odd: the high bits of value * _SCATTER depend on all bits of the value
 _WORD_BASE = 0xC2B2AE3D27D4EB4F  # odd, of the polynomial over words
-SHORT_WINDOW, LONG_WINDOW = 16, 32  # bytes; `Segments.joined` has 32 zero bytes behind it
+MAX_WINDOWS = 4  # of eight bytes each; `Segments.joined` has as many zero bytes behind it
 
 
 class Tables(NamedTuple):
@@ -32,7 +35,9 @@ class Tables(NamedTuple):
     seen, again: uint64, the bitmaps.
     values: uint64, one value a place.
     places: int32, places that may be repeated.
-    windows: uint8, per segment: 1 if its first 16 bytes may be repeated, 2 if its first 32 may be too.
+    windows: uint8, per segment: how many times eight bytes from it on may be repeated, up to MAX_WINDOWS.
+    among: int32, places to look at again.
+    sketch: uint8, counters of hashes, up to 255.
     """
 
     keys: Array
@@ -43,6 +48,8 @@ class Tables(NamedTuple):
     values: Array
     places: Array
     windows: Array
+    among: Array
+    sketch: Array
 
 
 @kernel
@@ -57,6 +64,8 @@ def new_tables(num_values: int) -> Tables:
         np.empty(num_values + 16, np.uint64),
         np.empty(num_values + 16, np.int32),
         np.empty(num_values + 16, np.uint8),
+        np.empty(num_values + 16, np.int32),
+        np.empty(8 * num_values + 64, np.uint8),
     )
 
 
@@ -163,16 +172,48 @@ def narrow_places(tables: Tables, found: int) -> int:
 
 
 @kernel
+def _frequent_values(tables: Tables, found: int) -> int:
+    """Keep in `values[:found]` and `among` (their indices) only what may be the most frequent value; returns how many.
+
+    One row of counters bounds every count from above; the exact count of one value in the fullest cell bounds the
+    largest count from below, and values whose cell counted less cannot be the most frequent.
+    """
+    bits = table_bits(found) + 1
+    shift, sketch = np.uint64(64 - bits), tables.sketch
+    sketch[: 1 << bits] = 0
+    fullest, candidate = 0, np.uint64(0)
+    for k in range(found):
+        cell = tables.values[k] >> shift
+        count = np.int64(sketch[cell])
+        count += count < 255
+        sketch[cell] = count
+        if count > fullest:
+            fullest, candidate = count, tables.values[k]
+    least = 0
+    for k in range(found):
+        least += tables.values[k] == candidate
+    least = min(255, max(2, least))
+    left = 0
+    for k in range(found):
+        value = tables.values[k]
+        tables.among[left], tables.values[left] = k, value
+        left += np.int64(sketch[value >> shift]) >= least
+    return left
+
+
+@kernel
 def top_tuple(hashes: Array, n: int, tables: Tables, found: int) -> tuple[int, int]:
     """The most frequent n-gram of those at `places[:found]`, the earliest of equals: its first place and its count.
 
     (0, 1) when nothing repeats: every n-gram occurs once, and the first is the earliest.
     """
-    bits = clear_table(tables.keys, found)
-    most, first = 1, 0
     for k in range(found):
-        place = tables.places[k]
-        value = never_zero(tuple_hash(hashes, place, n))
+        tables.values[k] = tuple_hash(hashes, tables.places[k], n)
+    left = _frequent_values(tables, found)
+    bits = clear_table(tables.keys, left)
+    most, first = 1, 0
+    for k in range(left):
+        place, value = tables.places[tables.among[k]], never_zero(tables.values[k])
         slot = find_slot(tables.keys, bits, value)
         if tables.keys[slot] == np.uint64(0):
             tables.keys[slot], tables.counts[slot], tables.firsts[slot] = value, 1, place
@@ -185,55 +226,69 @@ def top_tuple(hashes: Array, n: int, tables: Tables, found: int) -> tuple[int, i
 
 
 @kernel
-def _window(joined: Array, at: int) -> np.uint64:
-    """Eight bytes as one number."""
-    value = np.uint64(0)
-    for k in range(8):
-        value |= np.uint64(joined[at + k]) << np.uint64(8 * k)
-    return value
-
-
-@kernel
 def mark_windows(segments: Segments, count: int, tables: Tables) -> None:
-    """Fill `windows` for all segments."""
+    """Fill `windows` for all segments, each further eight bytes among those left."""
+    left = count
     for i in range(count):
-        at = segments.ends[i]
-        value = _window(segments.joined, at) * np.uint64(_WORD_BASE) + _window(segments.joined, at + 8)
-        value ^= value >> np.uint64(32)
-        tables.values[i] = value * np.uint64(_SCATTER)
-    shift = may_repeat(tables, count)
-    left = 0
-    for i in range(count):
-        repeated = is_repeat(tables, tables.values[i], shift)
-        tables.windows[i] = repeated
-        tables.places[left] = i
-        left += repeated
-    for k in range(left):
-        at = segments.ends[tables.places[k]]
-        value = tables.values[tables.places[k]] + _window(segments.joined, at + 16) * np.uint64(_WORD_BASE)
-        value = (value ^ (value >> np.uint64(29))) * np.uint64(_SCATTER) + _window(segments.joined, at + 24)
-        tables.values[k] = (value ^ (value >> np.uint64(32))) * np.uint64(_SCATTER)
-    shift = may_repeat(tables, left)
-    for k in range(left):
-        tables.windows[tables.places[k]] += is_repeat(tables, tables.values[k], shift)
+        tables.places[i] = i
+        tables.windows[i] = 0
+    for level in range(MAX_WINDOWS):
+        for k in range(left):
+            before = tables.values[k] if level else np.uint64(0)
+            more = eight_bytes(segments.joined, segments.ends[tables.places[k]] + 8 * level)
+            value = (before ^ more) * np.uint64(_WORD_BASE)
+            tables.values[k] = (value ^ (value >> np.uint64(32))) * np.uint64(_SCATTER)
+        shift = may_repeat(tables, left)
+        kept = 0
+        for k in range(left):
+            value, place = tables.values[k], tables.places[k]
+            repeats = is_repeat(tables, value, shift)
+            tables.windows[place] += repeats
+            tables.values[kept], tables.places[kept] = value, place
+            kept += repeats
+        left = kept
 
 
 @kernel
-def repeated_joined(segments: Segments, count: int, n: int, tables: Tables) -> int:
-    """Characters of n-grams that occurred before, from left to right, jumping over each n-gram that is counted.
+def joined_places(segments: Segments, count: int, shortest: int, tables: Tables) -> int:
+    """Write the places where an n-gram of at least `shortest` words may be repeated to `among`; returns how many.
 
-    N-grams are compared as words joined by nothing. `windows` is filled.
+    `windows` is filled. What cannot repeat with `shortest` words cannot with more: it only gets longer.
     """
     ends, found = segments.ends, 0
-    for i in range(count - n + 1):
-        size = ends[i + n] - ends[i]
+    for i in range(count - shortest + 1):
+        tables.among[found] = i
+        found += tables.windows[i] >= min(MAX_WINDOWS, (ends[i + shortest] - ends[i]) >> 3)
+    return found
+
+
+@kernel
+def repeated_joined(segments: Segments, count: int, n: int, tables: Tables, among: int) -> int:
+    """Characters of n-grams that occurred before, from left to right, jumping over each n-gram that is counted.
+
+    N-grams are compared as words joined by nothing; `among[:among]` are the places to look at (`joined_places`).
+    """
+    ends, found = segments.ends, 0
+    while among and tables.among[among - 1] + n > count:
+        among -= 1
+    for k in range(among):
+        i = tables.among[k]
         tables.places[found] = i
-        found += tables.windows[i] >= (size >= SHORT_WINDOW) + (size >= LONG_WINDOW)
-    bits = clear_table(tables.keys, found)
-    characters, free = 0, 0
+        found += tables.windows[i] >= min(MAX_WINDOWS, (ends[i + n] - ends[i]) >> 3)
     for k in range(found):
         place = tables.places[k]
-        if place >= free and not insert_new(tables.keys, bits, joined_hash(segments, place, place + n)):
+        tables.values[k] = joined_hash(segments, place, place + n) * np.uint64(_SCATTER)
+    shift = may_repeat(tables, found)
+    left = 0
+    for k in range(found):
+        value = tables.values[k]
+        tables.values[left], tables.places[left] = value, tables.places[k]
+        left += is_repeat(tables, value, shift)
+    bits = clear_table(tables.keys, left)
+    characters, free = 0, 0
+    for k in range(left):
+        place = tables.places[k]
+        if place >= free and not insert_new(tables.keys, bits, tables.values[k]):
             characters += segments.characters[place + n] - segments.characters[place]
             free = place + n
     return characters

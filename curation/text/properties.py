@@ -1,8 +1,8 @@
 """The Unicode table of the text kernels: one uint32 of properties for every code point, and two case foldings.
 
-The table is `unicode.npz` (Unicode 14.0.0, made by `make_tables.py`), the same on every version of Python; so it is part
-of the definition of every word and every signal. Kernels get it as an argument: numba would copy a global array into
-each compiled kernel.
+The table is `unicode.npz` (Unicode 14.0.0, made by `make_tables.py`), the same on every version of Python; so it is
+part of the definition of every word and every signal. Kernels get it as an argument: numba would copy a global array
+into each compiled kernel.
 """
 
 from __future__ import annotations

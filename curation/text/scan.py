@@ -1,5 +1,7 @@
 """One pass over a document's segments that leaves arrays behind, for whatever counts words or n-grams."""
 
+# mypy: disable-error-code="assignment, return-value, no-any-return, arg-type, operator"
+# (numba infers the types inside kernels; the annotations tell readers what is passed)
 from __future__ import annotations
 
 from typing import NamedTuple
@@ -22,7 +24,7 @@ class Segments(NamedTuple):
     ends: int32, one longer: bytes before a segment, counted likewise.
     characters: int32, one longer: code points before a segment, counted likewise.
     bits: uint32, the or-ed properties of a segment.
-    joined: uint8: the bytes of all segments, 32 zero bytes behind them.
+    joined: uint8: the bytes of all segments, 64 zero bytes behind them.
     powers: uint64 (NUM_POWERS,): HASH_BASE ** k.
     """
 
@@ -48,7 +50,7 @@ def new_segments(num_bytes: int) -> Segments:
         np.empty(size, np.int32),
         np.empty(size, np.int32),
         np.empty(size, np.uint32),
-        np.empty(num_bytes + 32, np.uint8),
+        np.empty(num_bytes + 64, np.uint8),
         powers,
     )
 
@@ -124,7 +126,7 @@ def scan_segments(buf: Array, start: int, end: int, table: Array, segments: Segm
             segments.joined[filled] = buf[k]
             filled += 1
         i = after
-    segments.joined[filled : filled + 32] = 0
+    segments.joined[filled : filled + 64] = 0
     return count
 
 

@@ -2,16 +2,19 @@
 
 A text is cut into *segments*: words and symbols; separators (white space, controls) belong to none.
 
-* A word is a run of letters, digits, connectors (`_`) and the marks and format characters on them. Letters also join over
-  `. ' ’ : ·` (`don't`, `z.B`, `example.com`) and digits over `. ' , ;` (`1.000,50`): the rules WB5-WB13b of UAX #29.
-* A letter of a script written without spaces (Han, kana, Thai, Lao, Khmer, Burmese, Tai, Yi, Tangut ...) is a word of its
-  own, with its marks. Here we leave UAX #29, which joins katakana; so no script ever has "0 words", and no dictionary
-  decides. Thresholds on words of such a language must be chosen for characters.
+* A word is a run of letters, digits, connectors (`_`) and the marks and format characters on them. Letters also join
+  over `. ' ’ : ·` (`don't`, `z.B`, `example.com`) and digits over `. ' , ;` (`1.000,50`): the rules WB5-WB13b of UAX
+  #29.
+* A letter of a script written without spaces (Han, kana, Thai, Lao, Khmer, Burmese, Tai, Yi, Tangut ...) is a word of
+  its own, with its marks. Here we leave UAX #29, which joins katakana; so no script ever has "0 words", and no
+  dictionary decides. Thresholds on words of such a language must be chosen for characters.
 * Any other character is a symbol; a run of the same one (`...`, `----`) is one segment.
 
 `SEGMENTATION` names these rules: signals that count words carry it in their definition.
 """
 
+# mypy: disable-error-code="assignment, return-value, no-any-return, arg-type, operator"
+# (numba infers the types inside kernels; the annotations tell readers what is passed)
 from __future__ import annotations
 
 import numpy as np

@@ -8,6 +8,8 @@ A sentence ends after a run of `.` and sentence-ending characters with the closi
 * and at the end of the line. What is left without a terminator is a sentence too, if it is not white space.
 """
 
+# mypy: disable-error-code="assignment, return-value, no-any-return, arg-type, operator"
+# (numba infers the types inside kernels; the annotations tell readers what is passed)
 from __future__ import annotations
 
 from curation.kernels import kernel
@@ -64,6 +66,10 @@ def next_sentence(buf: Array, start: int, end: int, table: Array) -> int:
     """End of the first sentence of the line `buf[start:end]`: behind its terminators, or `end`."""
     i = start
     while i < end:
+        b = buf[i]
+        if b < 0x80 and b != 46 and b != 33 and b != 63:  # quickly over ASCII
+            i += 1
+            continue
         code_point, after = decode(buf, i)
         if code_point != 46 and table[code_point] & SENTENCE_END == 0:
             i = after

@@ -31,9 +31,12 @@ def model() -> LanguageModel:
 @pytest.mark.parametrize(
     ("label", "code"),
     [
-        ("de", "de"), ("deu", "de"), ("ger", "de"), ("deu_Latn", "de"), ("German", "de"), ("__label__de", "de"), ("de-CH", "de"),
-        ("zh", "zh"), ("cmn_Hani", "zh"), ("zho_Hans", "zh"), ("zh-Hant", "zh"), ("Chinese", "zh"), ("mandarin chinese", "zh"),
-        ("en", "en"), ("eng_Latn", "en"), ("__label__als", "gsw"), ("als_Latn", "sq"), ("als", "sq"), ("nob_Latn", "no"),
+        ("de", "de"), ("deu", "de"), ("ger", "de"), ("deu_Latn", "de"), ("German", "de"),
+        ("__label__de", "de"), ("de-CH", "de"),
+        ("zh", "zh"), ("cmn_Hani", "zh"), ("zho_Hans", "zh"), ("zh-Hant", "zh"),
+        ("Chinese", "zh"), ("mandarin chinese", "zh"),
+        ("en", "en"), ("eng_Latn", "en"), ("__label__als", "gsw"), ("als_Latn", "sq"),
+        ("als", "sq"), ("nob_Latn", "no"),
         ("arb_Arab", "ar"), ("pes_Arab", "fa"), ("code", "code"), ("__label__zho_Hans", "zh"), (" FR ", "fr"),
     ],
 )  # fmt: skip
@@ -82,7 +85,7 @@ def test_identify_sentences_and_gaps_row_by_row(model: LanguageModel) -> None:
         " \n",
         "123 !?",
         "The miller\ngrinds.",
-        "磨坊主把谷物磨成面粉，然后卖给村民。",
+        "中华人民共和国是一个位于东亚的国家，首都是北京。",
         "\x00Bonjour le monde",
     ]
     codes, scores = model.identify(pa.array(texts, pa.large_string()))

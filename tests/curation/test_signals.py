@@ -14,8 +14,10 @@ from curation.signals import FAMILIES, SIGNALS, measure
 from curation.signals.reference import DOCUMENT, reference_page
 
 NASTY = [
-    "", " ", "\n", "\n\n\n", "\x00", "\x00\x00a", "...", "…", "!?!?!?", "😀" * 50, "👩‍👩‍👧‍👦 🇩🇪", "\u0301", "a\u0301\u0301",
-    "\u202eabc\u202c", "שלום", "\ufeff", "\r\n\r\n", "\u2028", "a" * 5000, "中" * 5000, "{", "[", "[1]", "[edit", "\U0010ffff",
+    "", " ", "\n", "\n\n\n", "\x00", "\x00\x00a", "...", "…", "!?!?!?", "😀" * 50,
+    "👩‍👩‍👧‍👦 🇩🇪", "\u0301", "a\u0301\u0301",
+    "\u202eabc\u202c", "שלום", "\ufeff", "\r\n\r\n", "\u2028", "a" * 5000, "中" * 5000,
+    "{", "[", "[1]", "[edit", "\U0010ffff",
 ]  # fmt: skip
 
 
@@ -92,7 +94,8 @@ def test_measure_sixty_megabytes_do_not_crash(unit: str) -> None:
     script = (
         "import pyarrow as pa; from curation.signals import *\n"
         f"text = {unit!r} * (60_000_000 // len({unit!r}.encode()))\n"
-        "print(measure(pa.array([text], pa.large_string()), list(SIGNALS), 'de')['character_count'][0].as_py() == len(text))"
+        "found = measure(pa.array([text], pa.large_string()), list(SIGNALS), 'de')\n"
+        "print(found['character_count'][0].as_py() == len(text))"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=600, check=True)
     assert done.stdout.strip() == "True"
