@@ -41,6 +41,9 @@ def ablation_section(record: Record) -> Section:
         section.figure(_observed(record, found))
     if found.get("surrogates"):
         _surrogates(section, found)
+    _say_tied(section, found)
+    if found.get("learnability"):
+        _learnability(section, found)
     if found.get("curves"):
         section.figure(_curves(record, found))
     if len((found.get("more_runs") or {}).get("curve", [])) > 1:
@@ -236,6 +239,34 @@ def _surrogates(section: Section, found: Mapping[str, Any]) -> None:
         "the best of them."
     )
     section.table("Surrogates", Table("surrogates", columns, tuple(rows)), words)
+
+
+def _say_tied(section: Section, found: Mapping[str, Any]) -> None:
+    """How far the runs leave the optimum open."""
+    tied = found.get("tied") or {}
+    if tied.get("ranges") and tied.get("distance") is not None:
+        ranges = ", ".join(f"{name} {low:.0%} to {high:.0%}" for name, (low, high) in sorted(tied["ranges"].items()))
+        section.say(
+            f"Mixtures that the runs cannot tell from the surrogate's optimum reach over {_signed(ranges)}; the one "
+            f"nearest to natural weights moves {100 * tied['distance']:.0f} % of the tokens."
+        )
+
+
+def _learnability(section: Section, found: Mapping[str, Any]) -> None:
+    columns = (
+        Column("domain"), Column("loss at natural weights (nats)", "loss"),
+        Column("loss trained on alone (nats)", "loss"), Column("saved by training on it alone", "share", bar=True),
+        Column("fell over the last half", "share"),
+    )  # fmt: skip
+    rows = tuple(
+        (name, one.get("natural"), one.get("alone"), one.get("gap"), one.get("falling"))
+        for name, one in sorted(found["learnability"].items())
+    )
+    words = (
+        "What each domain still has to give: what a proxy saves that reads nothing else, and how much its loss still "
+        "fell over the last half of a run at natural weights (nothing where it was measured too seldom)."
+    )
+    section.table("Learnability", Table("learnability", columns, rows), words)
 
 
 def _curves(record: Record, found: Mapping[str, Any]) -> Figure:

@@ -61,7 +61,7 @@ def curves_over(
         height: pixels.
     """
     named = [curve for curve in curves if curve.name and curve.points]
-    room = min(190.0, 22 + NAME_CHARACTER * max((len(curve.name) for curve in named), default=0)) if named else 12.0
+    room = min(200.0, 32 + NAME_CHARACTER * max((len(curve.name) for curve in named), default=0)) if named else 12.0
     across, up = _scales(curves, (LEFT, WIDTH - room), (height - 42, 30.0))
     marks = [left_axis(up, LEFT, axes[1], across.end), bottom_axis(across, height - 42, axes[0])]
     marks += _borders(borders, across, height - 42)
@@ -71,7 +71,8 @@ def curves_over(
         x, at = across.at(curve.points[-1][0]), up.at(curve.points[-1][1])
         if abs(y - at) > 3:
             marks.append(tag("line", x1=x + 2, y1=at, x2=x + 10, y2=y, class_=f"lead-line {curve.colour}"))
-        marks.append(words(x + 12, y + 4, cut(curve.name, room - 14), f"end-name {curve.colour}"))
+        marks.append(tag("circle", cx=x + 14, cy=y, r=3.0, class_=curve.colour))
+        marks.append(words(x + 21, y + 4, cut(curve.name, room - 24)))
     return picture(height, description, *marks)
 
 
@@ -122,7 +123,7 @@ def panels_over(
         own = everything if shared else panel.curves
         across, up = _scales(own, (38.0, wide - 6), (tall - 48, 34.0))
         drawn = [words(0.0, 12.0, cut(panel.title, wide), "panel"), left_axis(up, 38.0, "", wide - 6, 4)]
-        drawn.append(bottom_axis(across, tall - 48, axes[0], number=3))
+        drawn.append(bottom_axis(across, tall - 48, axes[0], number=4))
         drawn += [mark for curve in panel.curves for mark in _curve(curve, across, up, axes)]
         left, top = (place % columns) * (wide + gutter), (place // columns) * tall
         marks.append(tag("g", *drawn, transform=f"translate({left:.0f} {top:.0f})"))

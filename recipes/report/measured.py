@@ -6,9 +6,8 @@ Columns are read shard by shard, in row batches; what stays in memory are histog
 from __future__ import annotations
 
 import json
-import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,8 @@ import pyarrow.compute as pc
 
 from curation.layers import kept_rows, layer_columns, mask_columns, read_layers
 from curation.ledger import Source
-from recipes.report.axes import colour
+from curation.perplexity.buckets import level_names
+from recipes.report.axes import colour, legend
 from recipes.report.bars import Bar, Counted, Piece, histograms, stacked_bars
 from recipes.report.funnel import steps_counted
 from recipes.report.grids import Cell, heat_map
@@ -27,6 +27,7 @@ from recipes.report.record import Record, Stage
 BINS = 44
 MOST_PANELS = 12
 MOST_SOURCES = 24
+NO_BUCKET = "no bucket"
 BUCKET_COLOURS = {"head": colour(2), "tail": colour(1)}  # all between them have the third colour
 
 
@@ -44,51 +45,44 @@ def add_measures(record: Record, section: Section) -> None:
 
 
 def _add_perplexity(record: Record, section: Section, step: Any) -> None:
-    column = f"{step.prefix}perplexity"
+    column, bucket = f"{step.prefix}perplexity", f"{step.prefix}bucket"
     panels: list[Counted] = []
     rows: list[tuple[object, ...]] = []
     for source in record.ledger.sources if record.ledger else ():
-        found = _values(source, column)
-        if not found:
-            continue
-        cutoffs = _cutoffs(record, step, source)
-        from curation.perplexity.buckets import level_names
-
-        levels = level_names(len(cutoffs)) if cutoffs else [""]
-        panels.append(_counted(source.name, found, cutoffs, levels))
-        rows += _bucket_rows(source.name, found, cutoffs, levels)
+        found = _values(source, column, bucket)
+        if found:
+            cutoffs = _cutoffs(record, step, source)
+            levels = level_names(len(cutoffs)) if cutoffs else [NO_BUCKET]
+            panels.append(_counted(source.name, found, cutoffs, levels))
+            rows += _bucket_rows(source.name, found, levels)
     if not panels:
         return
-    drawn = histograms(panels[:MOST_PANELS], "Histograms of perplexity by source", "perplexity (logarithmic)")
     more = "" if len(panels) <= MOST_PANELS else f" The first {MOST_PANELS} of {len(panels)} sources are drawn."
-    columns = (
-        Column("source"),
-        Column("bucket"),
-        Column("documents kept", "count"),
-        Column("share", "share", bar=True),
-    )
+    columns = (Column("source"), Column("bucket"), Column("documents", "count"), Column("share", "share", bar=True))
     section.figure(
         Figure(
             f"{step.prefix}perplexity",
             f"Perplexity ({step.name})",
-            "How surprising each kept document is to a small language model of its language: the further left, the "
-            "closer to the model's own text. The lines are the cutoffs between buckets: green is the head, orange "
-            "the tail." + more,
-            drawn,
-            record.command("inspect", f"{step.name} --number 10"),
+            "How surprising each document that is kept at the end is to a small language model of its language: the "
+            "further left, the closer to the model's own text. Dashed lines are the cutoffs between buckets." + more,
+            legend([("head", BUCKET_COLOURS["head"]), ("middle", colour(0)), ("tail", BUCKET_COLOURS["tail"])])
+            + histograms(panels[:MOST_PANELS], "Histograms of perplexity by source", "perplexity (logarithmic)"),
+            record.command("why", "CONTENT_ID"),
             Table(f"{step.prefix}perplexity_buckets", columns, tuple(rows)),
         )
     )
 
 
-def _values(source: Source, column: str) -> dict[float, int]:
-    """Kept documents by perplexity, rounded to four digits so that memory does not grow with the source."""
-    counted: Counter[float] = Counter()
+def _values(source: Source, column: str, bucket: str) -> dict[tuple[float, str], int]:
+    """Kept documents by perplexity and bucket; perplexities are rounded so that memory stays small."""
+    counted: Counter[tuple[float, str]] = Counter()
     for shard in source.shards:
-        if any(column in layer_columns(path) for path in shard.layers):
-            for batch in read_layers(shard.layers, [column, *mask_columns(shard.layers)]):
-                values = pc.filter(batch.column(column), pa.array(kept_rows(batch))).drop_null()
-                counted.update(float(f"{value:.4g}") for value in values.to_pylist())
+        known = {name for path in shard.layers for name in layer_columns(path)}
+        if {column, bucket} <= known:
+            for batch in read_layers(shard.layers, [column, bucket, *mask_columns(shard.layers)]):
+                rows = batch.filter(pc.and_(pa.array(kept_rows(batch)), batch.column(column).is_valid()))
+                values, names = rows.column(column).to_pylist(), rows.column(bucket).to_pylist()
+                counted.update((float(f"{value:.4g}"), name or NO_BUCKET) for value, name in zip(values, names))
     return dict(sorted(counted.items()))
 
 
@@ -105,36 +99,30 @@ def _cutoffs(record: Record, step: Any, source: Source) -> tuple[float, ...]:
     return tuple(stored.get(source.name if step.buckets.by == "source" else source.language, ()))
 
 
-def _counted(name: str, found: dict[float, int], cutoffs: Sequence[float], levels: Sequence[str]) -> Counted:
-    low, high = min(found) * 0.98, max(found) * 1.02
+def _counted(
+    name: str, found: Mapping[tuple[float, str], int], cutoffs: Sequence[float], levels: Sequence[str]
+) -> Counted:
+    values = [value for value, _ in found]
+    low, high = min(values) * 0.98, max(values) * 1.02
     edges = np.geomspace(low, high, BINS + 1)
-    values, numbers = np.array(list(found)), np.array(list(found.values()))
-    bins, level = np.searchsorted(edges, values, side="right") - 1, np.searchsorted(cutoffs, values, side="right")
     parts = []
-    for place, bucket in enumerate(levels):
-        counts = np.bincount(bins[level == place], weights=numbers[level == place], minlength=BINS)
-        parts.append((f"in the {bucket}" if bucket else "", BUCKET_COLOURS.get(bucket, colour(0)), _whole(counts)))
+    for level in levels:
+        counts = [0] * BINS
+        for (value, bucket), number in found.items():
+            if bucket == level:
+                counts[int(np.searchsorted(edges, value, side="right")) - 1] += number
+        parts.append((f"in {level}", BUCKET_COLOURS.get(level, colour(0)), tuple(counts)))
     marked = tuple(value for value in cutoffs if low < value < high)
-    return Counted(f"{name}, {int(numbers.sum()):,} documents", _floats(edges), tuple(parts), marked)
-
-
-def _whole(counts: np.ndarray) -> tuple[int, ...]:
-    return tuple(int(number) for number in counts)
-
-
-def _floats(values: np.ndarray) -> tuple[float, ...]:
-    return tuple(float(value) for value in values)
+    return Counted(f"{name}, {sum(found.values()):,} documents", tuple(map(float, edges)), tuple(parts), marked)
 
 
 def _bucket_rows(
-    name: str, found: dict[float, int], cutoffs: Sequence[float], levels: Sequence[str]
+    name: str, found: Mapping[tuple[float, str], int], levels: Sequence[str]
 ) -> Iterator[tuple[object, ...]]:
     total = sum(found.values())
-    for place, level in enumerate(levels):
-        low = cutoffs[place - 1] if place else 0.0
-        high = cutoffs[place] if place < len(cutoffs) else math.inf
-        number = sum(count for value, count in found.items() if low <= value < high)
-        yield name, level or "no cutoffs", number, number / total
+    for level in levels:
+        number = sum(count for (_, bucket), count in found.items() if bucket == level)
+        yield name, level, number, number / total
 
 
 # ---------------------------------------------------------------- duplicates

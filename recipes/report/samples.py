@@ -114,9 +114,8 @@ def _picked(source: str, shards: Sequence[ShardInputs], rules: RuleStep, reasons
         return
     wanted = sorted({columns[n] for names in used.values() for n in names})
     base = ["shard", "row", "content_id", "reason", f"drop@{rules.step}"]
-    rows = pl.concat([scan_shard(shard).select(*base, *wanted).collect() for shard in shards]).sort(
-        "content_id", "shard", "row"
-    )
+    frames = [scan_shard(shard).select(*base, *wanted).collect() for shard in shards]
+    rows = pl.concat(frames).sort("content_id", "shard", "row").unique("content_id", keep="first", maintain_order=True)
     ordered = sorted(reason for reason, _ in rules.rules)
     for reason, names in used.items():
         bit = pl.lit(1 << ordered.index(reason), pl.UInt64)
