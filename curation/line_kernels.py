@@ -34,7 +34,7 @@ NUMBERS = (  # columns of `measure_spans`
 
 
 class SignalColumns(NamedTuple):
-    """Lines of many texts: the bytes; per line its row (int64), its first byte, the byte after it and after its break."""
+    """Lines of many texts: the bytes; per line its row (int64), first byte, the byte after it and after its break."""
 
     content: Array
     rows: Array

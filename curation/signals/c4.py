@@ -114,6 +114,21 @@ def phrases_in(line: Array, size: int, phrases: Array) -> int:
     return found
 
 
+_EDIT, _CITATION = tuple(b"[edit]"), tuple(b"[citation needed]")
+
+
+@kernel
+def _same_bytes(buf: Array, i: int, end: int, mark: tuple[int, ...]) -> int:
+    """The length of `mark` where it stands at `i`, else 0."""
+    size = len(mark)
+    if i + size > end:
+        return 0
+    for k in range(size):
+        if buf[i + k] != mark[k]:
+            return 0
+    return size
+
+
 @kernel
 def _citation_end(buf: Array, i: int, end: int, table: Array) -> int:
     """End of a citation mark (`[12]`, `[]`, `[edit]`, `[citation needed]`) at the bracket `i`, or `i`."""
@@ -125,15 +140,11 @@ def _citation_end(buf: Array, i: int, end: int, table: Array) -> int:
         j = after
     if j < end and buf[j] == 93:
         return j + 1
-    for mark in (b"[edit]", b"[citation needed]"):
-        size = len(mark)
-        if i + size <= end:
-            same = True
-            for k in range(size):
-                same &= buf[i + k] == mark[k]
-            if same:
-                return i + size
-    return i
+    if i + 1 < end and buf[i + 1] == _CITATION[1]:
+        size = _same_bytes(buf, i, end, _CITATION)
+    else:
+        size = _same_bytes(buf, i, end, _EDIT)
+    return i + size
 
 
 @kernel
@@ -142,7 +153,8 @@ def copy_without_citations(buf: Array, start: int, end: int, table: Array, line:
     size, i = 0, start
     while i < end:
         stop = next_of_two(buf, i, end, 91, 91)
-        line[size : size + stop - i] = buf[i:stop]
+        for k in range(stop - i):
+            line[size + k] = buf[i + k]
         size += stop - i
         i = stop
         if i < end:

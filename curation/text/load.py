@@ -1,5 +1,6 @@
 """Reading eight bytes of a byte array as one number: one machine load, which numba cannot spell otherwise."""
 
+# Part of every @kernel that imports it: the mention puts this file into the name of the kernels' cache.
 from __future__ import annotations
 
 from typing import Any

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+# The constants are compiled into every @kernel that uses them; the mention puts this file into their cache's name.
 NUM_CODE_POINTS = 0x110000
 TABLE_VERSION = 1  # raise when `unicode.npz` changes: part of the version of every step that measures text
 
