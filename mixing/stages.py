@@ -30,6 +30,11 @@ from mixing.tokenizer_extension import extend_tokenizer
 from mixing.tokenizer_text import take_text, text_limits
 from mixing.tokenizer_training import TokenizerOptions, train_tokenizer
 
+
+class NoText(ValueError):  # noqa: N818
+    """Curation kept nothing that a step could work on."""
+
+
 PART = "part"  # column of a token shard's documents that names the part of the source
 
 
@@ -63,6 +68,12 @@ def make_tokenizer(inputs: GlobalInputs, options: TokenizerStageOptions, output:
     """
     split = dict(options.split)
     supply = domain_bytes(inputs.shards, split)
+    if not supply:
+        sources = ", ".join(sorted({shard.source for shard in inputs.shards}))
+        raise NoText(
+            f"no text to train a tokenizer on: of {sources} not one document is kept. `gristmill inspect` shows what "
+            "drops them; a ready tokenizer needs no text (`tokenizer: PATH`)"
+        )
     wanted = resolve_weights(dict(options.shares), sorted(supply), supply)
     size_bytes = min(options.size_bytes, *(int(supply[d] / share) for d, share in wanted.items() if share > 0))
     limits, _ = text_limits({domain: _sizes(inputs.shards, split, domain) for domain in supply}, size_bytes, wanted)

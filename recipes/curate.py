@@ -28,10 +28,12 @@ from curation.source import Reader
 from curation.stages.inputs import GlobalInputs
 from recipes.artifacts import InputChecksums, Store, key_of, write_atomically
 from recipes.errors import RunError
+from recipes.located import NOTHING, Located, Node, Place, RecipeErrors
 from recipes.pipeline import PlannedStage, PlannedTask, TasksSetAside, options_that_count, plan_stage
 from recipes.recipe import step_for
 
 if TYPE_CHECKING:
+    from recipes.recipe import Recipe
     from recipes.run import Run
 
 ALL = "all"  # the one task of a global stage
@@ -248,9 +250,10 @@ def sources_matching(plan: Plan, patterns: Sequence[str]) -> list[str]:
 def curate(run: Run, remember: bool = True) -> Plan:
     """Make every layer of every source, and keep the ledger's list of layers beside the run (`remember`)."""
     run.narrator.heading("Curation")
+    program = compile_recipe(run.recipe)  # first, so that a mistake in a step shows before anything is read
     plan = plan_sources(run)
     _make_rows(run, plan)
-    run.make(plan_steps(plan, compile_recipe(run.recipe)))
+    run.make(plan_steps(plan, program))
     if remember:
         write_atomically(run.folder / "ledger.json", plan.ledger().to_json())
     return plan
@@ -264,7 +267,7 @@ def plan_curation(run: Run) -> Plan:
     return plan
 
 
-def compile_recipe(recipe: Any) -> Program:
+def compile_recipe(recipe: Recipe) -> Program:
     """The recipe's steps as stages; a step that cannot be compiled is an error with its place in the recipe."""
     try:
         return compile_program(
@@ -274,7 +277,18 @@ def compile_recipe(recipe: Any) -> Program:
             recipe.domains.validate_only,
         )
     except ProgramError as error:
-        raise RunError(f"{recipe.path}: {error.path}: {error.reason}") from None
+        raise RecipeErrors([_located(recipe, error)]) from None
+
+
+def _located(recipe: Recipe, error: ProgramError) -> Located:
+    """A step's error with its line in the recipe."""
+    from recipes.validation import located
+
+    path: tuple[Any, ...] = ()
+    if step := re.match(r"steps\[(\d+)\] \([^)]*\)\.?(.*)", error.path):
+        number = int(step[1])
+        path = ("steps", number, recipe.steps[number].kind, *filter(None, step[2].split(".")))
+    return located(recipe.tree or Node({}, Place(str(recipe.path))), path, NOTHING, error.reason)
 
 
 def plan_sources(run: Run) -> Plan:
