@@ -7,7 +7,9 @@ again, alone, and set aside by name after the second death; a worker ends with i
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import io
 import multiprocessing
 import os
 import signal
@@ -213,7 +215,15 @@ def _run_rank(call: tuple[list[Any], str, int, int]) -> None:
     logger.remove()  # its first sink is the console, where only the parent speaks
     pipeline, logging_dir, rank, tasks = call
     executor = pool_executor(_NO_POOL, pipeline, tasks, Path(logging_dir), lambda _: None)
-    executor._run_for_rank(rank, local_rank=1)
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):  # datatrove puts errors on the console too; they are in its log
+            executor._run_for_rank(rank, local_rank=1)
+    finally:
+        logger.remove()
+        with contextlib.suppress(OSError):  # the task's own error matters more
+            if told := said.getvalue():
+                (Path(logging_dir) / "logs" / f"task_{rank:05d}.stderr").write_text(told, encoding="utf-8")
 
 
 _NO_POOL = WorkerPool(1)
