@@ -78,6 +78,8 @@ def _score_lines(ids, offsets, tokens, nodes, top, pairs, order, single, log10_p
     num_nodes = np.int64(len(nodes) - 1)
     num_tokens = np.int64(nodes[0].start)
     backoffs = np.zeros(order + 1, np.float32)
+    mask = np.uint64(len(pairs) - 1)
+    fetched = np.uint64(0)
     for line in range(len(offsets) - 1):
         total = 0.0
         total_single = np.float32(0.0)
@@ -86,6 +88,9 @@ def _score_lines(ids, offsets, tokens, nodes, top, pairs, order, single, log10_p
             token = np.uint32(END)
             if at < offsets[line + 1]:
                 token = tokens[ids[at]]
+            if at + 4 < offsets[line + 1]:
+                # look at a later pair's slot now: it arrives from memory while the tokens before it are scored
+                fetched ^= pairs[pair_hash(tokens[ids[at + 3]], tokens[ids[at + 4]]) & mask]
             passed = 0
             while True:
                 low, high = np.int64(nodes[state].start), np.int64(nodes[state + 1].start)
@@ -116,6 +121,7 @@ def _score_lines(ids, offsets, tokens, nodes, top, pairs, order, single, log10_p
             total_single += probability
             total += probability
         log10_probability[line] = total_single if single else total
+    return fetched  # only so that the looks ahead are not optimised away
 
 
 @kernel

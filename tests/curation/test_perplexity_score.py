@@ -257,3 +257,35 @@ def test_train_pieces_small_text_gets_few_pieces_and_no_text_none(tmp_path):
     assert made["made"] < 300
     with pytest.raises(PiecesError, match="no text"):
         train_pieces([texts("", None)], 100, tmp_path / "q.model")
+
+
+@pytest.mark.slow
+@pytest.mark.shared_data
+@pytest.mark.skipif(not DATA, reason="GRISTMILL_TEST_DATA is not set")
+@pytest.mark.parametrize(("language", "source"), [("de", "de_wiki"), ("zh", "zh_wiki"), ("en", "en_books")])
+@pytest.mark.parametrize("scoring", ["ccnet", "lines"])
+def test_score_orders_real_text_as_a_person_would(tmp_path, language, source, scoring):
+    draw = random.Random(0)
+    table = pq.read_table(Path(DATA) / "text" / f"{source}.parquet").column("text").to_pylist()
+    trained, held_out = [text[:8000] for text in table[:700]], [text[:2000] for text in table[1000:1060]]
+
+    def shuffled(text):
+        units = list(text) if language == "zh" else text.split(" ")
+        return ("" if language == "zh" else " ").join(draw.sample(units, len(units)))
+
+    def garbled(text, share):
+        return "".join(chr(draw.randrange(0x21, 0x7F)) if draw.random() < share and c != "\n" else c for c in text)
+
+    train_model([texts(*trained)], Training(order=4, pieces=8000, scoring=scoring), tmp_path)
+    scorer = load_scorer(tmp_path, scoring=scoring)
+    native, mixed, noisy, noise = (
+        np.median(scorer.score(texts(*changed)).to_numpy())
+        for changed in (
+            held_out,
+            [shuffled(text) for text in held_out],
+            [garbled(text, 0.05) for text in held_out],
+            [garbled(text, 0.3) for text in held_out],
+        )
+    )
+    assert native < noisy < noise
+    assert native * 1.25 < mixed
