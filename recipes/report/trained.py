@@ -97,7 +97,7 @@ def _course(record: Record) -> Figure:
         "course",
         "Learning rate, gradient norm and speed",
         "The learning rate as scheduled; the gradient's norm before clipping, whose jumps point at odd text "
-        "(`gristmill trace` finds it); and the speed, which is low in the first line while the machine warms up.",
+        "(the command finds it); and the speed, which is low in the first line while the machine warms up.",
         panels_over(panels, "Learning rate, gradient norm and tokens per second over tokens", (TOKENS, "")),
         record.command("trace", "--train-step N"),
         Table("metrics", tuple(Column(name, kinds.get(name, "number")) for name in columns), rows, head=60),
