@@ -187,6 +187,9 @@ def _first_words(buf: Array, start: int, end: int, table: Array) -> int:
     while i < end and count < MIN_LINE_WORDS:
         count += 1
         while i < end:
+            if 32 < buf[i] < 0x80:  # quickly over ASCII
+                i += 1
+                continue
             code_point, after = decode(buf, i)
             if table[code_point] & SPACE:
                 break
@@ -200,6 +203,9 @@ def c4_line(buf: Array, start: int, end: int, table: Array, phrases: Array, line
     """What C4 makes of a stripped line: KEPT or the check it fails first; its bytes in `line`, citations removed."""
     if end - start > MAX_WORD_CHARACTERS and count_split(buf, start, end, table)[1] > MAX_WORD_CHARACTERS:
         return LONG_WORD, 0
+    last = buf[end - 1] if end > start else 0
+    if not (last == 46 or last == 63 or last == 33 or last == 34 or last == 39 or last == 93):
+        return NO_TERMINAL, 0  # most lines that go: no need to look for citations, which end with a bracket (93)
     size = copy_without_citations(buf, start, end, table, line)
     last = line[size - 1] if size else 0
     if not (last == 46 or last == 63 or last == 33 or last == 34 or last == 39):

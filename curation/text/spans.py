@@ -81,7 +81,7 @@ def next_of_two(buf: Array, i: int, end: int, first: int, second: int) -> int:
 @kernel
 def trim_start(buf: Array, start: int, end: int, table: Array) -> int:
     """Start of `str.lstrip()`."""
-    while start < end:
+    while start < end and not 32 < buf[start] < 0x80:
         code_point, after = decode(buf, start)
         if table[code_point] & SPACE == 0:
             break
@@ -92,7 +92,7 @@ def trim_start(buf: Array, start: int, end: int, table: Array) -> int:
 @kernel
 def trim_end(buf: Array, start: int, end: int, table: Array) -> int:
     """End of `str.rstrip()`."""
-    while start < end:
+    while start < end and not 32 < buf[end - 1] < 0x80:
         i = end - 1
         while buf[i] & 0xC0 == 0x80:
             i -= 1
