@@ -6,6 +6,7 @@ then everything that follows, over the shards that are left.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -366,10 +367,11 @@ def _set_aside(run: Run, plan: Plan, state: SourceState, error: TasksSetAside) -
     allowed = run.recipe.sources[state.name].broken
     share = len(error.tasks) / len(state.tasks)
     if share > allowed:
+        enough = math.ceil(share * 10_000) / 10_000
         error.add_note(
             f"source {state.name}: {share:.2%} of its shards cannot be read and `broken` allows {allowed:.2%}. "
             "Mend or remove them and run the same command again, or allow it with "
-            f"--set sources.{state.name}.broken={share:.4f}"
+            f"--set sources.{state.name}.broken={enough:g}"
         )
         raise error
     by_task = dict(zip(state.tasks, state.shards))
