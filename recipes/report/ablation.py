@@ -12,7 +12,7 @@ from recipes.report.grids import Cell, Span, heat_map, intervals, scatter
 from recipes.report.markup import Column, Figure, Section, Table, not_made, several, tag
 from recipes.report.record import Record
 
-MOST_PANELS = 12
+MOST_PANELS, MOST_OTHERS, MOST_DOMAINS = 12, 60, 32  # drawn; the tables have all
 _REASONS = {
     "natural": "Natural weights stay: nothing was shown to beat them.",
     "best_run": "The weights of the best run were chosen.",
@@ -72,8 +72,11 @@ def _matrix(record: Record, found: Mapping[str, Any]) -> Figure:
     }
     most = max((abs(value) for value in change.values()), default=0.0) or 1.0
     cells = [
-        [_matrix_cell(a, b, matrix[a].get(b), change.get((a, b)), most, (bits.get(a) or {}).get(b)) for b in measured]
-        for a in trained
+        [
+            _matrix_cell(a, b, matrix[a].get(b), change.get((a, b)), most, (bits.get(a) or {}).get(b))
+            for b in measured[:MOST_DOMAINS]
+        ]
+        for a in trained[:MOST_DOMAINS]
     ]
     columns = (
         Column("trained on"), Column("evaluated on"), Column("loss (nats per token)", "loss"),
@@ -90,7 +93,11 @@ def _matrix(record: Record, found: Mapping[str, Any]) -> Figure:
         "Read down a column to see which text helps a domain; losses of different columns are not comparable.",
         legend([("better than natural weights", "cool"), ("worse", "warm")])
         + heat_map(
-            trained, measured, cells, "Loss by domain trained on and evaluated on", ("trained on", "evaluated on")
+            trained[:MOST_DOMAINS],
+            measured[:MOST_DOMAINS],
+            cells,
+            "Loss by domain trained on and evaluated on",
+            ("trained on", "evaluated on"),
         ),
         record.command("ablate"),
         Table("cross_domain_losses", columns, rows),
@@ -133,11 +140,9 @@ def _weights(record: Record, found: Mapping[str, Any]) -> Figure:
     return Figure(
         "weights",
         "Weights: natural and chosen",
-        "The open circle is a domain's natural weight, the filled one the chosen weight; they coincide where "
-        "natural weights stay. The diamond-coloured dot is the surrogate's optimum, the line where nine in ten "
-        "bootstraps of the runs put it: an optimum with wide lines is not known well.".replace(
-            "diamond-coloured", "small"
-        ),
+        "The ring is a domain's natural weight, the blue dot the chosen weight; they coincide where natural weights "
+        "stay. The orange dot is the surrogate's optimum (hidden by the blue one where it was chosen), the bar "
+        "where nine in ten bootstraps of the runs put it: an optimum with wide bars is not known well.",
         legend([("natural", "ring"), ("chosen", colour(0)), ("surrogate's optimum and its interval", colour(1))])
         + intervals(spans, "Natural and chosen weight of each domain", "weight (share of tokens, %)"),
         record.command("ablate"),
@@ -245,10 +250,12 @@ def _say_tied(section: Section, found: Mapping[str, Any]) -> None:
     """How far the runs leave the optimum open."""
     tied = found.get("tied") or {}
     if tied.get("ranges") and tied.get("distance") is not None:
-        ranges = ", ".join(f"{name} {low:.0%} to {high:.0%}" for name, (low, high) in sorted(tied["ranges"].items()))
+        widest = max(tied["ranges"], key=lambda name: float(tied["ranges"][name][1] - tied["ranges"][name][0]))
+        low, high = tied["ranges"][widest]
         section.say(
-            f"Mixtures that the runs cannot tell from the surrogate's optimum reach over {_signed(ranges)}; the one "
-            f"nearest to natural weights moves {100 * tied['distance']:.0f} % of the tokens."
+            "Other mixtures cannot be told from the surrogate's optimum by these runs (columns tied from, tied to "
+            f"of the weights): {widest}, known least, may have {100 * low:.0f} to {100 * high:.0f} %. The one of "
+            f"them nearest to natural weights moves {100 * tied['distance']:.0f} % of the tokens."
         )
 
 
@@ -308,7 +315,8 @@ def _panel_curves(domain: str, curves: Mapping[str, Any], kinds: Mapping[str, st
         alone = kinds.get(run) == "one_domain" and (run == f"one.{domain}" or run.startswith(f"one.{domain}.s"))
         level = 2 if kinds.get(run) == "natural" else 1 if alone else 0
         drawn.append((level, Curve(run, points, ("kx", colour(1), colour(0))[level], thin=level == 0)))
-    return [curve for _, curve in sorted(drawn, key=lambda one: one[0])]
+    others = [curve for level, curve in drawn if level == 0][:MOST_OTHERS]
+    return [*others, *(curve for _, curve in sorted((one for one in drawn if one[0]), key=lambda one: one[0]))]
 
 
 def _more_runs(record: Record, found: Mapping[str, Any]) -> Figure:

@@ -167,7 +167,7 @@ def _shares_picture(record: Record) -> Figure:
             tuple(
                 Piece(
                     100 * row.share,
-                    hues[row.domain],
+                    hues.get(row.domain, "kx"),
                     f"{row.domain}: {share(row.share)}, {row.num_tokens:,} tokens",
                     share(row.share),
                 )
@@ -182,7 +182,7 @@ def _shares_picture(record: Record) -> Figure:
         "Share of each domain",
         "Each bar is all tokens of a phase (or of the whole run), cut by domain in the order of the legend. A ramp "
         "between phases is part of the later one.",
-        legend([(name, hues[name]) for name in names])
+        legend([(name, hues.get(name, "kx")) for name in names])
         + stacked_bars(bars, "Share of tokens by domain and phase", "share of tokens (%)", 100.0, notes=12.0),
         record.command("plan"),
         _plan_table(record.plan_rows),

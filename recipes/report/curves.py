@@ -38,10 +38,18 @@ class Curve:
 
 
 def thinned(points: Sequence[tuple[float, float]], most: int = MOST_POINTS) -> list[tuple[float, float]]:
-    """At most so many of the points, evenly, the first and the last among them."""
+    """At most so many of the points: the first, the last, and the lowest and highest of each stretch between.
+
+    So a jump of a single point stays, which an even choice would lose.
+    """
     if len(points) <= most:
         return list(points)
-    return [points[round(place * (len(points) - 1) / (most - 1))] for place in range(most)]
+    inner, stretches = points[1:-1], (most - 2) // 2
+    kept = [points[0]]
+    for place in range(stretches):
+        stretch = inner[place * len(inner) // stretches : (place + 1) * len(inner) // stretches]
+        kept += sorted({min(stretch, key=lambda point: point[1]), max(stretch, key=lambda point: point[1])})
+    return [*kept, points[-1]]
 
 
 def curves_over(
@@ -91,8 +99,8 @@ def _borders(borders: Sequence[tuple[float, str]], across: Scale, bottom: float)
     return marks
 
 
-def _curve(curve: Curve, across: Scale, up: Scale, axes: tuple[str, str]) -> list[Markup]:
-    points = thinned(curve.points)
+def _curve(curve: Curve, across: Scale, up: Scale, axes: tuple[str, str], most: int = MOST_POINTS) -> list[Markup]:
+    points = thinned(curve.points, most)
     path = "M" + "L".join(f"{across.at(x):.1f} {up.at(y):.1f}" for x, y in points)
     thin = " thin" if curve.thin else ""
     marks = [tag("path", tip(curve.name), d=path, class_=f"curve {curve.colour}{thin}")] if len(points) > 1 else []
@@ -124,7 +132,7 @@ def panels_over(
         across, up = _scales(own, (38.0, wide - 6), (tall - 48, 34.0))
         drawn = [words(0.0, 12.0, cut(panel.title, wide), "panel"), left_axis(up, 38.0, "", wide - 6, 4)]
         drawn.append(bottom_axis(across, tall - 48, axes[0], number=4))
-        drawn += [mark for curve in panel.curves for mark in _curve(curve, across, up, axes)]
+        drawn += [mark for curve in panel.curves for mark in _curve(curve, across, up, axes, MOST_POINTS // 2)]
         left, top = (place % columns) * (wide + gutter), (place // columns) * tall
         marks.append(tag("g", *drawn, transform=f"translate({left:.0f} {top:.0f})"))
     return picture(-(-len(panels) // columns) * tall, description, *marks)

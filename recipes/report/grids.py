@@ -42,6 +42,8 @@ def heat_map(
     wide = min(96.0, (WIDTH - labels) / max(1, len(columns)))
     tall = 30.0 if len(rows) <= 20 else 18.0
     leaning = wide < 12 + 6.6 * max((len(name) for name in columns), default=0)
+    # The last leaning name needs room at its right.
+    wide = min(wide, (WIDTH - labels - 80) / max(1, len(columns))) if leaning else wide
     top = (34 + 4.4 * min(24, max((len(name) for name in columns), default=0))) if leaning else 46.0
     marks = [words(0.0, 10.0, f"rows: {axes[0]}; columns: {axes[1]}", "axis-title")]
     for place, name in enumerate(columns):

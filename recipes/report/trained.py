@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from markupsafe import Markup
+
 from recipes.report.axes import NUM_COLOURS, colour
 from recipes.report.bars import Bar, Piece, stacked_bars
 from recipes.report.curves import Curve, Panel, curves_over, panels_over
@@ -9,6 +13,10 @@ from recipes.report.markup import Column, Figure, Section, Table, not_made, seco
 from recipes.report.record import Record
 
 TOKENS = "tokens trained on"
+MOST_PANELS = 48
+LONG, SKIPPED = 50, 0.02  # of a long curve the beginning is left out: its fall would flatten all that follows
+
+Points = tuple[tuple[float, float], ...]
 
 
 def train_seconds(record: Record) -> float | None:
@@ -56,35 +64,51 @@ def _points(record: Record, column: str) -> tuple[tuple[float, float], ...]:
 
 
 def _losses(record: Record) -> Figure:
-    names = sorted(record.held_out, key=lambda name: -record.held_out[name][-1][1])
-    curves = [Curve("train loss", _points(record, "loss"), "ink", thin=True)]
-    for name in names:
-        points = tuple((tokens, loss) for tokens, loss, _ in record.held_out[name])
-        few = len(names) <= NUM_COLOURS
-        curves.append(Curve(name, points, record.hues.get(name, "kx"), dots=few and len(points) < 80))
     columns = (
-        Column("tokens", "count"),
-        Column("domain"),
-        Column("loss (nats per token)", "loss"),
+        Column("tokens", "count"), Column("domain"), Column("loss (nats per token)", "loss"),
         Column("bits per byte", "loss"),
-    )
+    )  # fmt: skip
     rows = tuple((t, name, loss, bits) for name, points in record.held_out.items() for t, loss, bits in points)
+    measured = {name: tuple((t, loss) for t, loss, _ in points) for name, points in record.held_out.items()}
+    train, first = _points(record, "loss"), ""
+    if max((len(points) for points in [train, *measured.values()]), default=0) >= LONG:
+        begin = SKIPPED * train[-1][0]
+        train, first = _from(train, begin), f" The first {SKIPPED:.0%} of training are left out.".replace("%", " %")
+        measured = {name: _from(points, begin) for name, points in measured.items()}
+    few = len(measured) <= NUM_COLOURS
+    drawn = _together(record, train, measured) if few else _one_by_one(train, measured)
     return Figure(
         "losses",
         "Train loss and held-out loss by domain",
-        "Held-out loss of each domain (points are measurements) and the train loss of the running mixture (thin "
-        "line). A held-out curve that rises while train loss falls is over-fitted; a step at a phase's border shows "
-        "what its weights change.",
-        curves_over(
-            curves,
-            "Train loss and held-out loss by domain over tokens",
-            (TOKENS, "nats per token"),
-            _borders(record),
-            400.0,
-        ),
+        "Held-out loss of each domain, and the train loss of the running mixture (thin line). A held-out curve that "
+        "rises while train loss falls is over-fitted; a step at a phase's border shows what its weights change."
+        + first,
+        drawn,
         record.command("train"),
         Table("held_out", columns, rows, head=60),
     )
+
+
+def _from(points: Points, begin: float) -> Points:
+    return tuple(point for point in points if point[0] >= begin)
+
+
+def _together(record: Record, train: Points, measured: Mapping[str, Points]) -> Markup:
+    """All domains in one picture, the highest first."""
+    curves = [Curve("train loss", train, "ink", thin=True)]
+    for name in sorted(measured, key=lambda name: -measured[name][-1][1]):
+        curves.append(Curve(name, measured[name], record.hues.get(name, "kx"), dots=len(measured[name]) < 80))
+    axes = (TOKENS, "nats per token")
+    return curves_over(curves, "Train loss and held-out loss by domain over tokens", axes, _borders(record), 400.0)
+
+
+def _one_by_one(train: Points, measured: Mapping[str, Points]) -> Markup:
+    """A panel for each domain, all on one scale."""
+    back = Curve("train loss", train, "ink", thin=True)
+    panels = [
+        Panel(name, (back, Curve(name, points, colour(0)))) for name, points in list(measured.items())[:MOST_PANELS]
+    ]
+    return panels_over(panels, "Held-out loss of each domain over tokens", (TOKENS, "nats per token"), shared=True)
 
 
 def _course(record: Record) -> Figure:

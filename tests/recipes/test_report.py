@@ -305,6 +305,19 @@ def test_page_is_drawn_by_a_browser(opened, tmp_path):
     assert picture.stat().st_size > 10_000  # an empty page of this size has some 5 kB
 
 
+def test_many_domains_get_a_panel_each_and_a_page_that_stays_small(opened):
+    finish(opened)
+    names = [f"source_{n:02}" for n in range(40)]
+    rows = [f"{k},{k},{k}000,{name},{4 + k % 7},1.5,64\n" for k in range(300) for name in names]
+    folder = opened.store.workdir / "training-0000000000000000"
+    (folder / "held_out.csv").write_text("step,position,tokens,domain,loss,bits_per_byte,num_tokens\n" + "".join(rows))
+    path = write_report(opened)
+    text = path.read_text("utf-8")
+    losses = text[text.index('id="figure-losses"') : text.index('id="figure-course"')]
+    assert losses.count('class="panel"') == 40
+    assert path.stat().st_size < 1_500_000
+
+
 # ---------------------------------------------------------------- pictures of plain values
 
 
@@ -331,11 +344,13 @@ def test_picture_of_nothing_is_still_a_picture():
     assert marks_of(stacked_bars([], "nothing", "%"), "line")
 
 
-def test_thinned_curve_keeps_both_ends():
-    points = [(float(x), 0.0) for x in range(1000)]
+def test_thinned_curve_keeps_its_ends_and_a_single_jump():
+    points = [(float(x), 9.0 if x == 617 else 0.0) for x in range(1000)]
     kept = thinned(points, 10)
-    assert len(kept) == 10
+    assert len(kept) <= 10
     assert (kept[0], kept[-1]) == (points[0], points[-1])
+    assert (617.0, 9.0) in kept
+    assert kept == sorted(kept)
 
 
 def test_ticks_are_round_numbers_inside_the_range():
