@@ -31,7 +31,7 @@ class LanguageModel(Section):
     """A Kneser-Ney language model trained from sources of this recipe, one for each language."""
 
     train_on: Patterns = Field(min_length=1, description="Sources whose text it is trained on.")
-    order: Annotated[int, Field(strict=True, ge=1, le=8)] = Field(default=5, description="Longest n-gram.")
+    order: Annotated[int, Field(strict=True, ge=1, le=6)] = Field(default=5, description="Longest n-gram.")
     prune: tuple[Count, ...] = Field(
         default=(),
         description="n-grams seen at most so often are dropped, by order from 1; the last number holds for the rest.",

@@ -139,8 +139,18 @@ def plan_design(run: Run, listed: list[Domain]) -> list[PlannedRun]:
         baselines=tuple(_baselines(run, listed)),
         orders=tuple(order_of(order) for order in wanted.orders),
         seed=run.recipe.seed,
+        caps=tuple(_most_weights(run, listed)),
     )
     return design([domain.name for domain in listed], _shares(listed), options)
+
+
+def _most_weights(run: Run, listed: list[Domain]) -> Iterator[tuple[str, float]]:
+    """The weight above which the target run would pass a domain more often than it may."""
+    budget = target_tokens(run)
+    for name, cap in _caps(run, [domain.name for domain in listed]).items():
+        supply = next(domain.num_tokens for domain in listed if domain.name == name)
+        if cap * supply < budget:
+            yield name, cap * supply / budget
 
 
 def _shares(listed: list[Domain]) -> dict[str, float]:

@@ -164,7 +164,7 @@ def _bind_global(plan: Plan, stage: GlobalStage) -> None:
         work=stage.work,
         options=stage.options,
         tasks=(PlannedTask(ALL, inputs),),
-        check=_drop_check(stage.label, stage.steps),
+        check=_duplicates_check(stage.sources, stage.steps),
     )
     plan.stages.append(planned)
     if stage.suffix is not None:
@@ -221,18 +221,41 @@ def _drop_check(source: str, steps: Sequence[tuple[str, float]]) -> Callable[[Ma
 
     def check(counts: Mapping[str, Any]) -> None:
         for step, max_drop in steps:
-            reached = counts.get(f"reached.{step}", 0)
             by_reason = {k.split(".", 2)[2]: v for k, v in counts.items() if k.startswith(f"drop.{step}.")}
-            dropped = sum(by_reason.values())
-            if reached and dropped > max_drop * reached:
-                most = ", ".join(f"{r} {n}" for r, n in sorted(by_reason.items(), key=lambda x: (-x[1], x[0]))[:4])
-                raise TooMuchDropped(
-                    f"{source}: step {step} drops {dropped} of {reached} rows ({dropped / reached:.1%}; {most}), "
-                    f"and max_drop is {max_drop:.0%}. Look at them with `gristmill inspect`, or allow it with "
-                    f"--set steps.{step}.max_drop=1"
-                )
+            _refuse_too_much(source, step, max_drop, counts.get(f"reached.{step}", 0), by_reason)
 
     return check
+
+
+def _duplicates_check(
+    sources: Sequence[str], steps: Sequence[tuple[str, float]]
+) -> Callable[[Mapping[str, Any]], None] | None:
+    """Stops a run when a dedup step dropped more of one source than it may, or formed a cluster above its size."""
+    if not steps:
+        return None
+
+    def check(counts: Mapping[str, Any]) -> None:
+        for step, max_drop in steps:
+            for source in sources:
+                duplicates = counts.get(f"of.{source}.duplicates", 0)
+                reached = counts.get(f"of.{source}.documents", 0)
+                _refuse_too_much(source, step, max_drop, reached, {"duplicate": duplicates})
+            if counts.get("alarms"):
+                raise TooMuchDropped(f"step {step}: {counts['alarms']}; raise max_cluster, or compare more strictly")
+
+    return check
+
+
+def _refuse_too_much(source: str, step: str, max_drop: float, reached: int, by_reason: Mapping[str, int]) -> None:
+    dropped = sum(by_reason.values())
+    if not reached or dropped <= max_drop * reached:
+        return
+    most = ", ".join(f"{r} {n}" for r, n in sorted(by_reason.items(), key=lambda x: (-x[1], x[0]))[:4])
+    raise TooMuchDropped(
+        f"{source}: step {step} drops {dropped} of {reached} rows ({dropped / reached:.1%}; {most}), "
+        f"and max_drop is {max_drop:.0%}. Look at them with `gristmill inspect`, or allow it with "
+        f"--set steps.{step}.max_drop=1"
+    )
 
 
 def text_key(reader: Any, language: str) -> str:
