@@ -199,7 +199,7 @@ def _first_words(buf: Array, start: int, end: int, table: Array) -> int:
 
 
 @kernel
-def c4_line(buf: Array, start: int, end: int, table: Array, phrases: Array, line: Array) -> tuple[int, int]:
+def c4_line(buf: Array, start: int, end: int, table: Array, phrases: Array, line: Array) -> tuple[int, int]:  # noqa: PLR0911
     """What C4 makes of a stripped line: KEPT or the check it fails first; its bytes in `line`, citations removed."""
     if end - start > MAX_WORD_CHARACTERS and count_split(buf, start, end, table)[1] > MAX_WORD_CHARACTERS:
         return LONG_WORD, 0

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from curation.kernels import kernel
-from curation.text.properties import CHARACTER, CONNECTOR, EXTEND, SEPARATOR, SYMBOL, WORD_CLASS, property_table
+from curation.text.properties import CHARACTER, CONNECTOR, EXTEND, LETTER, SEPARATOR, SYMBOL, WORD_CLASS, property_table
 from curation.text.segment import HASH_BASE, WORD, Array, decode, frozen, joins
 
 NUM_POWERS = 1024
@@ -77,13 +77,13 @@ def joined_hash(segments: Segments, first: int, stop: int) -> np.uint64:
 
 
 @kernel
-def scan_segments(buf: Array, start: int, end: int, table: Array, segments: Segments) -> int:
+def scan_segments(buf: Array, start: int, end: int, table: Array, segments: Segments) -> int:  # noqa: C901
     """Fill the arrays for the text `buf[start:end]`; returns the number of segments.
 
     One step a character: it stays in the open segment, or it closes that one and opens the next (a separator: none).
     """
-    count, begin, filled, characters = 0, 0, 0, 0
-    prefix, value, bits = np.uint64(0), np.uint64(0), np.uint32(0)
+    count, first, filled, characters = 0, start, 0, 0
+    prefix, bits = np.uint64(0), np.uint32(0)
     inside, previous, repeats = False, 0, -1  # in a word: the class before; in a symbol: the character that may repeat
     segments.prefixes[0], segments.ends[0], segments.characters[0] = prefix, 0, 0
     i, after, code_point, kind = start, start, 0, 0
@@ -102,8 +102,13 @@ def scan_segments(buf: Array, start: int, end: int, table: Array, segments: Segm
                     previous = kind
         if not stays:
             if inside:
+                value = np.uint64(0)
+                for k in range(first, i):
+                    value = value * np.uint64(HASH_BASE) + (np.uint64(buf[k]) + np.uint64(1))
+                    segments.joined[filled] = buf[k]
+                    filled += 1
                 segments.hashes[count], segments.bits[count] = value, bits
-                prefix = prefix * power_of_base(segments, filled - begin) + value
+                prefix = prefix * power_of_base(segments, i - first) + value
                 count += 1
                 segments.prefixes[count], segments.ends[count], segments.characters[count] = prefix, filled, characters
             if i >= end:
@@ -112,7 +117,7 @@ def scan_segments(buf: Array, start: int, end: int, table: Array, segments: Segm
             if not inside:
                 i = after
                 continue
-            begin, value, bits, previous, repeats = filled, np.uint64(0), np.uint32(0), 0, -1
+            first, bits, previous, repeats = i, np.uint32(0), 0, -1
             if kind <= CONNECTOR:
                 previous, bits = kind, np.uint32(WORD)
             elif kind == CHARACTER:
@@ -121,11 +126,17 @@ def scan_segments(buf: Array, start: int, end: int, table: Array, segments: Segm
                 repeats = code_point
         bits |= found
         characters += 1
-        for k in range(i, after):
-            value = value * np.uint64(HASH_BASE) + (np.uint64(buf[k]) + np.uint64(1))
-            segments.joined[filled] = buf[k]
-            filled += 1
         i = after
+        if previous != 0:  # quickly over ASCII letters, digits and `_` inside a word
+            while i < end and buf[i] < 0x80:
+                found = table[np.uint64(buf[i])]
+                kind = found & WORD_CLASS
+                if kind < LETTER or kind > CONNECTOR:
+                    break
+                bits |= found
+                previous = kind
+                characters += 1
+                i += 1
     segments.joined[filled : filled + 64] = 0
     return count
 
