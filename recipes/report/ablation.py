@@ -222,26 +222,26 @@ def _observed(record: Record, found: Mapping[str, Any]) -> Figure:
 
 def _surrogates(section: Section, found: Mapping[str, Any]) -> None:
     columns = (
-        Column("surrogate"), Column("chosen"), Column("rank correlation of the objective", "loss"),
-        Column("rank correlation, mean of domains", "loss"), Column("error of the objective", "share"),
-        Column("mean absolute error (nats)", "loss"), Column("regret", "share"),
+        Column("surrogate"), Column("chosen"), Column("relative error of losses", "loss"),
+        Column("mean absolute error (nats)", "loss"), Column("rank correlation of losses", "loss"),
+        Column("rank correlation of the objective", "loss"), Column("error of the objective", "share"),
+        Column("regret", "share"),
     )  # fmt: skip
     rows = []
-    for name, scores in sorted(
-        found["surrogates"].items(), key=lambda one: one[1].get("objective_error") or float("inf")
-    ):
+    for name, scores in sorted(found["surrogates"].items(), key=lambda one: one[1].get("relative_error") or 1e9):
         errors = [value for value in (scores.get("mae") or {}).values() if value is not None]
         rows.append(
             (
-                name, "yes" if scores.get("chosen") else "", scores.get("objective_rank_correlation"),
-                scores.get("rank_correlation"), scores.get("objective_error"),
-                sum(errors) / len(errors) if errors else None, scores.get("regret"),
+                name, "yes" if scores.get("chosen") else "", scores.get("relative_error"),
+                sum(errors) / len(errors) if errors else None, scores.get("rank_correlation"),
+                scores.get("objective_rank_correlation"), scores.get("objective_error"), scores.get("regret"),
             )
         )  # fmt: skip
     words = (
-        "Scores on runs held out in cross-validation. A rank correlation of 1 orders all runs rightly, 0 is "
-        "guessing, below 0 is worse than guessing. Regret is what the surrogate's pick among the runs lost against "
-        "the best of them."
+        "Scores on runs held out in cross-validation; losses are means over domains. The relative error is squared "
+        "error over the domain's variance: 1 is as good as always saying the mean. A rank correlation of 1 orders "
+        "all runs rightly, 0 is guessing, below 0 is worse. Regret is what the surrogate's pick among the runs lost "
+        "against the best of them."
     )
     section.table("Surrogates", Table("surrogates", columns, tuple(rows)), words)
 
