@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from recipes.tokens import Tokens
     from recipes.train import Training
 
-PARTS = ("curate", "tokenize", "ablate", "plan", "train", "evaluate", "export", "report")
-
 
 class Stopped(Exception):  # noqa: N818
     """The step named by `--until` has been made."""
@@ -44,6 +42,7 @@ class Run:
     narrator: Narrator
     verify_inputs: bool = False
     until: str | None = None
+    remembers: bool = True  # whether what it makes is kept track of beside the run; not for samples
     counts: dict[str, dict[str, Any]] = field(default_factory=dict)  # stage folder name -> counts
     used: dict[str, dict[str, Any]] = field(default_factory=dict)  # artifact folder name -> what the summary says of it
 
@@ -95,21 +94,43 @@ class Run:
         """Make what is missing of some stages, in order."""
         from recipes.pipeline import make_stage
 
-        for stage in stages:
+        last = max((place for place, stage in enumerate(stages) if self._is_until(stage)), default=None)
+        for place, stage in enumerate(stages):
+            self._reach(stage.verb, stage.folder.name)
             counts = make_stage(stage, self.pool, self.narrator, self.logs)
             self.counts[stage.folder.name] = counts
             self.use(stage.folder.name, stage.verb, stage.title, counts)
-            if self.until is not None and self.until in stage.title.replace(":", " ").replace(",", " ").split():
+            if place == last:
                 raise Stopped(stage.title)
+
+    def _is_until(self, stage: PlannedStage) -> bool:
+        """Whether a stage serves the step after which the run stops."""
+        return self.until is not None and self.until in stage.title.replace(":", " ").replace(",", " ").split()
 
     def use(self, folder: str, part: str, title: str, counts: dict[str, Any]) -> None:
         """Note an artifact folder that this run uses, for the summary and for `gristmill clean`."""
         self.used[folder] = {"folder": folder, "part": part, "title": title, "counts": counts}
+        self._reach(part, folder)
 
-    def write_summary(self) -> None:
-        """Keep beside the run what it used, in order: `stages.json` for the report, `artifacts.json` for `clean`."""
+    def _reach(self, part: str, folder: str) -> None:
+        """Tell `gristmill clean` of a folder before it is filled, so that a run cut short keeps what it made."""
+        if not self.remembers:
+            return
+        known = self.recall("reached") or {}
+        if folder not in known.get(part, []):
+            self.remember("reached", {**known, part: sorted({*known.get(part, []), folder})})
+
+    def write_summary(self, done: bool = False, whole: bool = False) -> None:
+        """Keep beside the run what it used, in order (`stages.json`), and what it reaches, by part (`reached.json`).
+
+        A part that is `done` reaches what it used now and nothing of before; after a `whole` run that holds for all.
+        """
         self.remember("stages", list(self.used.values()))
-        self.remember("artifacts", sorted({*(self.recall("artifacts") or []), *self.used}))
+        parts: dict[str, list[str]] = {}
+        for name, told in sorted(self.used.items()):
+            parts.setdefault(told["part"], []).append(name)
+        if done or whole:
+            self.remember("reached", parts if whole else {**(self.recall("reached") or {}), **parts})
 
     def checksums(self) -> InputChecksums:
         """Checksums of raw shards, remembered between runs."""

@@ -175,7 +175,7 @@ def plan_domains(
         "domains",
         [VERSIONS["domains"], options, keys, tasks],
         title="domains" if not thinned else "domains of proxies",
-        verb="tokenize",
+        verb="tokenize" if not thinned else "ablate",
         work=make_domains,
         options=options,
         tasks=(PlannedTask(ALL, TokenInputs(shards)),),

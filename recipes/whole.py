@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from recipes.errors import NotYet, RunError
-from recipes.run import PARTS, Stopped, elapsed_since
+from recipes.run import Stopped, elapsed_since
 
 if TYPE_CHECKING:
     from recipes.cli.options import Flags
@@ -21,17 +21,19 @@ def run_all(run: Run, until: str | None = None, as_json: bool = False) -> None:
     refuse_later(run)
     check_until(run, until)
     started = time.monotonic()
-    run.until = None if until in PARTS else until
+    run.until = None if until in parts_of(run) else until
+    done = False
     try:
         for part in parts_of(run):
             if part == "report":
                 run.write_summary()
             make_part(run, part)
-            if part == until:
+            if part == until or (part == "curate" and run.until is not None):
                 break
+        done = run.until is None
     except Stopped as stopped:
         run.narrator.say(f"stopped after {stopped}, as asked")
-    run.write_summary()
+    run.write_summary(done, whole=done and until is None)
     run.narrator.say(f"\ndone in {elapsed_since(started)}")
     if as_json:
         from recipes.cli.options import print_json
@@ -49,15 +51,21 @@ def run_parts(flags: Flags, part: str) -> None:
         check_until(run, flags.until)
         if part not in parts_of(run):
             raise RunError(f"{run.recipe.path}: it asks for no {part}; `gristmill show` prints what it does")
-        run.until = flags.until
+        parts = parts_of(run)
+        if flags.until is not None:  # a step is a part of curation
+            wanted = flags.until if flags.until in parts else "curate"
+            part = min(part, wanted, key=parts.index)
+        run.until = None if flags.until in parts else flags.until
+        done = False
         try:
             made = make_part(run, part)
+            done = run.until is None
         except Stopped as stopped:
             run.narrator.say(f"stopped after {stopped}, as asked")
             return
         finally:
             if run.used and part != "report":
-                run.write_summary()
+                run.write_summary(done)
         if isinstance(made, Path):
             click.echo(made)
 
@@ -109,9 +117,9 @@ def refuse_later(run: Run) -> None:
 
 def check_until(run: Run, until: str | None) -> None:
     """Refuse a part or step that the recipe does not have."""
-    known = [*PARTS, *(step.name for step in run.recipe.steps)]
+    known = [*parts_of(run), *(step.name for step in run.recipe.steps)]
     if until is not None and until not in known:
-        raise RunError(f"--until {until}: no such verb or step; there are {', '.join(known)}")
+        raise RunError(f"--until {until}: the recipe has no such part or step; there are {', '.join(known)}")
 
 
 def show_plan(run: Run, as_json: bool = False) -> None:

@@ -40,10 +40,11 @@ def command(flags: Flags, delete: bool) -> None:
 
 def unreached_folders(workdir: Path) -> list[Path]:
     """Artifact folders that no run's list of what it used names. Without any list nothing is unreached."""
-    lists = sorted((workdir / "runs").glob("*/artifacts.json"))
+    lists = sorted((workdir / "runs").glob("*/reached.json"))
     if not lists:
         return []
-    used = {name for path in lists for name in json.loads(path.read_text(encoding="utf-8"))}
+    parts = [folders for path in lists for folders in json.loads(path.read_text(encoding="utf-8")).values()]
+    used = {name for folders in parts for name in folders}
     folders = [path for path in sorted(workdir.iterdir()) if path.is_dir() and path.name not in ("runs", "logs")]
     return [path for path in folders if path.name not in used]
 
