@@ -5,6 +5,7 @@ Functions (inputs, options, output) of the same kind as `curation.passes`; keys 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -294,7 +295,7 @@ def _selections(shards: Sequence[ShardFiles], options: DomainOptions) -> dict[st
 def _index_domain(
     inputs: TokenInputs, options: DomainOptions, name: str, selection: Selection, held_out: Any, output: Output
 ) -> Domain:
-    word = re.sub(r"[^A-Za-z0-9_-]+", ".", name)
+    word = file_word(name)
     held_suffix = f".{word}.held_out"
     held = build_domain_index(
         inputs.shards, selection, output.path(held_suffix), held_out=held_out, domain=name, part="held_out"
@@ -317,6 +318,19 @@ def _index_domain(
         held_out_tokens=held["num_tokens"],
         held_out_bytes=held["size_bytes"],
     )
+
+
+def file_word(domain: str) -> str:
+    """A domain's name as part of a file's name, different for different domains.
+
+    >>> file_word("web_de/head"), file_word("code/C++")
+    ('web_de.head', 'code.C-6b246ac1')
+    """
+    word = re.sub(r"[^A-Za-z0-9_-]+", ".", domain)
+    if re.fullmatch(r"[A-Za-z0-9_-]{1,60}(/[A-Za-z0-9_-]{1,60})?", domain):
+        return word
+    # Parts are named by what the text brings: C++ and C# must not share a file, nor a URL be longer than a name may.
+    return f"{word[:60].rstrip('.')}-{hashlib.blake2b(domain.encode(), digest_size=4).hexdigest()}"
 
 
 def read_domains(path: str | Path) -> list[Domain]:

@@ -1,0 +1,60 @@
+"""Domains as a stage makes them: one file for each, whatever the parts of a source are called."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from mixing.domains import DomainTokens
+from mixing.reader import TokenReader
+from mixing.shards import ShardFiles, write_token_shard
+from mixing.stages import DomainOptions, TokenInputs, file_word, make_domains, read_domains
+
+
+class Written:
+    """An output whose files stay where they are written, below the task's name."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def path(self, suffix: str) -> Path:
+        return self.folder / f"all{suffix}"
+
+
+@pytest.fixture
+def made_domains(tmp_path, number_tokenizer):
+    """The domains of a source whose documents are (text, part) pairs."""
+
+    def made(documents, **options):
+        rows = pa.record_batch(
+            {
+                "row": pa.array(range(len(documents)), pa.int64()),
+                "text": pa.array([text for text, _ in documents], pa.large_string()),
+                "content_id": pa.array([f"{n:016d}".encode() for n in range(len(documents))], pa.binary(16)),
+                "part": pa.array([part for _, part in documents], pa.string()),
+            }
+        )
+        files = ShardFiles("code", "a", tmp_path / "a.tokens", tmp_path / "a.parquet")
+        write_token_shard([rows], number_tokenizer, files.tokens_path, files.documents_path)
+        wanted = DomainOptions(("code",), 0, 0.0, **options)
+        make_domains(TokenInputs((files,)), wanted, Written(tmp_path))
+        return read_domains(tmp_path / "all.domains.json")
+
+    return made
+
+
+def test_domains_with_names_of_other_signs_keep_their_own_text(made_domains, tmp_path):
+    parts = ["C", "C++", "C#", "x/y", "x.y", "新闻", "体育", "https://example.org/" + "a" * 300]
+    domains = made_domains([(str(3 + n), part) for n, part in enumerate(parts)])
+    first = {}
+    for domain in domains:
+        path = tmp_path / domain.training
+        assert DomainTokens.open(path).num_sequences(1) == 1
+        first[domain.name] = int(TokenReader([path], 1).read(np.zeros(1, int), np.zeros(1, int))[0, 0])
+    assert first == {f"code/{part}": 3 + n for n, part in enumerate(parts)}
+
+
+def test_file_word_of_a_plain_name_is_the_name():
+    assert [file_word(name) for name in ("web_de", "web_de/head")] == ["web_de", "web_de.head"]
+    assert file_word("web.de/head") != file_word("web/de.head")
