@@ -1,1 +1,1 @@
-"""Benchmarks: `python -m benchmarks.NAME [--quick] [--json]`; a speed-up is a ratio measured side by side in one run."""
+"""Benchmarks: `python -m benchmarks.NAME [--quick] [--json]`. A speed-up is a ratio measured in one run."""
