@@ -22,6 +22,12 @@ from curation.passes import ShardInputs, text_batches
 from curation.source import Reader
 
 VERSION = 1
+# Columns that every row has, for sources of which no shard could be read.
+_COLUMNS = {
+    "source": pl.String, "shard": pl.String, "row": pl.Int64, "content_id": pl.Binary, "origin_id": pl.String,
+    "url": pl.String, "date": pl.String, "licence": pl.String, "size_bytes": pl.Int64, "num_characters": pl.Int64,
+    "read_reason": pl.String, "repaired": pl.Int32, "kept": pl.Boolean, "reason": pl.String,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -53,7 +59,7 @@ class Ledger:
             for shard in source.shards
         ]
         if not frames:
-            return pl.LazyFrame()
+            return pl.LazyFrame(schema=_COLUMNS)
         return pl.concat(frames, how="diagonal_relaxed")
 
     def to_json(self) -> str:
@@ -76,6 +82,7 @@ def _shard(stored: Mapping[str, Any]) -> ShardInputs:
     reader = dict(stored["reader"])
     reader["fields"] = tuple((kind, column) for kind, column in reader["fields"])
     reader["brought"] = tuple(reader["brought"])
+    reader["types"] = tuple((column, kind) for column, kind in reader["types"])
     return ShardInputs(
         **{
             **stored,

@@ -277,9 +277,20 @@ def make_decisions(inputs: ShardInputs, options: DecisionOptions, output: Output
 
     stream = rows()
     first = next(stream, None)
-    schema = first.schema if first is not None else pa.schema([("row", pa.int64())])
+    schema = first.schema if first is not None else _decided_schema(options)
     write_layer(output.path(".parquet"), _chain(first, stream), with_reasons(schema, reasons))
     return {"rows": 0, "kept": 0, **counts}
+
+
+def _decided_schema(options: DecisionOptions) -> pa.Schema:
+    """Columns of the decisions of a shard without rows, which the ledger asks for all the same."""
+    fields: list[tuple[str, pa.DataType]] = [("row", pa.int64())]
+    for step in options.steps:
+        if isinstance(step, BucketStep):
+            fields.append((step.column, pa.string()))
+        else:
+            fields += [(f"drop@{step.step}", pa.uint64()), (f"undecided@{step.step}", pa.uint64())]
+    return pa.schema(fields)
 
 
 def _batch(columns: Mapping[str, pa.Array]) -> pa.RecordBatch:

@@ -34,7 +34,7 @@ LANGUAGE_COLUMNS = ("language", "language_score")
 VERSIONS = {
     "rows": 1,
     "signals": 1,
-    "decisions": 2,
+    "decisions": 3,
     "text": 2,
     "model": 1,
     "cutoffs": 1,

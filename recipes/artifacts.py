@@ -180,6 +180,7 @@ class StageFolder:
             if record is None:
                 raise ArtifactError(f"{self.name}: task {task} is not whole; run the same command again")
             records.append(record)
+        self.path.mkdir(parents=True, exist_ok=True)  # a stage over no shard at all has made no folder yet
         manifest = self.path / f"manifest-{key_of(sorted(tasks))}.json"
         if not manifest.exists():
             write_atomically(manifest, to_json({"stage": self.name, "tasks": records}))

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from recipes.run import Run
 
 ALL = "all"  # the one task of a global stage
+_SET_ASIDE = "set_aside"  # what the run remembers of shards that could not be read: source -> task -> why
 
 
 class TooMuchDropped(RunError):  # noqa: N818
@@ -54,11 +55,20 @@ class SourceState:
     tasks: list[str]
     text_key: str
     layer_keys: list[str] = field(default_factory=list)
-    broken: list[tuple[str, str]] = field(default_factory=list)
+    broken: list[tuple[str, str]] = field(default_factory=list)  # (shard, why) of those that were set aside
+    lost: dict[str, str] = field(default_factory=dict)  # the same by task
 
     def made_of(self) -> list[object]:
         """What a global stage over this source is keyed on."""
         return [self.name, self.tasks, self.text_key, self.layer_keys]
+
+    def leave_out(self, lost: Mapping[str, str]) -> None:
+        """Go on without some shards: task -> why it cannot be read."""
+        both = list(zip(self.tasks, self.shards))
+        self.lost = dict(lost)
+        self.broken = [(shard.shard, lost[task]) for task, shard in both if task in lost]
+        self.tasks = [task for task, _ in both if task not in lost]
+        self.shards = [shard for task, shard in both if task not in lost]
 
 
 @dataclass
@@ -279,16 +289,28 @@ def curate(run: Run, remember: bool = True) -> Plan:
     _make_rows(run, plan)
     run.make(plan_steps(plan, program))
     if remember:
+        run.remember(_SET_ASIDE, {state.name: state.lost for state in plan.sources.values() if state.lost})
         write_atomically(run.folder / "ledger.json", plan.ledger().to_json())
     return plan
 
 
 def plan_curation(run: Run) -> Plan:
-    """All of curation as it would run, without running it. Shards that turn out unreadable are not known yet."""
+    """All of curation as it would run, without running it. Shards that the last run could not read stay set aside."""
     plan = plan_sources(run)
     plan_rows(plan)
+    _leave_out_again(run, plan)
     plan_steps(plan, compile_recipe(run.recipe))
     return plan
+
+
+def _leave_out_again(run: Run, plan: Plan) -> None:
+    """Set aside what the last run had to, where it was not read since; shards never tried are still to be read."""
+    known = run.recall(_SET_ASIDE) or {}
+    for place, (state, stage) in enumerate(zip(list(plan.sources.values()), list(plan.stages))):
+        reasons = known.get(state.name, {})
+        lost = {task: reasons[task] for task in stage.missing() if task in reasons}
+        state.leave_out(lost)
+        plan.stages[place] = replace(stage, tasks=tuple(task for task in stage.tasks if task.name not in lost))
 
 
 def compile_recipe(recipe: Recipe) -> Program:
@@ -384,6 +406,8 @@ def _make_rows(run: Run, plan: Plan) -> None:
             run.make([stage])
         except TasksSetAside as error:
             _set_aside(run, plan, state, error)
+            left = tuple(task for task in stage.tasks if task.name in set(state.tasks))
+            run.make([replace(stage, tasks=left)])  # the manifest over what is left, and the note that it is used
 
 
 def _set_aside(run: Run, plan: Plan, state: SourceState, error: TasksSetAside) -> None:
@@ -397,10 +421,6 @@ def _set_aside(run: Run, plan: Plan, state: SourceState, error: TasksSetAside) -
             f"--set sources.{state.name}.broken={enough:g}"
         )
         raise error
-    by_task = dict(zip(state.tasks, state.shards))
-    state.broken = [(by_task[task].shard, reason) for task, reason in error.tasks]
-    lost = {task for task, _ in error.tasks}
-    kept = [(task, shard) for task, shard in zip(state.tasks, state.shards) if task not in lost]
-    state.tasks, state.shards = [task for task, _ in kept], [shard for _, shard in kept]
+    state.leave_out(dict(error.tasks))
     for path, reason in state.broken:
         run.narrator.say(f"  {state.name}: {path} set aside: {reason}")

@@ -252,7 +252,7 @@ def whatif(run: Run, changed: Recipe) -> list[Change]:
     """
     ledger = open_ledger(run)
     before, after = rule_steps(run.recipe), rule_steps(changed)
-    return [_change(ledger, source.name, before, after) for source in ledger.sources]
+    return [_change(ledger, source.name, before, after) for source in ledger.sources if source.shards]
 
 
 def _change(

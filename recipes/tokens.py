@@ -23,7 +23,7 @@ from mixing.stages import (
     make_tokens,
 )
 from mixing.tokenizer_training import TokenizerOptions
-from recipes.curate import ALL, Plan
+from recipes.curate import ALL, Plan, split_by_brought
 from recipes.errors import RunError
 from recipes.pipeline import PlannedStage, PlannedTask, content_key, plan_stage
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from recipes.run import Run
 
 # Raised when the same options give other token shards, domains or plans.
-VERSIONS = {"tokenizer": 2, "tokens": 1, "domains": 1, "plan": 1}
+VERSIONS = {"tokenizer": 2, "tokens": 1, "domains": 2, "plan": 1}
 
 
 @dataclass(frozen=True)
@@ -81,12 +81,14 @@ def plan_tokens(run: Run, curation: Plan) -> Tokens:
 
 
 def splits_of(run: Run, curation: Plan) -> dict[str, str]:
-    """Layer column that splits each source into parts."""
+    """Layer column that splits each source into parts: a step's, or one that the source brings."""
+    brought = split_by_brought(run.recipe)
     split: dict[str, str] = {}
     for name in curation.sources:
         for pattern, column in run.recipe.domains.split.items():
             if matches(name, [pattern]):
-                split[name] = curation.columns_of(name).get(column, column)
+                default = f"{column}@source" if pattern in brought else column
+                split[name] = curation.columns_of(name).get(column, default)
     return split
 
 

@@ -16,7 +16,8 @@ from recipes.report.record import Record
 def tokens_of_sources(record: Record) -> dict[str, dict[str, Any]]:
     """Counts of each source's token shards: documents, bytes, characters, tokens."""
     stages = [stage for stage in record.of_part("tokenize") if stage.kind.endswith(".tokens")]
-    return {stage.kind.removesuffix(".tokens"): dict(stage.counts) for stage in stages}
+    none = dict.fromkeys(("documents", "bytes", "characters", "tokens"), 0)  # a source whose shards were all set aside
+    return {stage.kind.removesuffix(".tokens"): {**none, **stage.counts} for stage in stages}
 
 
 def tokens_section(record: Record) -> Section:
