@@ -394,9 +394,12 @@ def split_by_brought(recipe: Any) -> dict[str, str]:
 
 
 def task_name(path: str, content: str) -> str:
-    """Name of a shard's task: its path as one word, and its content."""
+    """Name of a shard's task: its path as one word, and a hash of path and content.
+
+    The word alone does not tell `a/b.jsonl` from `a_b.jsonl`, and copies of a file have the same content.
+    """
     word = re.sub(r"[^A-Za-z0-9._-]+", "_", path)[-120:]
-    return f"{word}-{content[:12]}"
+    return f"{word}-{key_of(path, content)[:12]}"
 
 
 def _make_rows(run: Run, plan: Plan) -> None:

@@ -90,7 +90,7 @@ def match(
     if options.verify is not None and options.signatures.bands and fetch_text is None:
         raise SignatureError("verify needs texts: give fetch_text, or set verify to null")
     inputs = Inputs(given, options.signatures, options.exact_column)
-    with tempfile.TemporaryDirectory(prefix="match-", dir=scratch) as folder:
+    with tempfile.TemporaryDirectory(prefix="match-", suffix=".tmp", dir=scratch) as folder:
         candidates = find_candidates(inputs, options.signatures, Path(folder), memory)
         involved = _Involved(inputs, candidates, keep)
         sets = None

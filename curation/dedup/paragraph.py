@@ -134,7 +134,7 @@ def find(
     totals = {"paragraphs": 0, "exempt": 0, "removed": 0}
     for first in range(0, len(order), group):
         chosen = order[first : first + group]
-        with tempfile.TemporaryDirectory(prefix="paragraphs-", dir=scratch) as folder:
+        with tempfile.TemporaryDirectory(prefix="paragraphs-", suffix=".tmp", dir=scratch) as folder:
             flags = np.memmap(Path(folder) / "flags", bool, "w+", shape=max(sum(counts[place] for place in chosen), 1))
             records = HashFile(Path(folder), "lines", _num_parts(counts, chosen), np.dtype(np.int64))
             paragraphs, exempt = _gather(given, chosen, records, flags)
