@@ -127,7 +127,8 @@ def _chain(first: Any, rest: Iterator[Any]) -> Iterator[Any]:
 class PerplexityMeasure:
     """A perplexity to measure: the column it fills, the model and how a document is scored.
 
-    `artifact` names a model that this run trains; `model` is the path of somebody's, with `pieces` beside it.
+    `artifact` names a model that this run trains; `model` is the path of somebody's, with `pieces` beside it, or of
+    whole `words`.
     """
 
     column: str
@@ -135,6 +136,7 @@ class PerplexityMeasure:
     artifact: str | None = None
     model: str | None = field(default=None, metadata={"content": True})
     pieces: str | None = field(default=None, metadata={"content": True})
+    words: bool = False
 
 
 @dataclass(frozen=True)
@@ -217,7 +219,7 @@ def _perplexity_measure(inputs: ShardInputs, perplexity: PerplexityMeasure) -> A
 
     model = str(inputs.artifact(perplexity.artifact)) if perplexity.artifact else perplexity.model
     assert model is not None
-    scorer = load_scorer(model, perplexity.pieces, perplexity.scoring)
+    scorer = load_scorer(model, "words" if perplexity.words else perplexity.pieces, perplexity.scoring)
     return lambda text: {perplexity.column: scorer.score(text)}
 
 

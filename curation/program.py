@@ -28,6 +28,8 @@ from curation.passes import (
 ROW_COLUMNS = ("origin_id", "url", "date", "licence", "size_bytes", "num_characters", "repaired")
 # Steps that edit text; sources that are only validated on pass these alone, and are never dropped.
 _TEXT_STEPS = ("extract", "clean", "lines")
+# Steps that look at all their sources at once.
+_SHARED_STEPS = ("dedup", "perplexity")
 LANGUAGE_COLUMNS = ("language", "language_score")
 
 # Raised when the same options give another output. The signals have versions of their own.
@@ -126,6 +128,7 @@ class _Open:
     names: set[str] = field(default_factory=set)  # registry signals to measure on the current text
     language_model: str | None = None
     excerpt: tuple[int, int] | None = None
+    identified: dict[str, tuple[str, Any]] = field(default_factory=dict)  # text -> model and excerpt of its language
     steps: list[RuleStep | BucketStep] = field(default_factory=list)
     max_drop: list[tuple[str, float]] = field(default_factory=list)
     needs: set[str] = field(default_factory=set)
@@ -155,9 +158,22 @@ class Compiler:
             chosen = [name for name in self.sources if matches(name, step.sources)]
             if step.kind not in _TEXT_STEPS:
                 chosen = [name for name in chosen if name not in self.exempt]
-            getattr(self, f"_{step.kind}")(f"steps[{index}] ({step.name})", step, chosen)
+            path = f"steps[{index}] ({step.name})"
+            if step.kind in _SHARED_STEPS:
+                self._refuse_own_values(path, step, chosen)
+            getattr(self, f"_{step.kind}")(path, step, chosen)
         self.close(list(self.sources))
         return self.stages
+
+    def _refuse_own_values(self, path: str, step: config.Step, names: Sequence[str]) -> None:
+        """A step that sees its sources at once has one set of values."""
+        for name in names:
+            if self.resolve(step, name) != step:
+                raise ProgramError(
+                    path,
+                    f"it looks at all its sources at once, so sources.{name}.steps.{step.name} cannot change it; "
+                    f"use a second {step.kind} step for {name} (`sources:` says which sources a step is for)",
+                )
 
     # ------------------------------------------------------------ closing
 
@@ -213,22 +229,22 @@ class Compiler:
             languages = self.sources[name].language
             if languages == ("code",):
                 continue  # nothing to identify in program text
-            self._measure_language(name, str(resolve_model(str(mine.model))), mine)
+            self._measure_language(path, name, str(resolve_model(str(mine.model))), mine)
             declared = ", ".join(f"'{code}'" for code in languages)
             scores = [mine.min_score.get(code, mine.min_score.get("*", 0.0)) for code in languages]
             low = " OR ".join(f"(language = '{c}' AND language_score < {s!r})" for c, s in zip(languages, scores))
             rules = (("low_score", low), ("other_language", f"language NOT IN ({declared})"))
-            self._add_rules(path, name, step, rules)
+            self._add_rules(path, name, mine, rules)
 
-    def _measure_language(self, name: str, model: str, step: config.Language) -> None:
+    def _measure_language(self, path: str, name: str, model: str, step: config.Language) -> None:
         state = self.open[name]
         suffix = _suffix(state.text)
-        if f"language{suffix}" in state.measured or state.language_model == model:
+        excerpt = None if step.excerpt is None else (step.excerpt.pieces, step.excerpt.characters)
+        if state.identified.setdefault(state.text, (model, excerpt)) != (model, excerpt):
+            raise ProgramError(path, f"another step identifies the language of {name} by other values; use one of them")
+        if f"language{suffix}" in state.measured or state.language_model is not None:
             return
-        if state.language_model is not None:
-            self.close([name])
-        state.language_model = model
-        state.excerpt = None if step.excerpt is None else (step.excerpt.pieces, step.excerpt.characters)
+        state.language_model, state.excerpt = model, excerpt
         state.columns |= {column: f"{column}{suffix}" for column in LANGUAGE_COLUMNS}
 
     def _rules(self, path: str, step: config.Rules, names: list[str]) -> None:
@@ -244,7 +260,7 @@ class Compiler:
                 except (KeyError, ValueError) as error:
                     raise ProgramError(path, str(error.args[0])) from None
             rules += sorted(mine.drop.items())
-            self._add_rules(path, name, step, tuple(rules))
+            self._add_rules(path, name, mine, tuple(rules))
 
     def _measure(self, path: str, step: config.Measure, names: list[str]) -> None:
         for name in names:

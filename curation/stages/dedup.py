@@ -23,7 +23,7 @@ from curation.dedup.match import MatchOptions, match
 from curation.dedup.minhash import Options, bands_for_threshold, schema, signatures
 from curation.layers import kept_rows, mask_columns, read_layers, with_reasons, write_layer
 from curation.passes import ShardInputs, text_batches
-from curation.program import GlobalStage, LocalStage
+from curation.program import GlobalStage, LocalStage, ProgramError
 from curation.stage import Counts, Output
 from curation.stages.inputs import GlobalInputs
 
@@ -54,6 +54,8 @@ class DuplicateOptions:
 
 def add_dedup(compiler: Compiler, path: str, step: config.Dedup, names: list[str]) -> None:
     """Add the stages of a dedup step to a program."""
+    if not names:
+        return
     if step.preset in ("exact", "minhash"):
         _add_documents(compiler, path, step, names)
     elif step.preset in ("paragraphs_keep_first", "paragraphs_keep_none"):
@@ -61,8 +63,6 @@ def add_dedup(compiler: Compiler, path: str, step: config.Dedup, names: list[str
 
         add_paragraphs(compiler, path, step, names)
     else:
-        from curation.program import ProgramError
-
         raise ProgramError(path, f"dedup {step.preset} is not there yet")
 
 
@@ -121,7 +121,13 @@ def _criteria(compiler: Compiler, path: str, step: config.Dedup, names: list[str
         entry = rule.entry()
         if rule.by == "signal" and isinstance(entry, Mapping):
             columns = {compiler.columns_for(path, name, [str(rule.name)])[str(rule.name)] for name in names}
-            entry = {column: entry[str(rule.name)] for column in sorted(columns)[:1]}
+            if len(columns) > 1:
+                raise ProgramError(
+                    f"{path}.keep",
+                    f"{rule.name} is measured on texts that different steps edited ({', '.join(sorted(columns))}); "
+                    "edit all its sources by the same steps, or use a dedup step for each",
+                )
+            entry = {column: entry[str(rule.name)] for column in columns}
         entries.append(entry)
     return read_keep(entries)
 
@@ -152,7 +158,7 @@ def make_duplicates(inputs: GlobalInputs, options: DuplicateOptions, output: Out
     for path in paths:
         _name_reason(path, options.step)
     counts: dict[str, Any] = {
-        "rows": sum(len(kept_mask(shard)) for shard in inputs.shards),
+        "rows": sum(0 if one.alive is None else len(one.alive) for one in given),
         f"reached.{options.step}": result["documents"],
         f"drop.{options.step}.duplicate": result["duplicates"],
         "clusters": result["clusters"],

@@ -43,6 +43,8 @@ def add_perplexity(compiler: Compiler, path: str, step: config.Perplexity, names
     from curation.program import GlobalStage, LocalStage
 
     names = [name for name in names if compiler.sources[name].language != ("code",)]
+    if not names:
+        return
     column, bucket = f"{step.prefix}perplexity", f"{step.prefix}bucket"
     models = _models(compiler, path, step, names)
     compiler.close(names)
@@ -74,7 +76,7 @@ def _suffix(compiler: Compiler, name: str) -> str:
 def _models(compiler: Compiler, path: str, step: config.Perplexity, names: list[str]) -> dict[str, dict[str, Any]]:
     """Which model scores each source: somebody's by its path, or one this run trains for the source's language."""
     if not isinstance(step.model, config.LanguageModel):
-        return {name: {"model": str(step.model), "pieces": _pieces_beside(str(step.model), step)} for name in names}
+        return dict.fromkeys(names, _foreign_model(path, step, str(step.model)))
     from curation.program import ProgramError, matches
 
     trained_on = [n for n in compiler.sources if matches(n, step.model.train_on) and n not in compiler.exempt]
@@ -111,10 +113,22 @@ def _add_model(compiler: Compiler, step: config.Perplexity, language: str, sourc
     return name
 
 
-def _pieces_beside(model: str, step: config.Perplexity) -> str | None:
-    """Pieces of a foreign model: the SentencePiece file of the same name, as CCNet publishes them."""
+def _foreign_model(path: str, step: config.Perplexity, model: str) -> dict[str, Any]:
+    """Somebody's model and what its text is cut into, both looked for before anything runs."""
+    from curation.program import ProgramError
+
+    if not Path(model).exists():
+        raise ProgramError(f"{path}.model", f"{model}: no such file or folder")
     if step.pieces.unit == "words":
-        return "words"
+        return {"model": model, "words": True}
+    pieces = _pieces_beside(model)
+    if pieces is not None and not Path(pieces).exists():
+        raise ProgramError(f"{path}.model", f"{pieces}, the pieces of {model}, is not there; or say pieces: words")
+    return {"model": model, "pieces": pieces}
+
+
+def _pieces_beside(model: str) -> str | None:
+    """Pieces of a foreign model: the SentencePiece file of the same name, as CCNet publishes them."""
     if Path(model).is_dir():
         return None
     name = model.removesuffix(".gz").removesuffix(".arpa").removesuffix(".arpa.bin").removesuffix(".bin")

@@ -69,7 +69,7 @@ def add_lines(compiler: Compiler, path: str, step: config.Lines, names: list[str
         rules += sorted(mine.drop.items())
         tokenizer = None if mine.tokenizer is None else str(mine.tokenizer)
         options = LineOptions(step.name, tuple(rules), unit, clean, LINES_VERSION, tokenizer)
-        add_text(compiler, name, step, edit_lines_of_shard, options)
+        add_text(compiler, name, mine, edit_lines_of_shard, options)
 
 
 def add_clean(compiler: Compiler, path: str, step: config.Clean, names: list[str]) -> None:
@@ -78,7 +78,7 @@ def add_clean(compiler: Compiler, path: str, step: config.Clean, names: list[str
     for name in names:
         mine = compiler.resolve(step, name)
         options = CleanOptions(step.name, mine.repair, mine.unicode, mine.whitespace)
-        add_text(compiler, name, step, clean_shard, options)
+        add_text(compiler, name, mine, clean_shard, options)
 
 
 def add_text(
