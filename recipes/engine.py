@@ -132,7 +132,11 @@ def run_tasks(
             if not alone and deaths.get(queue[0], 0) > 0:
                 break
             rank = queue.pop(0)
-            running[pool.submit(function, arguments[rank])] = rank
+            future = _submitted(pool, function, arguments[rank], others=bool(running))
+            if future is None:  # the pool has just broken; what runs in it tells so below
+                queue.insert(0, rank)
+                break
+            running[future] = rank
             if alone:
                 break
         finished, _ = wait(running, return_when=FIRST_COMPLETED)
@@ -156,6 +160,17 @@ def run_tasks(
             pool.restart()
             _requeue(died, deaths, queue, outcome, on_done)
     return outcome
+
+
+def _submitted(pool: WorkerPool, function: Callable[[Any], Any], argument: Any, *, others: bool) -> Future[Any] | None:
+    """A call in the pool; None where a worker has died since and `others` still run. An idle pool is started anew."""
+    try:
+        return pool.submit(function, argument)
+    except BrokenProcessPool:
+        if others:
+            return None
+        pool.restart()
+        return pool.submit(function, argument)
 
 
 def _requeue(

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import pytest
@@ -108,3 +109,31 @@ def test_worker_ends_when_its_parent_is_killed(tmp_path):
     last = written.read_text()
     time.sleep(0.5)
     assert written.read_text() == last
+
+
+class BreaksOnSubmit(WorkerPool):
+    """A pool of which a worker died unseen: the n-th call to it is refused, as a broken pool refuses."""
+
+    def __init__(self, refuses: int) -> None:
+        super().__init__(1)
+        self.calls, self.refuses, self.restarts = 0, refuses, 0
+
+    def submit(self, function, *arguments):
+        self.calls += 1
+        if self.calls == self.refuses:
+            raise BrokenProcessPool("a worker died while the pool was idle")
+        return super().submit(function, *arguments)
+
+    def restart(self) -> None:
+        self.restarts += 1
+        super().restart()
+
+
+@pytest.mark.parametrize("refuses", [1, 2])
+def test_pool_that_breaks_between_two_calls_loses_no_task(refuses):
+    results = {}
+    with BreaksOnSubmit(refuses) as pool:
+        outcome = run_tasks(pool, square, range(4), results.__setitem__)
+    assert results == {n: n * n for n in range(4)}
+    assert outcome.set_aside == {}
+    assert pool.restarts == (1 if refuses == 1 else 0)
