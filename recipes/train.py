@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mixing.plan_record import Plan as SequencePlan
+from mixing.plan_record import PlannedPhase
+from mixing.schedule import BySignal
 from mixing.tokenizer import load_tokenizer
 from recipes.artifacts import key_of, write_atomically
 from recipes.curate import ALL
@@ -126,7 +128,7 @@ def _prefix(run: Run, tokens: Tokens, plan: SequencePlan, shape: ModelShape) -> 
         course.append([decay_from, [rate.final, rate.total_tokens]])
     else:
         course[0][1] += [rate.final, rate.total_tokens]
-    order = [[span.start, _law_of(span, plan)] for _, span in plan.spans]
+    order = [[span.start, [*_law_of(span, plan), phase.window, _order_of(phase)]] for phase, span in plan.spans]
     batch = [[span.first_position, [span.sequences, span.context]] for span in spans_of(plan)]
     return {
         "model": asdict(shape),
@@ -147,6 +149,12 @@ def _law_of(span: Any, plan: SequencePlan) -> list[Any]:
     """What decides the order inside a span, whatever its length."""
     names = [plan.domains[g].name for g in span.domains]
     return [names, list(span.weights), list(span.changes), span.ramp, list(span.remainders), list(span.draws_before)]
+
+
+def _order_of(phase: PlannedPhase) -> list[Any]:
+    """How a phase orders what it draws. What stands in which block is told by the spans' domains."""
+    order = phase.order
+    return ["by", order.signal, order.descending] if isinstance(order, BySignal) else ["keyed"]
 
 
 def _start_of(recipe: Any) -> str | None:
