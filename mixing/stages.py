@@ -408,7 +408,11 @@ def _phase(phase: PhaseOptions, supply: Mapping[str, int], caps: Mapping[str, fl
         budget = number * {"tokens": 1, "sequences": phase.context, "train steps": batch_tokens}[unit]
         weights = unimax(supply, budget, caps)
     else:
-        weights = resolve_weights(dict(shares), list(supply), {name: float(n) for name, n in supply.items()})
+        named = {name for pattern, _ in shares for name in members(pattern, list(supply))}
+        # A domain that curation left nothing of needs no weight; one that is given a weight is refused by the plan.
+        nothing = {name: 0.0 for name, tokens in supply.items() if not tokens and name not in named}
+        tokens_of = {name: float(tokens) for name, tokens in supply.items()}
+        weights = resolve_weights({**dict(shares), **nothing}, list(supply), tokens_of)
     order_kind, patterns, direction = phase.order
     order: Any = Uniform()
     if order_kind == "blocked":

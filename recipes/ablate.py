@@ -58,7 +58,7 @@ def ablate(run: Run) -> Ablation:
     """Train what is missing of the swarm, fit the surrogates and choose weights."""
     tokens = run.tokens
     run.narrator.heading("Ablation")
-    listed = [domain for domain in read_domains(tokens.domains_path) if domain.training is not None]
+    listed = domains_to_mix(tokens)
     options = swarm_options(run, tokens)
     thinned = _thinned_domains(run, tokens, listed, options)
     planned = plan_design(run, listed)
@@ -71,6 +71,11 @@ def ablate(run: Run) -> Ablation:
     for note in analysis["notes"]:
         run.narrator.say(f"  {note}")
     return Ablation(dict(analysis["chosen"]), analysis, stage.folder.path)
+
+
+def domains_to_mix(tokens: Tokens) -> list[Domain]:
+    """Domains that a mixture may draw from: those with text to train on."""
+    return [domain for domain in read_domains(tokens.domains_path) if domain.num_tokens]
 
 
 def swarm_options(run: Run, tokens: Tokens) -> SwarmOptions:
@@ -98,7 +103,8 @@ def target_tokens(run: Run) -> int:
     """Tokens of the schedule that the ablation is for; without one, of a proxy run."""
     recipe: Any = run.recipe
     if not recipe.schedule or recipe.model is None:
-        return int(recipe.ablation.tokens.number)
+        context = recipe.ablation.proxy.context
+        return tokens_of(recipe.ablation.tokens, context, batch_tokens_of(recipe.ablation.proxy.training, context))
     context = recipe.model.context
     batch = batch_tokens_of(recipe.training, context)
     return sum(tokens_of(phase.tokens, context, batch) for phase in recipe.schedule)
@@ -111,11 +117,7 @@ def _thinned_domains(run: Run, tokens: Tokens, listed: list[Domain], options: Sw
     """
     share = min(1.0, options.tokens / max(1, target_tokens(run)))
     least = 8 * options.shape.context
-    thinned = tuple(
-        (domain.name, round(min(1.0, max(share, least / domain.num_tokens)), 6))
-        for domain in listed
-        if domain.num_tokens
-    )
+    thinned = tuple((domain.name, round(min(1.0, max(share, least / domain.num_tokens)), 6)) for domain in listed)
     if share == 1.0:
         return tokens.domains
     stage = plan_domains(run, run.curation, tokens.shards, list(tokens.shard_keys), thinned)
@@ -188,7 +190,7 @@ def _normalised(weights: Mapping[str, float]) -> dict[str, float]:
 def announce(run: Run) -> None:
     """Say what the ablation would train, without training."""
     tokens = run.tokens
-    listed = [domain for domain in read_domains(tokens.domains_path) if domain.training is not None]
+    listed = domains_to_mix(tokens)
     options, planned = swarm_options(run, tokens), plan_design(run, listed)
     for one in planned:
         shares = ", ".join(f"{name} {share:.3f}" for name, share in sorted(one.weights.items()) if share)

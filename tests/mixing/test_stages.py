@@ -7,9 +7,22 @@ import pyarrow as pa
 import pytest
 
 from mixing.domains import DomainTokens
+from mixing.patterns import PatternError
 from mixing.reader import TokenReader
 from mixing.shards import ShardFiles, write_token_shard
-from mixing.stages import DomainOptions, TokenInputs, file_word, make_domains, read_domains
+from mixing.stages import (
+    Domain,
+    DomainOptions,
+    PhaseOptions,
+    PlanOptions,
+    TokenInputs,
+    file_word,
+    make_domains,
+    plan_of,
+    read_domains,
+)
+
+UNIFORM = ("uniform", (), "asc")
 
 
 class Written:
@@ -58,3 +71,19 @@ def test_domains_with_names_of_other_signs_keep_their_own_text(made_domains, tmp
 def test_file_word_of_a_plain_name_is_the_name():
     assert [file_word(name) for name in ("web_de", "web_de/head")] == ["web_de", "web_de.head"]
     assert file_word("web.de/head") != file_word("web/de.head")
+
+
+def made_plan(shares: dict[str, float]):
+    domains = [Domain(name, "t", "h", tokens, 9, tokens, tokens, 0, 0) for name, tokens in (("a", 900), ("gone", 0))]
+    phase = PhaseOptions("main", (64, "tokens"), (0, "tokens"), ("shares", 1.0, tuple(shares.items())), UNIFORM, 8)
+    return plan_of(domains, PlanOptions((phase,), ((0, 16),), 0, (("*", 9.0),), "error"))
+
+
+def test_plan_domain_without_tokens_needs_no_weight():
+    assert made_plan({"a": 1.0}).phases[0].weights.keys() == {"a"}
+    assert made_plan({"*": 1.0}).phases[0].weights.keys() == {"a"}
+
+
+def test_plan_weight_of_a_domain_without_tokens_is_refused():
+    with pytest.raises(PatternError, match="'gone' has weight"):
+        made_plan({"a": 0.5, "gone": 0.5})
