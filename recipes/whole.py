@@ -36,9 +36,14 @@ def run_all(run: Run, until: str | None = None, as_json: bool = False) -> None:
     run.write_summary(done, whole=done and until is None)
     run.narrator.say(f"\ndone in {elapsed_since(started)}")
     if as_json:
-        from recipes.cli.options import print_json
+        _print_result(run)
 
-        print_json({"run": run.name, "folder": run.folder, "stages": list(run.used.values())})
+
+def _print_result(run: Run) -> None:
+    """What a run used, as JSON."""
+    from recipes.cli.options import print_json
+
+    print_json({"run": run.name, "folder": run.folder, "stages": list(run.used.values())})
 
 
 def run_parts(flags: Flags, part: str) -> None:
@@ -62,11 +67,13 @@ def run_parts(flags: Flags, part: str) -> None:
             done = run.until is None
         except Stopped as stopped:
             run.narrator.say(f"stopped after {stopped}, as asked")
-            return
+            made = None
         finally:
             if run.used and part != "report":
                 run.write_summary(done)
-        if isinstance(made, Path):
+        if flags.as_json:
+            _print_result(run)
+        elif isinstance(made, Path):
             click.echo(made)
 
 

@@ -28,12 +28,17 @@ def command(flags: Flags, table: Path | None) -> None:
     gristmill ablate recipes/quickstart.yaml --dry-run
     """
     from recipes.ablate import ablate, analyse_table, announce
+    from recipes.show import planned_stages
+    from recipes.whole import show_plan
 
     with flags.open_run() as run:
         if table is not None:
             analysis = analyse_table(run, table)
         elif flags.dry_run:
-            announce(run)
+            if any(stage.missing() for stage in planned_stages(run)):
+                show_plan(run, flags.as_json)  # the design is not known before the domains are
+            else:
+                announce(run)
             return
         else:
             analysis = ablate(run).analysis

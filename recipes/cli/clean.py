@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -32,7 +33,7 @@ def command(flags: Flags, delete: bool) -> None:
             click.echo(f"{compact(folder_bytes(path)):>8}B  {path.name}")
         total = sum(folder_bytes(path) for path in unreached)
         click.echo(f"{len(unreached)} folders, {compact(total)}B that no run in {workdir} uses")
-    if delete:
+    if delete and not flags.dry_run:
         for path in unreached:
             shutil.rmtree(path)
         click.echo("removed" if unreached else "nothing to remove", err=True)
@@ -45,8 +46,12 @@ def unreached_folders(workdir: Path) -> list[Path]:
         return []
     parts = [folders for path in lists for folders in json.loads(path.read_text(encoding="utf-8")).values()]
     used = {name for folders in parts for name in folders}
-    folders = [path for path in sorted(workdir.iterdir()) if path.is_dir() and path.name not in ("runs", "logs")]
-    return [path for path in folders if path.name not in used]
+    return [path for path in sorted(workdir.iterdir()) if is_artifact(path) and path.name not in used]
+
+
+def is_artifact(path: Path) -> bool:
+    """Whether a folder of a work directory is ours: `<stage>-<key>`. Whatever else lies there is left alone."""
+    return path.is_dir() and re.fullmatch(r".+-[0-9a-f]{16}", path.name) is not None
 
 
 def folder_bytes(path: Path) -> int:

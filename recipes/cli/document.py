@@ -35,10 +35,11 @@ _HEAD = """# The command line
 def cli_page() -> str:
     """The page as it should stand."""
     parts = [_HEAD]
+    above = click.Context(gristmill, info_name="gristmill", **gristmill.context_settings)
     for verb, (_, line) in VERBS.items():
-        command = gristmill.get_command(click.Context(gristmill), verb)
+        command = gristmill.get_command(above, verb)
         assert command is not None
-        context = click.Context(command, info_name=f"gristmill {verb}", max_content_width=110, terminal_width=110)
+        context = click.Context(command, above, verb, max_content_width=110, terminal_width=110)
         parts.append(f"## {verb}\n\n{line}\n\n```text\n{command.get_help(context)}\n```\n")
     return "\n".join(parts)
 

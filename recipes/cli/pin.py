@@ -20,7 +20,12 @@ def command(flags: Flags, phase: str | None) -> None:
     \b
     gristmill pin recipes/quickstart.yaml
     """
+    from recipes.whole import show_plan
+
     with flags.open_run() as run:
+        if flags.dry_run:
+            show_plan(run, flags.as_json)
+            return
         ablation = run.ablation
     note = f"gristmill pin: {ablation.folder.name}, {datetime.now(UTC):%Y-%m-%d}"
     phases = pin_weights(flags.recipe, ablation.weights, ablation.analysis.get("weights_interval", {}), note, phase)

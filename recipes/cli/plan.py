@@ -33,8 +33,12 @@ def command(flags: Flags, old: Path | None) -> None:
     from mixing.plan_table import table, tree
     from recipes.curate import ALL
     from recipes.train import read_plan
+    from recipes.whole import show_plan
 
     with flags.open_run() as run:
+        if flags.dry_run:
+            show_plan(run, flags.as_json)
+            return
         stage = run.plan
         plan = read_plan(stage)
     if flags.as_json:

@@ -22,10 +22,14 @@ def command(flags: Flags, step: int | None, document: str | None, signals: bool,
     """
     from recipes.errors import RunError
     from recipes.tracing import documents_of_step, open_plan, steps_of_document, with_texts
+    from recipes.whole import show_plan
 
     if (step is None) == (document is None):
         raise RunError("trace needs either --train-step N or --document ID")
     with flags.open_run(quiet=True) as run:
+        if flags.dry_run:
+            show_plan(run, flags.as_json)
+            return
         opened = open_plan(run)
         if document is not None:
             found = steps_of_document(run, opened, document)
