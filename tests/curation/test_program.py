@@ -1,72 +1,108 @@
-"""From steps to stages: what a source changes for itself, and what is refused."""
+"""Steps to stages: what fuses, what closes, what each stage needs, and errors that name the nearest signal."""
 
 import pytest
+from pydantic import TypeAdapter
 
-from curation.program import LocalStage, ProgramError, compile_program
-from recipes.recipe import load_recipe, step_for
+from curation.config import AnyStep, Source
+from curation.passes import DecisionOptions, SignalOptions
+from curation.program import GlobalStage, LocalStage, ProgramError, compile_program
 
-HEAD = """
-sources:
-  code: {path: code.jsonl, language: code}
-  de: {path: de.jsonl, language: de%s}
-  en: {path: en.jsonl, language: en}
-steps:
-"""
-
-
-@pytest.fixture
-def compiled(tmp_path):
-    """The stages of some steps; `own` are values of the source `de` for steps."""
-
-    def made(steps: str, own: str = ""):
-        path = tmp_path / "steps.yaml"
-        path.write_text(HEAD % (f", steps: {own}" if own else "") + steps)
-        recipe = load_recipe(path)
-        resolve = lambda step, source: step_for(step, source, recipe)  # noqa: E731
-        return compile_program(recipe.sources, recipe.steps, resolve, recipe.domains.validate_only).stages
-
-    return made
+SOURCES = {
+    "web_de": Source(path="d.jsonl", language="de"),
+    "web_en": Source(path="e.jsonl", language="en"),
+    "code": Source(path="c.jsonl", language="code"),
+}
 
 
-def drops_of(stages):
-    return {stage.source: dict(stage.steps) for stage in stages if isinstance(stage, LocalStage) and stage.steps}
+def compiled(*steps, exempt=()):
+    read = [TypeAdapter(AnyStep).validate_python(step) for step in steps]
+    return compile_program(SOURCES, read, lambda step, source: step, exempt)
 
 
-@pytest.mark.parametrize("step", ["rules: {preset: gopher", "clean: {preset: web", "language: {excerpt: null"])
-def test_program_max_drop_of_a_source_counts(compiled, step):
-    name = step.removesuffix("}").split(": ")[2] if "preset" in step else "language"
-    found = drops_of(compiled(f"  - {step}, max_drop: 0.5}}\n", f"{{{name}: {{max_drop: 0.9}}}}"))
-    assert (found["de"], found["en"]) == ({name: 0.9}, {name: 0.5})
+def shown(program):
+    return [
+        f"{stage.source}.{stage.layer}"
+        if isinstance(stage, LocalStage)
+        else f"{stage.layer}({', '.join(stage.sources)})"
+        for stage in program.stages
+    ]
 
 
-@pytest.mark.parametrize(("step", "own"), [("dedup: minhash", "minhash: {threshold: 0.5}")])
-def test_program_own_values_of_a_step_over_all_sources_are_refused(compiled, step, own):
-    with pytest.raises(ProgramError, match="all its sources at once"):
-        compiled(f"  - {step}\n", f"{{{own}}}")
+def rules(name, sql, **options):
+    return {"rules": {"name": name, "drop": {"reason": sql}, **options}}
 
 
-def test_program_two_languages_of_one_text_are_refused(compiled):
-    assert compiled("  - language: {}\n  - language: {name: again, min_score: 0.9}\n")
-    with pytest.raises(ProgramError, match="another step identifies the language of de"):
-        compiled("  - language: {}\n  - language: {name: again, excerpt: {pieces: 2}}\n")
+def test_measures_and_rules_of_several_steps_fuse_into_one_pass_each():
+    program = compiled(
+        rules("a", "word_count < 3", sources=["web_de"]), rules("b", "line_count < 2", sources=["web_de"])
+    )
+    assert shown(program) == ["web_de.signals", "web_de.decisions"]
+    signals, decisions = (stage.options for stage in program.stages)
+    assert signals.names == ("line_count", "word_count")
+    assert [step.step for step in decisions.steps] == ["a", "b"]
 
 
-def test_program_kept_by_a_signal_of_differently_edited_texts_is_refused(compiled):
-    dedup = "  - dedup: {preset: exact, keep: [{word_count: desc}]}\n"
-    assert compiled("  - clean: web\n" + dedup)
-    with pytest.raises(ProgramError, match="texts that different steps edited"):
-        compiled("  - clean: {preset: web, sources: [de]}\n" + dedup)
+def test_step_over_all_sources_closes_what_was_gathered():
+    program = compiled(rules("a", "word_count < 3"), {"dedup": {"preset": "exact"}}, rules("b", "word_count > 9"))
+    first, second = shown(program)[:6], shown(program)[6:]
+    assert first == [f"{name}.{layer}" for name in ("code", "web_de", "web_en") for layer in ("signals", "decisions")]
+    assert second[-4:] == ["duplicates(code, web_de, web_en)", *(f"{name}.decisions" for name in sorted(SOURCES))]
 
 
-def test_program_perplexity_of_program_text_alone_is_nothing(compiled):
-    step = "  - perplexity: {preset: sound, sources: [code], model: {train_on: [de]}}\n"
-    assert compiled(step) == []
+def test_signal_that_was_measured_is_not_measured_again():
+    program = compiled(rules("a", "word_count < 3"), {"dedup": {"preset": "exact"}}, rules("b", "word_count > 9"))
+    assert sum(isinstance(stage.options, SignalOptions) for stage in program.stages) == len(SOURCES)
 
 
-def test_program_language_model_that_is_not_there_is_named(compiled, tmp_path):
-    with pytest.raises(ProgramError, match=r"no\.arpa: no such file"):
-        compiled("  - perplexity: {preset: sound, model: ./no.arpa, pieces: words}\n")
-    (tmp_path / "de.arpa").write_text("")
-    assert compiled("  - perplexity: {preset: sound, model: ./de.arpa, pieces: words}\n")
-    with pytest.raises(ProgramError, match=r"de\.sp\.model, the pieces of"):
-        compiled("  - perplexity: {preset: sound, model: ./de.arpa}\n")
+def test_decisions_depend_on_earlier_layers_and_signals_do_not():
+    program = compiled(rules("a", "word_count < 3"))
+    for stage in program.stages:
+        assert stage.reads_layers == isinstance(stage.options, DecisionOptions)
+
+
+def test_dedup_signatures_are_made_of_text_alone():
+    program = compiled(rules("a", "word_count < 3"), {"dedup": {"preset": "minhash"}})
+    signatures = [stage for stage in program.stages if stage.layer == "signatures"]
+    assert [stage.source for stage in signatures] == sorted(SOURCES)
+    assert not any(stage.reads_layers or stage.joins for stage in signatures)
+    (matching,) = [stage for stage in program.stages if isinstance(stage, GlobalStage)]
+    assert [need.split(".")[1] for need in matching.needs] == sorted(SOURCES)
+
+
+def test_perplexity_trains_a_model_per_language_of_sources_of_that_language():
+    step = {"perplexity": {"preset": "sound", "sources": ["web_*"], "model": {"train_on": ["web_*"], "order": 3}}}
+    program = compiled(step)
+    models = [stage for stage in program.stages if stage.layer == "model"]
+    assert [(stage.label, stage.sources) for stage in models] == [
+        ("sound.de", ("web_de",)), ("sound.en", ("web_en",)),
+    ]  # fmt: skip
+    assert program.columns["web_de"]["bucket"] == "bucket"
+    assert "bucket" not in program.columns["code"]
+
+
+def test_language_without_text_to_train_on_is_refused():
+    step = {"perplexity": {"preset": "sound", "sources": ["web_*"], "model": {"train_on": ["web_de"], "order": 3}}}
+    with pytest.raises(ProgramError, match="none of its sources is in 'en'"):
+        compiled(step)
+
+
+def test_code_is_not_asked_for_its_language():
+    program = compiled({"language": {"min_score": 0.5}})
+    assert shown(program) == [f"{name}.{layer}" for name in ("web_de", "web_en") for layer in ("signals", "decisions")]
+
+
+def test_sources_for_validation_are_never_dropped():
+    program = compiled(rules("a", "word_count < 3"), {"dedup": {"preset": "exact"}}, exempt=["web_en"])
+    assert not any("web_en" in stage for stage in shown(program))
+
+
+@pytest.mark.parametrize(
+    ("sql", "near"), [("word_cuont < 3", "word_count"), ("langauge_score < 1", "language_score"), ("qqqq = 1", None)]
+)
+def test_unknown_signal_is_refused_with_the_nearest_name(sql, near):
+    with pytest.raises(ProgramError, match="no signal or column") as raised:
+        compiled({"language": {"min_score": 0.5, "sources": ["web_*"]}}, rules("a", sql, sources=["web_de"]))
+    assert raised.value.path == "steps[1] (a)"
+    assert ("did you mean" in raised.value.reason) == (near is not None)
+    if near:
+        assert near in raised.value.reason
