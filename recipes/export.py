@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from recipes.artifacts import key_of, to_json, write_atomically
 from recipes.curate import ALL
+from recipes.errors import RunError
 
 if TYPE_CHECKING:
     from recipes.run import Run
@@ -18,8 +20,9 @@ if TYPE_CHECKING:
 def export(run: Run, checkpoint: Path) -> Path:
     """Export the trained model to Hugging Face, with a check of its logits; a whole export is reused."""
     wanted: Any = run.recipe.export
-    last = 1 if wanted.average is None else wanted.average.last
-    key = key_of(run.training.key, checkpoint.name, wanted.precision, last, run.tokens.tokenizer_key)
+    checkpoints = _checkpoints(run, checkpoint)
+    names = [path.name for path in checkpoints]
+    key = key_of(run.training.key, names, wanted.precision, run.tokens.tokenizer_key)
     folder = run.store.workdir / f"export-{key}"
     record = folder / "export.json"
     run.use(folder.name, "export", "Hugging Face export", {})
@@ -38,7 +41,7 @@ def export(run: Run, checkpoint: Path) -> Path:
         sheet=data_sheet(run),
         prompt=_prompt(run),
     )
-    check = export_huggingface(_checkpoints(checkpoint, last), temporary, options)
+    check = export_huggingface(checkpoints, temporary, options)
     shutil.rmtree(folder / "huggingface", ignore_errors=True)
     temporary.rename(folder / "huggingface")
     write_atomically(record, to_json(asdict(check)))
@@ -46,10 +49,34 @@ def export(run: Run, checkpoint: Path) -> Path:
     return folder / "huggingface"
 
 
-def _checkpoints(last: Path, number: int) -> list[Path]:
-    """The newest checkpoints up to the last, oldest first."""
-    whole = [path.parent for path in sorted(last.parent.glob("step-*/manifest.json")) if path.parent.name <= last.name]
-    return whole[-number:]
+def _checkpoints(run: Run, last: Path) -> list[Path]:
+    """The checkpoints that are exported: the last, or those whose average is wanted, oldest first."""
+    recipe: Any = run.recipe
+    average = recipe.export.average
+    if average is None:
+        return [last]
+    from recipes.train import own_checkpoints, step_of, steps_of
+
+    every = steps_of(recipe, average.every)
+    found = spread(own_checkpoints(run.training), step_of, step_of(last), average.last, every)
+    if len(found) < average.last:
+        raise RunError(
+            f"export.average: {average.last} checkpoints, {every} train steps apart, are wanted, and "
+            f"{len(found)} are there ({', '.join(path.name for path in found)}); save and keep more of them "
+            "(checkpoints.every, checkpoints.keep), or average fewer"
+        )
+    return found
+
+
+def spread(
+    checkpoints: Sequence[Path], step_of: Callable[[Path], int], last: int, number: int, every: int
+) -> list[Path]:
+    """The checkpoint of step `last` and newest ones before it, at least `every` train steps apart; oldest first."""
+    chosen: list[Path] = []
+    for path in reversed(checkpoints):
+        if len(chosen) < number and step_of(path) <= (step_of(chosen[-1]) - every if chosen else last):
+            chosen.append(path)
+    return chosen[::-1]
 
 
 def _prompt(run: Run) -> str:

@@ -11,6 +11,7 @@ import json
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -91,7 +92,7 @@ def plan_training(run: Run, tokens: Tokens, plan_stage: PlannedStage) -> Trainin
         optimizer=optimizer_of(recipe.training),
         spikes=specs.Spikes(recipe.training.spikes.action, recipe.training.spikes.sigma),
         checkpoints=_checkpoints(recipe, plan),
-        evaluation=specs.Evaluation(_steps(recipe, recipe.evaluation.every), at_start=True),
+        evaluation=specs.Evaluation(steps_of(recipe, recipe.evaluation.every), at_start=True),
         execution=_execution(run),
         start_from=_start_of(recipe),
         separator=load_tokenizer(tokens.tokenizer).eos if recipe.sequences.document_masks else None,
@@ -161,7 +162,7 @@ def _start_of(recipe: Any) -> str | None:
     return None if recipe.training.from_ is None else str(recipe.training.from_)
 
 
-def _steps(recipe: Any, size: Any) -> int:
+def steps_of(recipe: Any, size: Any) -> int:
     """Train steps of an amount, at least one."""
     batch = batch_tokens_of(recipe.training, recipe.model.context)
     return max(1, tokens_of(size, recipe.model.context, batch) // batch)
@@ -174,11 +175,11 @@ def _checkpoints(recipe: Any, plan: SequencePlan) -> specs.Checkpoints:
         step += phase.num_steps
         borders.append(step)
     return specs.Checkpoints(
-        every=_steps(recipe, wanted.every),
+        every=steps_of(recipe, wanted.every),
         early=wanted.early,
         at=tuple(borders),
         keep_last=None if wanted.keep.all else wanted.keep.last,
-        keep_every=None if wanted.keep.every is None else _steps(recipe, wanted.keep.every),
+        keep_every=None if wanted.keep.every is None else steps_of(recipe, wanted.keep.every),
     )
 
 
@@ -191,7 +192,7 @@ def _execution(run: Run) -> specs.Execution:
         micro_batch=wanted.micro_batch or 8,
         recompute=wanted.recompute,
         compile=wanted.compile and num_gpus() > 0,  # on a CPU it takes longer than small models train
-        log_every=_steps(run.recipe, run.recipe.execution.log_every),
+        log_every=steps_of(run.recipe, run.recipe.execution.log_every),
     )
 
 
@@ -251,16 +252,26 @@ def _finished(run: Run, training: Training) -> Path | None:
 
 
 def _last_checkpoint(training: Training) -> Path:
-    """The newest whole checkpoint of the last train step."""
-    found = sorted(
-        training.checkpoints.glob(f"step-{training.spec.num_steps:08d}-*/manifest.json"),
-        key=lambda path: path.stat().st_mtime_ns,
-    )
+    """The whole checkpoint of the last train step. Runs of the same model lie in one folder: theirs are passed over."""
+    found = [folder for folder in own_checkpoints(training) if step_of(folder) == training.spec.num_steps]
     if not found:
         raise TrainingFailed(
             f"{training.folder}: trained, but no checkpoint of step {training.spec.num_steps} is there"
         )
-    return found[-1].parent
+    return found[-1]
+
+
+def own_checkpoints(training: Training) -> list[Path]:
+    """Folders of the whole checkpoints that this training made, oldest first."""
+    from training.resume import cut_prefix
+    from training.resume import own_checkpoints as own
+
+    return [found.folder for found in own(training.checkpoints, partial(cut_prefix, training.spec.prefix))]
+
+
+def step_of(checkpoint: Path) -> int:
+    """The train step of a checkpoint's folder."""
+    return int(checkpoint.name.split("-")[1])
 
 
 def _note(status: Mapping[str, Any]) -> str:

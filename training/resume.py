@@ -88,13 +88,8 @@ def find_resume(
     return None
 
 
-def prune(root: Path, plan: Checkpoints, prefix_at: Callable[[int], Any]) -> list[Path]:
-    """Remove this run's checkpoints that its policy does not keep; returns what was removed.
-
-    Other runs' checkpoints in the same folder, and unfinished ones, stay.
-    """
-    if plan.keep_last is None:
-        return []
+def own_checkpoints(root: Path, prefix_at: Callable[[int], Any]) -> list[Checkpoint]:
+    """Whole checkpoints of a folder that this run would have made itself, oldest first; others may lie beside them."""
     mine = []
     for folder in sorted(root.glob("step-*")):
         try:
@@ -103,6 +98,17 @@ def prune(root: Path, plan: Checkpoints, prefix_at: Callable[[int], Any]) -> lis
             continue
         if json.loads(canonical(prefix_at(found.position))) == found.manifest["prefix"]:
             mine.append(found)
+    return mine
+
+
+def prune(root: Path, plan: Checkpoints, prefix_at: Callable[[int], Any]) -> list[Path]:
+    """Remove this run's checkpoints that its policy does not keep; returns what was removed.
+
+    Other runs' checkpoints in the same folder, and unfinished ones, stay.
+    """
+    if plan.keep_last is None:
+        return []
+    mine = own_checkpoints(root, prefix_at)
     removed = []
     for found in mine[: -max(1, plan.keep_last)]:
         if plan.keep_every is None or found.step % plan.keep_every:

@@ -5,7 +5,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from training.checkpoint import checkpoint_name, save  # noqa: E402
-from training.resume import cut_prefix, find_resume, first_difference, is_due, prune  # noqa: E402
+from training.resume import cut_prefix, find_resume, first_difference, is_due, own_checkpoints, prune  # noqa: E402
 from training.spec import Checkpoints  # noqa: E402
 
 PREFIX = {"seed": 1, "batch": {"from": [[0, 8], [100, 16]]}, "phases": [{"weights": {"from": [[0, "a"], [50, "b"]]}}]}
@@ -84,3 +84,15 @@ def test_prune_keeps_the_last_and_the_multiples_and_other_runs(tmp_path, put):
     assert left == {"step-00000001", "step-00000003", "step-00000006", "step-00000007"}
     assert other.exists()
     assert prune(tmp_path, Checkpoints(1), partial(cut_prefix, PREFIX)) == []
+
+
+def test_own_checkpoints_are_this_runs_in_order(tmp_path, put):
+    other = {**PREFIX, "seed": 2}
+    mine = [put(1), put(12)]
+    put(2, other)
+    put(12, other)
+    put(13)
+    (tmp_path / put(14).name / "manifest.json").unlink()
+    found = own_checkpoints(tmp_path, partial(cut_prefix, PREFIX))
+    assert [one.folder for one in found] == [*mine, tmp_path / found[-1].folder.name]
+    assert [one.step for one in found] == [1, 12, 13]
