@@ -26,6 +26,8 @@ from training.spec import Span
 if TYPE_CHECKING:
     from recipes.run import Run
 
+_COPIES = 1000  # copies of a text that are looked through for the one that is kept
+
 
 @dataclass(frozen=True)
 class Traced:
@@ -93,7 +95,8 @@ def _positions(opened: Opened, step: int) -> tuple[int, Span]:
 
 def steps_of_document(run: Run, opened: Opened, wanted: str) -> list[dict[str, Any]]:
     """All train steps that hold tokens of a document, by its id, URL or a piece of its text."""
-    found = [fate for fate in fates(run, wanted, most=1) if fate.kept]
+    # The first copy of a text may be the dropped one.
+    found = [fate for fate in fates(run, wanted, most=_COPIES) if fate.kept]
     if not found:
         raise RunError(
             f"no kept document with this id, URL or text: {wanted!r}; `gristmill why` tells a dropped one's fate"
