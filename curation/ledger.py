@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -62,6 +63,10 @@ class Ledger:
             return pl.LazyFrame(schema=_COLUMNS)
         return pl.concat(frames, how="diagonal_relaxed")
 
+    def so_far(self) -> Ledger:
+        """The ledger with the layers that exist: a run that stopped on the way has made the first ones."""
+        return Ledger(tuple(replace(source, shards=tuple(map(_made, source.shards))) for source in self.sources))
+
     def to_json(self) -> str:
         """The ledger's list of layers, as it is kept beside a run."""
         return json.dumps({"version": VERSION, "sources": [asdict(s) for s in self.sources]}, indent=1, sort_keys=True)
@@ -70,6 +75,12 @@ class Ledger:
     def from_json(text: str) -> Ledger:
         """Read what `to_json` wrote."""
         return Ledger(tuple(_source(source) for source in json.loads(text)["sources"]))
+
+
+def _made(shard: ShardInputs) -> ShardInputs:
+    missing = next((n for n, path in enumerate(shard.layers) if not Path(path).exists()), len(shard.layers))
+    text = shard.text if shard.text is not None and Path(shard.text).exists() else None
+    return replace(shard, layers=shard.layers[:missing], text=text)
 
 
 def _source(stored: Mapping[str, Any]) -> Source:
@@ -127,8 +138,6 @@ def reason_of(shard: ShardInputs) -> pl.Expr:
 
 def texts_of(shard: ShardInputs, rows: Sequence[int], raw: bool = False) -> dict[int, str]:
     """Text of some rows of a shard, as the source brings it (`raw`) or as the steps left it. Reads the shard once."""
-    from dataclasses import replace
-
     wanted = set(rows)
     found: dict[int, str] = {}
     for batch in text_batches(replace(shard, text=None) if raw else shard):

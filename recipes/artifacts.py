@@ -236,18 +236,6 @@ class Store:
                 return folder
         return StageFolder(self.workdir / name)
 
-    def stages(self) -> list[StageFolder]:
-        """All stage folders of the work directory, by name."""
-        if not self.workdir.is_dir():
-            return []
-        found = [p for p in sorted(self.workdir.iterdir()) if p.is_dir() and any(p.glob("*.json"))]
-        return [StageFolder(path) for path in found if path.name not in {"runs", "logs"}]
-
-    def free_bytes(self) -> int:
-        """Free bytes of the disk that holds the work directory."""
-        self.workdir.mkdir(parents=True, exist_ok=True)
-        return shutil.disk_usage(self.workdir).free
-
 
 class InputChecksums:
     """Checksums of raw shards, remembered by path, size and modification time.

@@ -23,7 +23,6 @@ from curation.program import (
     ProgramError,
     brought_columns,
     compile_program,
-    matches,
 )
 from curation.source import Reader
 from curation.stages.inputs import GlobalInputs
@@ -232,7 +231,8 @@ def _drop_check(source: str, steps: Sequence[tuple[str, float]]) -> Callable[[Ma
     def check(counts: Mapping[str, Any]) -> None:
         for step, max_drop in steps:
             by_reason = {k.split(".", 2)[2]: v for k, v in counts.items() if k.startswith(f"drop.{step}.")}
-            _refuse_too_much(source, step, max_drop, counts.get(f"reached.{step}", 0), by_reason)
+            own = f"sources.{source}.steps.{step}"
+            _refuse_too_much(source, step, max_drop, counts.get(f"reached.{step}", 0), by_reason, own)
 
     return check
 
@@ -249,33 +249,31 @@ def _duplicates_check(
             for source in sources:
                 duplicates = counts.get(f"of.{source}.duplicates", 0)
                 reached = counts.get(f"of.{source}.documents", 0)
-                _refuse_too_much(source, step, max_drop, reached, {"duplicate": duplicates})
+                _refuse_too_much(source, step, max_drop, reached, {"duplicate": duplicates}, f"steps.{step}")
             if counts.get("alarms"):
                 raise TooMuchDropped(f"step {step}: {counts['alarms']}; raise max_cluster, or compare more strictly")
 
     return check
 
 
-def _refuse_too_much(source: str, step: str, max_drop: float, reached: int, by_reason: Mapping[str, int]) -> None:
+def _refuse_too_much(
+    source: str, step: str, max_drop: float, reached: int, by_reason: Mapping[str, int], key: str
+) -> None:
     dropped = sum(by_reason.values())
     if not reached or dropped <= max_drop * reached:
         return
     most = ", ".join(f"{r} {n}" for r, n in sorted(by_reason.items(), key=lambda x: (-x[1], x[0]))[:4])
     raise TooMuchDropped(
-        f"{source}: step {step} drops {dropped} of {reached} rows ({dropped / reached:.1%}; {most}), "
-        f"and max_drop is {max_drop:.0%}. Look at them with `gristmill inspect`, or allow it with "
-        f"--set steps.{step}.max_drop=1"
+        f"{source}: step {step} drops {dropped} of {reached} rows ({most}), "
+        f"and max_drop is {max_drop:.0%}. "
+        f"Look at them with `gristmill inspect RECIPE {step} --source {source}`, or allow it with "
+        f"--set {key}.max_drop=1"
     )
 
 
 def text_key(reader: Any, language: str) -> str:
     """Key of a source's own text: how it is read."""
     return key_of("raw", options_that_count(reader), language)
-
-
-def sources_matching(plan: Plan, patterns: Sequence[str]) -> list[str]:
-    """Names of the planned sources that the patterns match, sorted."""
-    return [name for name in sorted(plan.sources) if matches(name, patterns)]
 
 
 # ---------------------------------------------------------------- the part of a run
@@ -287,11 +285,31 @@ def curate(run: Run, remember: bool = True) -> Plan:
     program = compile_recipe(run.recipe)  # first, so that a mistake in a step shows before anything is read
     plan = plan_sources(run)
     _make_rows(run, plan)
-    run.make(plan_steps(plan, program))
+    try:
+        _make_steps(run, plan_steps(plan, program))
+    except TooMuchDropped:
+        # `inspect` has to show what was dropped, so the ledger is kept as far as it goes.
+        write_atomically(run.folder / "ledger.json", plan.ledger().so_far().to_json())
+        raise
     if remember:
         run.remember(_SET_ASIDE, {state.name: state.lost for state in plan.sources.values() if state.lost})
         write_atomically(run.folder / "ledger.json", plan.ledger().to_json())
     return plan
+
+
+def _make_steps(run: Run, stages: list[PlannedStage]) -> None:
+    """Make the stages in order. Sources of which a step drops too much are named together, before a global stage."""
+    refused: list[TooMuchDropped] = []
+    last = run.last_until(stages)
+    for place, stage in enumerate(stages):
+        if refused and stage.task_names == [ALL]:
+            break
+        try:
+            run.make([stage], stops=place == last)
+        except TooMuchDropped as error:
+            refused.append(error)
+    if refused:
+        raise TooMuchDropped("\n".join(str(error) for error in refused))
 
 
 def plan_curation(run: Run) -> Plan:

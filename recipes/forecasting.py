@@ -58,7 +58,7 @@ def forecast(run: Run, sample: float, overrides: tuple[str, ...]) -> Forecast:
     sampled = load_recipe(run.recipe.path, (*overrides, *shares))
     started = time.monotonic()
     with AnyRun.open(sampled, silent=run.narrator.console.quiet) as small:
-        small.remembers = False
+        small.remembers = small.checks = False
         plan = curate(small, remember=False)
         counts = [small.counts[stage.folder.name] for stage in plan.stages]
         folders = {stage.folder.path for stage in plan.stages}

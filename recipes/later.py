@@ -42,6 +42,9 @@ def _sources(recipe: Recipe) -> Iterator[Problem]:
 
 def _steps(recipe: Recipe) -> Iterator[Problem]:
     for place, step in enumerate(recipe.steps):
+        if getattr(step, "per_line", False):
+            yield ("steps", place, "measure", "per_line"), True, "keeping the value of each line is not there yet"
+    for place, step in enumerate(recipe.steps):
         path = ("steps", place, step.kind)
         if step.kind in _LATER_KINDS:
             yield path, step.preset, f"{_LATER_KINDS[step.kind]} is not there yet"
@@ -78,6 +81,11 @@ def _training(recipe: Recipe) -> Iterator[Problem]:
 
 
 def _execution(recipe: Recipe) -> Iterator[Problem]:
+    for name in recipe.execution.loggers:
+        if name != "csv":
+            yield ("execution", "loggers"), name, f"logging to {name} is not there yet; csv is"
+    if recipe.execution.training.nodes > 1:
+        yield ("execution", "training", "nodes"), recipe.execution.training.nodes, "several nodes are not there yet"
     if recipe.execution.engine != "local":
         reason = f"running on {recipe.execution.engine} is not there yet; --set execution.engine=local runs it here"
         yield ("execution", "engine"), recipe.execution.engine, reason

@@ -6,6 +6,7 @@ run.
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -170,9 +171,17 @@ def examples(run: Run, step: str, reason: str | None, number: int, source: str |
         for rule, sql in rule_step.rules:
             if reason is None or rule == reason:
                 shown += _examples_of(ledger, name, rule_step, rule, sql, number)
+    reasons = {rule for rules in steps.values() for r in rules if r.step == step for rule, _ in r.rules}
+    if reason is not None and reasons and reason not in reasons:
+        near = difflib.get_close_matches(reason, reasons, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(sorted(reasons))}"
+        raise RunError(f"step {step!r} has no reason {reason!r}; {hint}")
     if not shown and step not in {r.step for rules in steps.values() for r in rules}:
         known = sorted({r.step for rules in steps.values() for r in rules})
-        raise RunError(f"no rule step {step!r}; there are {', '.join(known)}")
+        raise RunError(
+            f"no rule step {step!r}; there are {', '.join(known)}. Unreadable rows and duplicates stand in the ledger "
+            "(docs/ledger.md); `gristmill why` tells a document's fate"
+        )
     return shown
 
 
@@ -251,8 +260,19 @@ def whatif(run: Run, changed: Recipe) -> list[Change]:
     kept, so the numbers after it are estimates (`exact` is false).
     """
     ledger = open_ledger(run)
+    _only_rules_change(run.recipe, changed)
     before, after = rule_steps(run.recipe), rule_steps(changed)
     return [_change(ledger, source.name, before, after) for source in ledger.sources if source.shards]
+
+
+def _only_rules_change(now: Recipe, changed: Recipe) -> None:
+    """Refuse changes that no query over signals can answer: of other steps than rules and languages."""
+    for old, new in zip(now.steps, changed.steps):
+        if old != new and old.kind not in ("rules", "language"):
+            raise RunError(
+                f"whatif cannot say what a change of step {new.name} ({new.kind}) does without running it; "
+                "it answers rules and languages. `gristmill curate` with the same --set reuses everything before it"
+            )
 
 
 def _change(

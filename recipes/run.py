@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from recipes.artifacts import InputChecksums, Store, key_of, to_json, write_atomically
+from recipes.artifacts import InputChecksums, Store, to_json, write_atomically
 from recipes.engine import WorkerPool
 from recipes.errors import RunError
 from recipes.progress import Narrator
@@ -42,6 +42,7 @@ class Run:
     narrator: Narrator
     verify_inputs: bool = False
     until: str | None = None
+    checks: bool = True  # whether a step that drops too much stops the run; a forecast only counts
     remembers: bool = True  # whether what it makes is kept track of beside the run; not for samples
     counts: dict[str, dict[str, Any]] = field(default_factory=dict)  # stage folder name -> counts
     used: dict[str, dict[str, Any]] = field(default_factory=dict)  # artifact folder name -> what the summary says of it
@@ -79,7 +80,7 @@ class Run:
     @cached_property
     def pool(self) -> WorkerPool:
         """Single-threaded worker processes, started at first use."""
-        return WorkerPool(self.recipe.execution.workers or os.cpu_count() or 1)
+        return WorkerPool(self.recipe.execution.num_workers())
 
     def __enter__(self) -> Run:
         return self
@@ -90,18 +91,22 @@ class Run:
 
     # ------------------------------------------------------------ making stages
 
-    def make(self, stages: list[PlannedStage]) -> None:
-        """Make what is missing of some stages, in order."""
+    def make(self, stages: list[PlannedStage], *, stops: bool = True) -> None:
+        """Make what is missing of some stages, in order; stop after the last one of the step `until`, if asked to."""
         from recipes.pipeline import make_stage
 
-        last = max((place for place, stage in enumerate(stages) if self._is_until(stage)), default=None)
+        last = self.last_until(stages) if stops else None
         for place, stage in enumerate(stages):
             self._reach(stage.verb, stage.folder.name)
-            counts = make_stage(stage, self.pool, self.narrator, self.logs)
+            counts = make_stage(stage, self.pool, self.narrator, self.logs, checks=self.checks)
             self.counts[stage.folder.name] = counts
             self.use(stage.folder.name, stage.verb, stage.title, counts)
             if place == last:
                 raise Stopped(stage.title)
+
+    def last_until(self, stages: list[PlannedStage]) -> int | None:
+        """Place of the last stage that serves the step after which the run stops."""
+        return max((place for place, stage in enumerate(stages) if self._is_until(stage)), default=None)
 
     def _is_until(self, stage: PlannedStage) -> bool:
         """Whether a stage serves the step after which the run stops."""
@@ -220,10 +225,6 @@ class Run:
         """What `remember` kept, or None."""
         path = self.folder / f"{name}.json"
         return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
-
-    def key(self, *parts: object) -> str:
-        """Key of plain values."""
-        return key_of(*parts)
 
 
 def elapsed_since(started: float) -> str:

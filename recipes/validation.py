@@ -71,6 +71,12 @@ def not_yet(recipe: Recipe) -> list[Located]:
     return [_located_problem(tree, problem) for problem in later_problems(recipe)]
 
 
+def located_problems(recipe: Recipe, problems: Sequence[Problem]) -> list[Located]:
+    """Problems of a valid recipe with their places."""
+    tree = recipe.tree or Node({}, Place("recipe"))
+    return [_located_problem(tree, problem) for problem in problems]
+
+
 def _reading_order(place: Place, path: Path) -> tuple[bool, bool, str, int]:
     """The recipe itself first, then what it extends, then --set."""
     return not place.line, place.file != str(path.expanduser().resolve()), place.file, place.line

@@ -34,6 +34,8 @@ def run_all(run: Run, until: str | None = None, as_json: bool = False) -> None:
     except Stopped as stopped:
         run.narrator.say(f"stopped after {stopped}, as asked")
     run.write_summary(done, whole=done and until is None)
+    if done and "export" in parts_of(run) and until is None:
+        run.narrator.say(f"\n  the model, for transformers: {run.exported}")
     run.narrator.say(f"\ndone in {elapsed_since(started)}")
     if as_json:
         _print_result(run)
@@ -83,7 +85,9 @@ def parts_of(run: Run) -> list[str]:
     parts = ["curate"]
     if recipe.tokenizer is not None:
         parts.append("tokenize")
-    if recipe.ablation is not None and recipe.tokenizer is not None:
+    # An ablation without a phase that asks for its weights is left alone, unless nothing else is to be trained.
+    wanted = not recipe.schedule or any(phase.weights.kind == "ablation" for phase in recipe.schedule)
+    if recipe.ablation is not None and recipe.tokenizer is not None and wanted:
         parts.append("ablate")
     if recipe.schedule and recipe.model is not None and recipe.tokenizer is not None:
         parts += ["plan", "train", "evaluate"]

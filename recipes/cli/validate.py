@@ -21,6 +21,11 @@ def command(flags: Flags, look_at_data: bool) -> None:
     gristmill validate recipes/quickstart.yaml --data
     """
     recipe = flags.load()
+    from recipes.located import RecipeErrors
+    from recipes.rule_checks import rule_problems
+
+    if wrong := rule_problems(recipe):
+        raise RecipeErrors(wrong)
     from recipes.validation import not_yet
 
     later = not_yet(recipe)

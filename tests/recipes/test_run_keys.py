@@ -1,6 +1,8 @@
 """Which keys of a recipe make which artifacts anew: execution and checkpoints none, the others only what follows."""
 
 import pickle
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -14,7 +16,7 @@ from training.config import Checkpoints
 # Another value for each key. A key that the schema gains must be added here.
 EXECUTION = {
     "raw": None,  # moved below, as a copy of the raw files must lie there
-    "workdir": "elsewhere",
+    "workdir": str(Path(tempfile.gettempdir()) / "gristmill-elsewhere"),
     "reuse": "[/nowhere]",
     "engine": "slurm",
     "slurm": "{partition: p}",

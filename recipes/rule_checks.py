@@ -1,0 +1,72 @@
+"""Checks of a recipe's SQL that need polars: conditions that do not parse, and names that no step measures.
+
+`gristmill validate` makes them, so that a mistake in a rule shows with its line before anything is read. The names of
+signals come from a list beside the registry, which costs half a second to import; a test holds it to the registry.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import curation
+from curation.fields import Problem, did_you_mean
+from curation.rules import Rule, RuleError, preset_rules, signal_names
+from recipes.located import Located
+from recipes.recipe import Recipe, step_for
+from recipes.validation import located_problems
+
+_ROW_COLUMNS = ("origin_id", "url", "date", "licence", "size_bytes", "num_characters", "repaired")
+_ROW_COLUMNS_OF_A_STEP = {"language": ("language", "language_score")}
+
+
+def signal_list() -> list[str]:
+    """Names of all signals of the registry."""
+    return (Path(str(curation.__file__)).parent / "signals" / "names.txt").read_text(encoding="utf-8").split()
+
+
+def rule_problems(recipe: Recipe) -> list[Located]:
+    """What is wrong with the conditions and signal names of a recipe's steps, each with its place."""
+    known = {*signal_list(), *_ROW_COLUMNS}
+    problems: list[Problem] = []
+    for place, step in enumerate(recipe.steps):
+        path = ("steps", place, step.kind)
+        if step.kind == "rules":
+            problems += _of_rules(recipe, step, path, known | _brought(recipe))
+        elif step.kind == "measure":
+            wrong = [name for name in getattr(step, "signals", ()) if name not in known]
+            problems += [((*path, "signals"), name, f"no such signal{did_you_mean(name, known)}") for name in wrong]
+        known |= set(_ROW_COLUMNS_OF_A_STEP.get(step.kind, ())) | _made(step)
+    return located_problems(recipe, problems)
+
+
+def _of_rules(recipe: Recipe, step: Any, path: tuple[str | int, ...], known: set[str]) -> list[Problem]:
+    problems: list[Problem] = []
+    for reason, sql in step.drop.items():
+        try:
+            wanted = signal_names([Rule(reason, sql)])
+        except RuleError as error:
+            problems.append(((*path, "drop", reason), sql, str(error).rpartition("`: ")[2] or str(error)))
+            continue
+        unknown = [name for name in wanted if name not in known]
+        problems += [((*path, "drop", reason), n, f"no such signal or column{did_you_mean(n, known)}") for n in unknown]
+    for name in recipe.sources if step.preset is not None else ():
+        mine = step_for(step, name, recipe)
+        try:
+            preset_rules(str(mine.preset), recipe.sources[name].language[0], mine.thresholds())
+        except (KeyError, ValueError) as error:
+            return [*problems, (path, step.preset, str(error.args[0]))]
+    return problems
+
+
+def _brought(recipe: Recipe) -> set[str]:
+    """Columns that sources' own conditions name."""
+    conditions = [source.where for source in recipe.sources.values() if source.where]
+    return {name for sql in conditions for name in signal_names([Rule("where", sql)])}
+
+
+def _made(step: Any) -> set[str]:
+    """Columns that a step gives the steps after it."""
+    if step.kind == "perplexity":
+        return {f"{step.prefix}perplexity", f"{step.prefix}bucket"}
+    return {"similarity", "cluster_size", "duplicate_source"} if step.kind == "dedup" else set()

@@ -1,0 +1,48 @@
+"""Mistakes in rules that `gristmill validate` names with their lines."""
+
+from curation.signals import SIGNALS
+from recipes.recipe import load_recipe
+from recipes.rule_checks import rule_problems, signal_list
+
+RECIPE = """
+sources:
+  books: {path: books/*.jsonl, language: de, where: "pages > 3"}
+steps:
+  - language: {min_score: 0.5}
+  - rules:
+      name: house
+      drop:
+        syntax: "word_count <"
+        typo: "word_cuont < 30"
+        brought: "pages < 10"
+        known: "language_score < 0.9 AND num_characters < 10"
+  - measure: {signals: [word_count, mean_word_lenght]}
+"""
+
+
+def problems_of(text, tmp_path):
+    path = tmp_path / "r.yaml"
+    path.write_text(text)
+    return rule_problems(load_recipe(path))
+
+
+def test_list_of_signals_is_the_registry():
+    assert signal_list() == sorted(SIGNALS)
+
+
+def test_syntax_error_unknown_signal_and_unknown_measure_are_named_with_line_and_fix(tmp_path):
+    found = [str(problem) for problem in problems_of(RECIPE, tmp_path)]
+    assert len(found) == 3
+    assert "r.yaml:9" in found[0]
+    assert "word_count <" in found[0]
+    assert "r.yaml:10" in found[1]
+    assert "did you mean word_count?" in found[1]
+    assert "r.yaml:13" in found[2]
+    assert "did you mean mean_word_length?" in found[2]
+
+
+def test_shipped_recipes_have_no_mistake_in_their_rules():
+    from importlib.resources import files
+
+    for name in ("smallest.yaml", "quickstart.yaml"):
+        assert rule_problems(load_recipe(str(files("recipes").joinpath(name)))) == []
