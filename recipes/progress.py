@@ -18,8 +18,9 @@ _QUIET_LINE_EVERY_S = 10.0
 class Narrator:
     """Tells what is made, what is reused and what it came to. With `silent` it keeps to itself (`--json`)."""
 
-    def __init__(self, silent: bool = False) -> None:
+    def __init__(self, silent: bool = False, brief: bool = False) -> None:
         self.console = Console(stderr=True, quiet=silent, highlight=False)
+        self.brief = brief  # only count the stages that were there already
         self.started = time.monotonic()
 
     def say(self, message: str) -> None:
@@ -28,10 +29,14 @@ class Narrator:
 
     def heading(self, title: str) -> None:
         """The name of a part of the run."""
+        if self.brief:
+            return
         self.console.print(f"\n[bold]{title}[/bold]")
 
     def reused(self, title: str, amount: str) -> None:
         """A stage that was there already."""
+        if self.brief:
+            return
         self.console.print(f"  [dim]{title:<38} {amount:<24} reused[/dim]", soft_wrap=True)
 
     def made(self, title: str, amount: str, elapsed_s: float) -> None:

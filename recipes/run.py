@@ -48,7 +48,7 @@ class Run:
     used: dict[str, dict[str, Any]] = field(default_factory=dict)  # artifact folder name -> what the summary says of it
 
     @classmethod
-    def open(cls, recipe: Recipe, silent: bool = False, verify_inputs: bool = False, until: str | None = None) -> Run:
+    def open(cls, recipe: Recipe, silent: bool = False, verify_inputs: bool = False, brief: bool = False) -> Run:
         """Open a recipe's work directory; it is made at need."""
         workdir = Path(recipe.execution.workdir)
         try:
@@ -58,7 +58,7 @@ class Run:
         if not os.access(workdir, os.W_OK):
             raise RunError(f"execution.workdir: {workdir} is not writable; name a folder you may write to")
         store = Store(workdir, tuple(Path(path) for path in recipe.execution.reuse))
-        return cls(recipe, store, Narrator(silent), verify_inputs, until)
+        return cls(recipe, store, Narrator(silent, brief), verify_inputs)
 
     @property
     def name(self) -> str:

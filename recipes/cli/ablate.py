@@ -31,7 +31,7 @@ def command(flags: Flags, table: Path | None) -> None:
     from recipes.show import planned_stages
     from recipes.whole import show_plan
 
-    with flags.open_run() as run:
+    with flags.open_run(brief=True) as run:
         if table is not None:
             analysis = analyse_table(run, table)
         elif flags.dry_run:

@@ -37,11 +37,11 @@ class Flags:
         sampled = () if self.sample is None else (f"sources.*.sample={self.sample!r}",)
         return load_recipe(self.recipe, (*self.overrides, *sampled))
 
-    def open_run(self, quiet: bool = False) -> Run:
+    def open_run(self, quiet: bool = False, brief: bool = False) -> Run:
         """The run of the recipe: its work directory, and what is there already."""
         from recipes.run import Run
 
-        return Run.open(self.load(), silent=self.as_json or quiet, verify_inputs=self.verify_inputs)
+        return Run.open(self.load(), self.as_json or quiet, self.verify_inputs, brief)
 
     def open_run_unsampled(self) -> Run:
         """The run of the recipe without `--sample`, which the verb uses for itself."""

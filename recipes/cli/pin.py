@@ -22,13 +22,17 @@ def command(flags: Flags, phase: str | None) -> None:
     """
     from recipes.whole import show_plan
 
-    with flags.open_run() as run:
+    with flags.open_run(brief=True) as run:
         if flags.dry_run:
             show_plan(run, flags.as_json)
             return
         ablation = run.ablation
     note = f"gristmill pin: {ablation.folder.name}, {datetime.now(UTC):%Y-%m-%d}"
-    phases = pin_weights(flags.recipe, ablation.weights, ablation.analysis.get("weights_interval", {}), note, phase)
+    intervals = ablation.analysis.get("weights_interval", {})
+    if ablation.analysis.get("reason") == "natural":
+        # The intervals are those of the surrogate's optimum, which was not believed.
+        note, intervals = f"{note}: natural weights stay", {}
+    phases = pin_weights(flags.recipe, ablation.weights, intervals, note, phase)
     click.echo(f"{flags.recipe}: pinned {', '.join(phases)}")
 
 

@@ -35,7 +35,7 @@ def command(flags: Flags, old: Path | None) -> None:
     from recipes.train import read_plan
     from recipes.whole import show_plan
 
-    with flags.open_run() as run:
+    with flags.open_run(brief=True) as run:
         if flags.dry_run:
             show_plan(run, flags.as_json)
             return

@@ -36,15 +36,18 @@ def command(flags: Flags) -> None:
     click.echo(f"{flags.recipe}: {made} of {len(stages)} stages of curation and tokens are made")
     for title in found["missing"][:5]:
         click.echo(f"  missing: {title}")
-    for one in training:
+    mine = [one for one in training if one["this_recipe"]]
+    for one in mine:
         click.echo(
             f"training {one['folder']}: {one['state']}, step {one['step']} of {one['num_steps']}"
             + (f", loss {one['loss']:.3f}" if one.get("loss") else "")
             + f"; last whole checkpoint: {one['checkpoint'] or 'none'}; {one['age']}"
         )
     next_command = (
-        "gristmill report" if not found["missing"] and any(t["state"] == "done" for t in training) else "gristmill run"
+        "gristmill report" if not found["missing"] and any(t["state"] == "done" for t in mine) else "gristmill run"
     )
+    if len(training) > len(mine):
+        click.echo(f"{len(training) - len(mine)} trainings of other recipes, or of earlier versions of this one")
     click.echo(f"next: {next_command} {flags.recipe}")
 
 
