@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import hashlib
 import io
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from recipes.cli.main import main
 from recipes.made_text import made_lines
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -71,6 +73,19 @@ def gristmill_run(*arguments: object, code: int | None = 0, **options) -> Outcom
     )
     assert code is None or done.returncode == code, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
     return Outcome(done.returncode, done.stdout, done.stderr)
+
+
+def called_here(*arguments: object, code: int | None = 0) -> Outcome:
+    """Call a command in this process, for what starts no workers."""
+    out, err = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        patch.setattr(sys, "argv", ["gristmill", *map(str, arguments)])
+        patch.setenv("COLUMNS", "300")
+        with pytest.raises(SystemExit) as stopped:
+            main()
+    said = Outcome(int(stopped.value.code or 0), out.getvalue(), err.getvalue())
+    assert code is None or said.code == code, f"exit code {said.code}\n{said.out}\n{said.err}"
+    return said
 
 
 def started_run(*arguments: object, **options) -> subprocess.Popen:
@@ -140,6 +155,11 @@ class Finished:
 @pytest.fixture(scope="session")
 def gristmill():
     return gristmill_run
+
+
+@pytest.fixture(scope="session")
+def gristmill_here():
+    return called_here
 
 
 @pytest.fixture(scope="session")

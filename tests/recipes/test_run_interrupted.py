@@ -78,60 +78,65 @@ def assert_resumed(workdir, wanted, contents):
 
 
 def test_parent_killed_five_times_leaves_the_same_bytes(gristmill, start, finished, small, tmp_path, contents):
+    """Five kills and a Ctrl-C in one work directory, by one worker; the run that nobody stopped had two."""
     recipe, workdir, chance = small(), tmp_path / "work", random.Random(20_11)
     total = records(finished.workdir)
-    for number in sorted(chance.sample(range(1, total - 8), 5)):
+    for number in sorted(chance.sample(range(1, total - 12), 5)):
         process = start("run", recipe, "--until", "plan")
         below = kill_when(process, lambda n=number: records(workdir) >= n, chance.random() * 0.2)
-        wait_until(lambda pids=below: not any(map(is_alive, pids)), 10)
-        before = written(workdir)
-        time.sleep(0.2)
-        assert written(workdir) == before  # nobody writes on
-    gristmill("run", recipe, "--until", "plan")
-    assert_resumed(workdir, contents(finished.workdir), contents)
-
-
-def test_workers_killed_on_the_way_are_replaced(start, finished, small, tmp_path, contents):
-    workdir, chance = tmp_path / "work", random.Random(5)
-    process = start("run", small(workers=2), "--until", "plan")
-    total = records(finished.workdir)
-    for number in (1, total // 3, total // 2):
-        wait_until(lambda n=number: records(workdir) >= n or process.poll() is not None)
-        wait_until(lambda: workers_of(process.pid) or process.poll() is not None)
-        time.sleep(chance.random() * 0.1)
-        for pid in workers_of(process.pid)[:1]:
-            os.kill(pid, signal.SIGKILL)
-    _, said = process.communicate(timeout=300)
-    assert process.returncode == 0, said
-    assert_resumed(workdir, contents(finished.workdir), contents)
-
-
-def test_ctrl_c_ends_with_130_and_the_same_command_goes_on(gristmill, start, finished, small, tmp_path, contents):
-    recipe, workdir = small(), tmp_path / "work"
+        assert_all_ended(below, workdir)
     process = start("run", recipe, "--until", "plan", start_new_session=True)
-    wait_until(lambda: records(workdir) >= 9)
+    wait_until(lambda: records(workdir) > number + 1)
     below = children_of(process.pid)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the parent and to the workers
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "Traceback" not in said
     assert "the same command continues" in said
-    wait_until(lambda: not any(map(is_alive, below)), 10)
+    assert_all_ended(below, workdir)
     gristmill("run", recipe, "--until", "plan")
     assert_resumed(workdir, contents(finished.workdir), contents)
 
 
-def test_one_worker_and_two_leave_the_same_bytes(gristmill, finished, small, tmp_path, contents):
-    gristmill("run", small(workers=1), "--until", "plan")
-    assert_resumed(tmp_path / "work", contents(finished.workdir), contents)
+def assert_all_ended(pids, workdir):
+    """Processes end by themselves, and nobody writes on."""
+    wait_until(lambda: not any(map(is_alive, pids)), 10)
+    before = written(workdir)
+    time.sleep(0.2)
+    assert written(workdir) == before
+
+
+def test_killed_worker_is_replaced(start, finished, small, tmp_path, contents):
+    workdir = tmp_path / "work"
+    process = start("run", small(workers=2), "--until", "gopher")
+    kill_worker(process, lambda: records(workdir) >= 5)
+    _, said = process.communicate(timeout=300)
+    assert process.returncode == 0, said
+    assert_begun(workdir, finished, contents)
+
+
+def kill_worker(process, reached, delay_s=0.0):
+    """Kill one of a run's workers once something is reached."""
+    wait_until(lambda: (reached() and workers_of(process.pid)) or process.poll() is not None)
+    time.sleep(delay_s)
+    for pid in workers_of(process.pid)[:1]:
+        os.kill(pid, signal.SIGKILL)
 
 
 def test_two_runs_at_once_wait_for_each_other(start, finished, small, tmp_path, contents):
     recipe = small(workers=1)
-    first, second = (start("run", recipe, "--until", "plan") for _ in range(2))
+    first, second = (start("run", recipe, "--until", "gopher") for _ in range(2))
     said = [process.communicate(timeout=300)[1] for process in (first, second)]
     assert [first.returncode, second.returncode] == [0, 0], said
-    assert_resumed(tmp_path / "work", contents(finished.workdir), contents)
+    assert_begun(tmp_path / "work", finished, contents)
+
+
+def assert_begun(workdir, finished, contents):
+    """A run up to the decisions has made the bytes that the finished run has of them, and left nothing else."""
+    found, wanted = contents(workdir), contents(finished.workdir)
+    assert any(name.startswith("en.decisions-") for name in found)
+    assert found.items() <= wanted.items()
+    assert leftovers(workdir) == []
 
 
 @pytest.mark.slow
@@ -144,3 +149,15 @@ def test_small_run_killed_at_any_moment_leaves_the_same_bytes(
     kill_when(process, lambda: time.monotonic() > moment)
     gristmill("run", recipe, "--until", "plan")
     assert_resumed(tmp_path / "work", contents(finished.workdir), contents)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3))
+def test_workers_killed_again_and_again_are_replaced(start, finished, small, tmp_path, contents, seed):
+    workdir, chance = tmp_path / "work", random.Random(seed)
+    process = start("run", small(workers=2), "--until", "plan")
+    for number in sorted(chance.sample(range(records(finished.workdir) - 8), 4)):
+        kill_worker(process, lambda n=number: records(workdir) >= n, chance.random() * 0.1)
+    _, said = process.communicate(timeout=300)
+    assert process.returncode == 0, said
+    assert_resumed(workdir, contents(finished.workdir), contents)

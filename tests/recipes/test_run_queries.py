@@ -83,8 +83,8 @@ def test_duplicates_point_at_documents_that_stay(rows):
     )
 
 
-def test_why_of_nothing_known_is_an_error(gristmill, finished):
-    outcome = gristmill("why", finished.recipe, "no such document anywhere", code=1)
+def test_why_of_nothing_known_is_an_error(gristmill_here, finished):
+    outcome = gristmill_here("why", finished.recipe, "no such document anywhere", code=1)
     assert "no document with this id, URL or text" in outcome.err
 
 
@@ -105,21 +105,24 @@ def test_inspect_shows_documents_on_both_sides_of_a_rule(finished, rows):
         assert ask("why", finished.recipe, one["content_id"])[0]["text"] == one["text"]
 
 
-def test_inspect_of_an_unknown_step_names_the_known(gristmill, finished):
-    assert "gopher, language" in gristmill("inspect", finished.recipe, "gophr", code=1).err
+def test_inspect_of_an_unknown_step_names_the_known(gristmill_here, finished):
+    assert "gopher, language" in gristmill_here("inspect", finished.recipe, "gophr", code=1).err
 
 
 # ---------------------------------------------------------------- whatif and diff
 
 
-@pytest.fixture
-def plain(copy_of_finished):
-    """A finished run of the first two steps alone, which no global step follows."""
-    text = copy_of_finished.recipe.read_text()
+@pytest.fixture(scope="module")
+def plain(finished, tmp_path_factory):
+    """A finished run of the first two steps alone, which no global step follows; its signals are reused."""
+    text = finished.recipe.read_text()
     steps = text[text.index("  - perplexity") : text.index("domains:")]
-    recipe = copy_of_finished.recipe.with_name("plain.yaml")
+    folder = tmp_path_factory.mktemp("plain")
+    recipe = folder / "plain.yaml"
     text = text.replace(steps, "").replace("split: {de: bucket}", "split: {}")
-    recipe.write_text(text.replace("preset: gopher,", "preset: gopher, min_words: 150,"))
+    text = text.replace("preset: gopher,", "preset: gopher, min_words: 150,")
+    text = text.replace(f"workdir: {finished.workdir}, workers: 2", f"workdir: {folder / 'work'}, workers: 1")
+    recipe.write_text(text.replace(", workers: 1", f", workers: 1, reuse: [{finished.workdir}]"))
     said("curate", recipe)
     return recipe
 
@@ -217,10 +220,10 @@ def test_trace_by_the_command_line_prints_what_the_functions_give(run, finished)
     assert all("word_count" in one["signals"] for one in found if one["source"] == "en")
 
 
-def test_trace_of_a_step_or_document_that_is_not_there_is_an_error(gristmill, finished, rows):
-    assert "train steps" in gristmill("trace", finished.recipe, "--train-step", 10_000, code=1).err
+def test_trace_of_a_step_or_document_that_is_not_there_is_an_error(gristmill_here, finished, rows):
+    assert "train steps" in gristmill_here("trace", finished.recipe, "--train-step", 10_000, code=1).err
     dropped = rows.filter(pl.col("reason").str.starts_with("gopher")).to_dicts()[0]
-    assert "gristmill why" in gristmill("trace", finished.recipe, "--document", dropped["origin_id"], code=1).err
+    assert "gristmill why" in gristmill_here("trace", finished.recipe, "--document", dropped["origin_id"], code=1).err
 
 
 # ---------------------------------------------------------------- show, status, plan, forecast, clean
@@ -286,8 +289,11 @@ def test_clean_lists_what_no_run_reaches_and_nothing_else(copy_of_finished, stag
     ] == []
 
 
-def test_until_a_step_of_several_stages_stops_after_the_last(small, stages, tmp_path):
-    said("run", small(), "--until", "language")
-    made = {name.rpartition("-")[0] for name in stages(tmp_path / "work")}
-    assert {"de.decisions", "en.decisions"} <= made
-    assert not any(name.startswith("minhash") for name in made)
+def test_until_a_step_stops_after_the_last_stage_that_serves_it(gristmill_here, finished, small, tmp_path):
+    recipe, store = small(), f"execution.reuse=[{finished.workdir}]"
+    after = gristmill_here("run", recipe, "--set", store, "--until", "language").err
+    assert "stopped after en: language, gopher" in after  # code is not asked for its language
+    assert "minhash" not in after
+    after = gristmill_here("run", recipe, "--set", store, "--until", "minhash").err
+    assert "stopped after minhash duplicates" in after
+    assert "tokenizer" not in after
