@@ -9,16 +9,14 @@ from typing import TYPE_CHECKING, Any
 from curation.passes import ShardInputs
 from curation.program import matches
 from curation.stages.inputs import GlobalInputs
+from mixing.plan_stage import PhaseOptions, PlanOptions, make_plan_file
 from mixing.shards import ShardFiles
 from mixing.stages import (
     DomainOptions,
-    PhaseOptions,
-    PlanOptions,
     TokenInputs,
     TokenizerStageOptions,
     TokenOptions,
     make_domains,
-    make_plan_file,
     make_tokenizer,
     make_tokens,
 )

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from curation.stage import Counts, Output
-from mixing.stages import PhaseOptions, PlanOptions, plan_of, read_domains
+from mixing.plan_stage import PhaseOptions, PlanOptions, plan_of
+from mixing.stages import read_domains
 from training.learning_rate import LearningRate
 from training.models.shape import ModelShape
 from training.proxy import ProxyResult, ProxyRun, train_proxy
@@ -54,7 +55,7 @@ class SwarmRun:
     Attributes:
         domains: `domains.json` that is drawn from, thinned to the target's repetition.
         measured: `domains.json` whose held-out text is measured.
-        order: (kind, patterns, direction) as in `mixing.stages.PhaseOptions`.
+        order: (kind, patterns, direction) as in `mixing.plan_stage.PhaseOptions`.
     """
 
     name: str

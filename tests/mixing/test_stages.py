@@ -8,17 +8,15 @@ import pytest
 
 from mixing.domains import DomainTokens
 from mixing.patterns import PatternError
+from mixing.plan_stage import PhaseOptions, PlanOptions, plan_of
 from mixing.reader import TokenReader
 from mixing.shards import ShardFiles, write_token_shard
 from mixing.stages import (
     Domain,
     DomainOptions,
-    PhaseOptions,
-    PlanOptions,
     TokenInputs,
     file_word,
     make_domains,
-    plan_of,
     read_domains,
 )
 

@@ -1,0 +1,93 @@
+"""The plan as a stage: a recipe's schedule as plain values, over the domains that were selected."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from curation.stage import Counts, Output
+from mixing.patterns import resolve_weights
+from mixing.stages import Domain, TokenInputs, read_domains
+
+
+@dataclass(frozen=True)
+class PhaseOptions:
+    """A phase as the recipe writes it, amounts as (number, unit).
+
+    `weights` is (kind, power, shares): natural (to a power), unimax, or shares of patterns; shares that come from a
+    file or an ablation are shares by the time they stand here.
+    """
+
+    name: str
+    span: tuple[int, str]
+    ramp: tuple[int, str]
+    weights: tuple[str, float, tuple[tuple[str, float], ...]]
+    order: tuple[str, tuple[str, ...], str]
+    context: int
+
+
+@dataclass(frozen=True)
+class PlanOptions:
+    """What a plan depends on beside the domains. `batch` is lines of (from tokens, tokens a train step)."""
+
+    phases: tuple[PhaseOptions, ...]
+    batch: tuple[tuple[int, int], ...]
+    seed: int
+    max_epochs: tuple[tuple[str, float], ...]
+    shortage: str
+
+
+def make_plan_file(inputs: TokenInputs, options: PlanOptions, output: Output) -> Counts:
+    """Make the plan of a run from its domains and write it as JSON."""
+    plan = plan_of(read_domains(inputs.artifact("domains")), options)
+    output.path(".plan.json").write_text(plan.to_json(), encoding="utf-8")
+    return {"steps": plan.num_steps, "tokens": plan.num_tokens, "plan": plan.id, "warnings": "\n".join(plan.warnings)}
+
+
+def plan_of(domains: Sequence[Domain], options: PlanOptions) -> Any:
+    """The plan of a schedule over domains: `mixing.plan.Plan`.
+
+    Raises:
+        PatternError, WeightError, BudgetError, ScheduleError: see `mixing.plan.make_plan`.
+    """
+    from mixing.patterns import values_of
+    from mixing.plan import DomainSupply, make_plan
+    from mixing.schedule import BatchLine
+
+    trained = [d for d in domains if d.training is not None]
+    supplies = [DomainSupply(d.name, d.num_tokens, d.num_documents, d.size_bytes, d.num_characters) for d in trained]
+    names = [domain.name for domain in trained]
+    caps = {name: float("inf") for name in names} | values_of(dict(options.max_epochs), names)
+    supply = {domain.name: domain.num_tokens for domain in trained}
+    batch = [BatchLine(start, tokens) for start, tokens in options.batch]
+    phases = [_phase(phase, supply, caps, options.batch[0][1]) for phase in options.phases]
+    return make_plan(supplies, phases, batch, seed=options.seed, max_epochs=caps, shortage=options.shortage)
+
+
+def _phase(phase: PhaseOptions, supply: Mapping[str, int], caps: Mapping[str, float], batch_tokens: int) -> Any:
+    from mixing.patterns import members
+    from mixing.schedule import Amount, Blocked, BySignal, Phase, Uniform
+    from mixing.weights import natural, unimax
+
+    kind, power, shares = phase.weights
+    if kind == "natural":
+        weights: Mapping[str, Any] = natural(supply, power)
+    elif kind == "unimax":
+        number, unit = phase.span
+        budget = number * {"tokens": 1, "sequences": phase.context, "train steps": batch_tokens}[unit]
+        weights = unimax(supply, budget, caps)
+    else:
+        named = {name for pattern, _ in shares for name in members(pattern, list(supply))}
+        # A domain that curation left nothing of needs no weight; one that is given a weight is refused by the plan.
+        nothing = {name: 0.0 for name, tokens in supply.items() if not tokens and name not in named}
+        tokens_of = {name: float(tokens) for name, tokens in supply.items()}
+        weights = resolve_weights({**dict(shares), **nothing}, list(supply), tokens_of)
+    order_kind, patterns, direction = phase.order
+    order: Any = Uniform()
+    if order_kind == "blocked":
+        order = Blocked(tuple(tuple(members(pattern, list(supply))) for pattern in patterns))
+    elif order_kind == "by":
+        order = BySignal(patterns[0], direction == "desc")
+    span, ramp = Amount(*phase.span), Amount(*phase.ramp)  # type: ignore[arg-type]
+    return Phase(phase.name, span, weights, phase.context, ramp, order)
