@@ -94,11 +94,11 @@ class WorkerPool:
         """End the workers: after their tasks, or at once."""
         if self._pool is None:
             return
-        processes = list((self._pool._processes or {}).values())
-        self._pool.shutdown(wait=not kill, cancel_futures=True)
-        for process in processes:
-            if kill and process.is_alive():
-                process.kill()
+        # Killed first, so that waiting is short: without waiting, the interpreter's own clean-up at exit races with the
+        # pool's and may print a traceback about a closed pipe.
+        for process in list((self._pool._processes or {}).values()) if kill else ():
+            process.kill()
+        self._pool.shutdown(wait=True, cancel_futures=True)
         self._pool = None
 
     def __enter__(self) -> WorkerPool:
