@@ -13,9 +13,10 @@ import curation
 from curation.fields import Problem, did_you_mean
 from curation.rules import Rule, RuleError, preset_rules, signal_names
 from recipes.located import Located
-from recipes.recipe import Recipe, step_for
+from recipes.recipe import Recipe, matches, step_for
 from recipes.validation import located_problems
 
+UNTRAINED = "none of these sources is in {0!r}, which the step scores; add one, or name the step's `sources`"
 _ROW_COLUMNS = ("origin_id", "url", "date", "licence", "size_bytes", "num_characters", "repaired")
 _ROW_COLUMNS_OF_A_STEP = {"language": ("language", "language_score")}
 
@@ -36,6 +37,8 @@ def rule_problems(recipe: Recipe) -> list[Located]:
         elif step.kind == "measure":
             wrong = [name for name in getattr(step, "signals", ()) if name not in known]
             problems += [((*path, "signals"), name, f"no such signal{did_you_mean(name, known)}") for name in wrong]
+        elif step.kind == "perplexity":
+            problems += _of_language_model(recipe, step, path)
         known |= set(_ROW_COLUMNS_OF_A_STEP.get(step.kind, ())) | _made(step)
     return located_problems(recipe, problems)
 
@@ -57,6 +60,17 @@ def _of_rules(recipe: Recipe, step: Any, path: tuple[str | int, ...], known: set
         except (KeyError, ValueError) as error:
             return [*problems, (path, step.preset, str(error.args[0]))]
     return problems
+
+
+def _of_language_model(recipe: Recipe, step: Any, path: tuple[str | int, ...]) -> list[Problem]:
+    """Languages that a step scores and that none of the sources it trains on is in."""
+    train_on = getattr(step.model, "train_on", None)
+    if train_on is None:
+        return []
+    languages = {name: recipe.sources[name].language[0] for name in recipe.trained_sources()}
+    scored = {code for name, code in languages.items() if matches(step.sources, name) and code != "code"}
+    trained = {code for name, code in languages.items() if matches(train_on, name)}
+    return [((*path, "model", "train_on"), list(train_on), UNTRAINED.format(code)) for code in sorted(scored - trained)]
 
 
 def _brought(recipe: Recipe) -> set[str]:

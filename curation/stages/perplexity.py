@@ -86,7 +86,9 @@ def _models(compiler: Compiler, path: str, step: config.Perplexity, names: list[
         sources = tuple(n for n in trained_on if compiler.sources[n].language[0] == language)
         if not sources:
             raise ProgramError(
-                f"{path}.model.train_on", f"none of its sources is in {language!r}, which this step scores; add one"
+                f"{path}.model.train_on",
+                f"none of its sources is in {language!r}, which this step scores; "
+                "add one, or name the step's `sources`",
             )
         models[language] = _add_model(compiler, step, language, sources)
     return {name: {"artifact": models[compiler.sources[name].language[0]]} for name in names}

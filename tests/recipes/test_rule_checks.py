@@ -1,6 +1,9 @@
 """Mistakes in rules that `gristmill validate` names with their lines."""
 
+from pathlib import Path
+
 from curation.signals import SIGNALS
+from recipes.curate import compile_recipe
 from recipes.recipe import load_recipe
 from recipes.rule_checks import rule_problems, signal_list
 
@@ -39,6 +42,23 @@ def test_syntax_error_unknown_signal_and_unknown_measure_are_named_with_line_and
     assert "did you mean word_count?" in found[1]
     assert "r.yaml:13" in found[2]
     assert "did you mean mean_word_length?" in found[2]
+
+
+def test_language_without_text_to_train_on_is_named_with_both_remedies(tmp_path):
+    step = "steps:\n  - perplexity: {preset: sound, model: {train_on: [books], order: 3}}\n"
+    sources = "sources:\n  books: {path: b.jsonl, language: de}\n  laws: {path: l.jsonl, language: zh}\n"
+    (found,) = problems_of(sources + step, tmp_path)
+    assert "r.yaml:5" in str(found)
+    assert "'zh', which the step scores; add one, or name the step's `sources`" in str(found)
+
+
+def test_recipe_of_the_readme_compiles(tmp_path):
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    path = tmp_path / "readme.yaml"
+    path.write_text(readme.partition("```yaml\n")[2].partition("```")[0])
+    recipe = load_recipe(path)
+    assert rule_problems(recipe) == []
+    assert {stage.label for stage in compile_recipe(recipe).stages} >= {"sound scores", "minhash"}
 
 
 def test_shipped_recipes_have_no_mistake_in_their_rules():
