@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from curation.stage import Counts, Output
+from mixing.domain_stage import Domain, TokenInputs, read_domains
 from mixing.patterns import resolve_weights
-from mixing.stages import Domain, TokenInputs, read_domains
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ from curation.stage import Counts, Output
 from mixing.ablation.analysis import AnalysisOptions, analyse
 from mixing.ablation.design import DesignOptions, PlannedRun, design
 from mixing.ablation.runs import read_csv, table_of, write_csv
+from mixing.domain_stage import Domain, read_domains
 from mixing.patterns import resolve_weights, values_of
-from mixing.stages import Domain, read_domains
 from mixing.tokenizer import load_tokenizer
 from mixing.weights import natural, unimax
 from recipes.artifacts import key_of

@@ -40,7 +40,7 @@ def planned_stages(run: Run) -> list[PlannedStage]:
 
 def domain_tree(run: Run) -> list[str]:
     """Sources and their parts with documents and tokens, where token shards are there; else nothing."""
-    from mixing.stages import read_domains
+    from mixing.domain_stage import read_domains
     from recipes.tokens import plan_tokens
 
     if run.recipe.tokenizer is None:

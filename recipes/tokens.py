@@ -9,17 +9,10 @@ from typing import TYPE_CHECKING, Any
 from curation.passes import ShardInputs
 from curation.program import matches
 from curation.stages.inputs import GlobalInputs
+from mixing.domain_stage import DomainOptions, TokenInputs, make_domains
 from mixing.plan_stage import PhaseOptions, PlanOptions, make_plan_file
 from mixing.shards import ShardFiles
-from mixing.stages import (
-    DomainOptions,
-    TokenInputs,
-    TokenizerStageOptions,
-    TokenOptions,
-    make_domains,
-    make_tokenizer,
-    make_tokens,
-)
+from mixing.stages import TokenizerStageOptions, TokenOptions, make_tokenizer, make_tokens
 from mixing.tokenizer_training import TokenizerOptions
 from recipes.curate import ALL, Plan, split_by_brought
 from recipes.errors import RunError

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from curation.ledger import scan_shard, texts_of
+from mixing.domain_stage import read_domains
 from mixing.domains import DomainTokens
 from mixing.order import Order, open_order
 from mixing.plan_record import Plan
-from mixing.stages import read_domains
 from recipes.errors import RunError
 from recipes.queries import fates, open_ledger
 from recipes.train import read_plan, spans_of

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
+from mixing.domain_stage import Domain, read_domains
 from mixing.order import open_order
 from mixing.plan_record import Plan
 from mixing.reader import TokenReader
-from mixing.stages import Domain, read_domains
 from training.batches import HeldOut, TokenStream
 
 

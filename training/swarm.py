@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from curation.stage import Counts, Output
+from mixing.domain_stage import read_domains
 from mixing.plan_stage import PhaseOptions, PlanOptions, plan_of
-from mixing.stages import read_domains
 from training.learning_rate import LearningRate
 from training.models.shape import ModelShape
 from training.proxy import ProxyResult, ProxyRun, train_proxy

@@ -6,12 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from mixing.domains import DomainTokens
-from mixing.patterns import PatternError
-from mixing.plan_stage import PhaseOptions, PlanOptions, plan_of
-from mixing.reader import TokenReader
-from mixing.shards import ShardFiles, write_token_shard
-from mixing.stages import (
+from mixing.domain_stage import (
     Domain,
     DomainOptions,
     TokenInputs,
@@ -19,6 +14,11 @@ from mixing.stages import (
     make_domains,
     read_domains,
 )
+from mixing.domains import DomainTokens
+from mixing.patterns import PatternError
+from mixing.plan_stage import PhaseOptions, PlanOptions, plan_of
+from mixing.reader import TokenReader
+from mixing.shards import ShardFiles, write_token_shard
 
 UNIFORM = ("uniform", (), "asc")
 
