@@ -6,8 +6,9 @@ Made to be memory-mapped: two tables of little-endian int64 and a JSON footer.
     documents  (d, 2)  position in the stream, row (packed: of each piece of a document; -1 for padding)
     footer     JSON: shards, counts, what it was made of; then its length (8 bytes) and `GRISTIDX`
 
-A run is a stretch of neighbouring documents of one shard; it lasts up to the next one's position. Shard number -1 is
-padding (`mixing.packing`).
+A run is a stretch of neighbouring documents of one shard; it lasts up to the next one's position. In packed indexes
+(`mixing.packing`) shard number -1 is padding, and -2 - s is shard s from within a document, whose tokens before are in
+another sequence.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from mixing.shards import ShardFiles, TokenRecord
 
 _MAGIC = b"GRISTIDX"
 PADDING = -1  # shard number of padding, and its row
+WITHIN = -2  # WITHIN - s: a run of shard s that begins within a document
 
 
 class DomainIndexError(ValueError):
@@ -75,6 +77,11 @@ class Footer:
     padding: int = 0
 
 
+def shard_of(numbers: Any) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Shards of runs by their shard numbers; padding stays -1."""
+    return np.where(np.asarray(numbers) < PADDING, WITHIN - np.asarray(numbers), numbers)
+
+
 class IndexWriter:
     """Writes an index: runs to the file, documents to one beside it that is appended at the end."""
 
@@ -97,7 +104,8 @@ class IndexWriter:
     def add(self, shards: np.ndarray, starts: np.ndarray, lengths: np.ndarray, rows: np.ndarray) -> None:
         """Append documents or pieces of them: shard number, offset in its tokens, length and row, int64 (n,).
 
-        Padding has shard number and row -1. Neighbours of one shard become one run.
+        Padding has shard number and row -1, a piece that begins within a document shard number WITHIN - s. Neighbours
+        of one shard become one run.
         """
         if not len(starts):
             return
@@ -105,15 +113,15 @@ class IndexWriter:
         ends = starts + lengths
         goes_on = np.empty(len(starts), dtype=bool)
         goes_on[0] = self._next == (int(shards[0]), int(starts[0]))
-        goes_on[1:] = (shards[1:] == shards[:-1]) & (starts[1:] == ends[:-1])
-        goes_on &= shards != PADDING
+        goes_on[1:] = (shards[1:] == shard_of(shards[:-1])) & (starts[1:] == ends[:-1])
+        goes_on &= shards >= 0
         new = np.flatnonzero(~goes_on & (lengths > 0))
         self._write(self._runs, positions[new], shards[new], starts[new])
         self._write(self._documents, positions, rows)
         self.num_runs += len(new)
         self.num_pieces += len(starts)
         self.position += int(lengths.sum())
-        self._next = (int(shards[-1]), int(ends[-1]))
+        self._next = (int(shard_of(shards[-1])), int(ends[-1]))
 
     def close(self, footer: Footer) -> None:
         """Append the documents and the footer."""

@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from curation.stage import Counts, Output
+from mixing.domain_index import DomainIndexError
 from mixing.domains import build_domain_index
 from mixing.held_out import Target, choose_held_out, read_held_out
+from mixing.packing import pack_domain
 from mixing.selections import UNKNOWN, Selection, count_parts, thin
 from mixing.shards import ShardFiles
 from mixing.stages import PART
@@ -43,6 +45,7 @@ class DomainOptions:
         held_out_share: most of a domain's tokens that are held out.
         validate_only: sources that are measured whole and never trained on.
         thinned: share of documents for each domain, where a proxy repeats as its target does; others stay whole.
+        packed: contexts for which sequences are packed, rising; none: sequences are windows over the text end to end.
     """
 
     split: tuple[str, ...]
@@ -50,6 +53,32 @@ class DomainOptions:
     held_out_share: float
     validate_only: tuple[str, ...] = ()
     thinned: tuple[tuple[str, float], ...] = ()
+    packed: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A domain packed for one context: its sequences of training text, and what packing them cost.
+
+    Attributes:
+        context: tokens a sequence predicts.
+        training: path of the packed index, as in `Domain`.
+        held_out: path of the packed index of held-out text.
+        num_sequences: of training text.
+        padding: positions of those that hold no token.
+        cut_documents: documents longer than a sequence.
+        repeated_tokens: tokens that are read twice, where two pieces of such a document overlap.
+        held_out_sequences: of held-out text.
+    """
+
+    context: int
+    training: str | None
+    held_out: str
+    num_sequences: int
+    padding: int
+    cut_documents: int
+    repeated_tokens: int
+    held_out_sequences: int
 
 
 @dataclass(frozen=True)
@@ -57,7 +86,7 @@ class Domain:
     """A domain as `domains.json` lists it: amounts of its training text, and of its held-out text.
 
     `training` and `held_out` are paths of indexes, relative to the folder of `domains.json`; `training` is None for
-    what is only validated on.
+    what is only validated on. `packed` holds an entry for each context that sequences were packed for.
     """
 
     name: str
@@ -69,6 +98,26 @@ class Domain:
     num_characters: int
     held_out_tokens: int
     held_out_bytes: int
+    packed: tuple[Packed, ...] = ()
+
+    def index(self, context: int, part: str = "training") -> str | None:
+        """Path of the index that sequences of a context are read from: packed for it, or the contiguous one."""
+        packed = self._packed(context)
+        found: str | None = getattr(packed or self, part)
+        return found
+
+    def num_held_out(self, context: int) -> int:
+        """Held-out sequences of a context."""
+        packed = self._packed(context)
+        return max(0, self.held_out_tokens - 1) // context if packed is None else packed.held_out_sequences
+
+    def _packed(self, context: int) -> Packed | None:
+        """The packed sequences of a context; None where sequences are not packed."""
+        found = next((packed for packed in self.packed if packed.context == context), None)
+        if self.packed and found is None:
+            made = ", ".join(str(packed.context) for packed in self.packed)
+            raise DomainIndexError(f"domain {self.name!r}: packed for contexts {made}, asked for {context}")
+        return found
 
 
 def make_domains(inputs: TokenInputs, options: DomainOptions, output: Output) -> Counts:
@@ -89,6 +138,21 @@ def make_domains(inputs: TokenInputs, options: DomainOptions, output: Output) ->
         "domains": len(listed),
         "tokens": sum(domain.num_tokens for domain in listed),
         "held_out_tokens": sum(domain.held_out_tokens for domain in listed),
+        **_packing_counts([packed for domain in listed for packed in domain.packed]),
+    }
+
+
+def _packing_counts(packed: Sequence[Packed]) -> Counts:
+    """What packing cost, over all domains and contexts; nothing where sequences are not packed."""
+    if not packed:
+        return {}
+    names = ("padding", "cut_documents", "repeated_tokens")
+    positions = sum(one.num_sequences * (one.context + 1) for one in packed)
+    counts = {name: sum(getattr(one, name) for one in packed) for name in names}
+    return {
+        **counts,
+        "sequences": sum(one.num_sequences for one in packed),
+        "padding_share": round(counts["padding"] / positions, 6) if positions else 0.0,
     }
 
 
@@ -116,16 +180,16 @@ def _index_domain(
 ) -> Domain:
     word = file_word(name)
     held_suffix = f".{word}.held_out"
-    held = build_domain_index(
-        inputs.shards, selection, output.path(held_suffix), held_out=held_out, domain=name, part="held_out"
-    )
+    held_path = output.path(held_suffix)
+    held = build_domain_index(inputs.shards, selection, held_path, held_out=held_out, domain=name, part="held_out")
     share = dict(options.thinned).get(name, 1.0)
     training: Mapping[str, int] = {}
-    suffix = None
+    suffix = training_path = None
     if selection.source not in options.validate_only:
         suffix = f".{word}.training"
         selection = thin(selection, share) if share < 1 else selection
-        training = build_domain_index(inputs.shards, selection, output.path(suffix), held_out=held_out, part="training")
+        training_path = output.path(suffix)
+        training = build_domain_index(inputs.shards, selection, training_path, held_out=held_out, part="training")
     return Domain(
         name=name,
         training=f"all{suffix}" if suffix else None,
@@ -136,6 +200,26 @@ def _index_domain(
         num_characters=training.get("num_characters", 0),
         held_out_tokens=held["num_tokens"],
         held_out_bytes=held["size_bytes"],
+        packed=tuple(_pack(context, word, training_path, held_path, output) for context in options.packed),
+    )
+
+
+def _pack(context: int, word: str, training: Path | None, held_out: Path, output: Output) -> Packed:
+    """Pack a domain's training text and its held-out text for one context."""
+    suffixes = [f".{word}.{context}.{part}" for part in ("training", "held_out")]
+    held = pack_domain(held_out, context, output.path(suffixes[1]))
+    counts = {"num_sequences": 0, "padding": 0, "num_cut_documents": 0, "repeated_tokens": 0}
+    if training is not None:
+        counts = pack_domain(training, context, output.path(suffixes[0]))
+    return Packed(
+        context=context,
+        training=None if training is None else f"all{suffixes[0]}",
+        held_out=f"all{suffixes[1]}",
+        num_sequences=counts["num_sequences"],
+        padding=counts["padding"],
+        cut_documents=counts["num_cut_documents"],
+        repeated_tokens=counts["repeated_tokens"],
+        held_out_sequences=held["num_sequences"],
     )
 
 
@@ -154,4 +238,7 @@ def file_word(domain: str) -> str:
 
 def read_domains(path: str | Path) -> list[Domain]:
     """The domains that `make_domains` listed."""
-    return [Domain(**stored) for stored in json.loads(Path(path).read_text(encoding="utf-8"))]
+    return [
+        Domain(**{**stored, "packed": tuple(Packed(**one) for one in stored.get("packed", ()))})
+        for stored in json.loads(Path(path).read_text(encoding="utf-8"))
+    ]

@@ -15,7 +15,16 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from mixing.domain_index import PADDING, DomainIndexError, Footer, IndexWriter, index_shards, map_table, read_footer
+from mixing.domain_index import (
+    PADDING,
+    DomainIndexError,
+    Footer,
+    IndexWriter,
+    index_shards,
+    map_table,
+    read_footer,
+    shard_of,
+)
 from mixing.held_out import HeldOut
 from mixing.selections import Mask, Selection, canonical, selected
 from mixing.shards import ShardFiles, TokenRecord, TokenShardError, read_documents, read_record
@@ -127,7 +136,7 @@ class DomainTokens:
 
     def _slice(self, row: int, begin: int, end: int, start: int) -> Slice:
         position, number, offset = self.runs[int(np.searchsorted(self.runs[:, 0], begin, side="right")) - 1].tolist()
-        shard = self.footer.shards[number]
+        shard = self.footer.shards[int(shard_of(number))]
         return Slice(shard.source, shard.shard, row, begin - start, end - start, offset + begin - position)
 
     def _spans(self, source: str, shard: str, row: int) -> Iterator[tuple[int, int]]:
@@ -138,7 +147,7 @@ class DomainTokens:
                 begin = int(self.documents[number, 0])
                 end = int(self.documents[number + 1, 0]) if number + 1 < len(self.documents) else self.length
                 run = int(np.searchsorted(self.runs[:, 0], begin, side="right")) - 1
-                if end > begin and int(self.runs[run, 1]) in numbers:
+                if end > begin and int(shard_of(self.runs[run, 1])) in numbers:
                     yield begin, end
 
 

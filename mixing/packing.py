@@ -1,9 +1,10 @@
 """Best-fit packing: whole documents fitted into sequences, instead of a stream cut every `context` tokens.
 
 A document longer than a sequence is cut into pieces that overlap by one token, so that each of its tokens but the first
-is predicted once; no document that fits is cut. Pieces go longest first into the fullest sequence that has room.
-The rest of a sequence is padding. Packing works on groups of documents of a fixed number, in canonical order, so memory
-does not grow with the domain, and what a group leaves open is one sequence in thousands.
+is predicted once; no document that fits is cut. The token with which a later piece begins is read there and not
+predicted, so that no model learns it as the first of a document. Pieces go longest first into the fullest sequence
+that has room. The rest of a sequence is padding. Packing works on groups of documents of a fixed number, in canonical
+order, so memory does not grow with the domain, and what a group leaves open is one sequence in thousands.
 
 Source: best-fit packing: Ding et al. 2024, arXiv:2404.10830 (there with a segment tree; here a bit set of free room).
 """
@@ -17,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from curation.kernels import kernel
-from mixing.domain_index import PADDING, DomainIndexError, IndexShard, IndexWriter
+from mixing.domain_index import PADDING, WITHIN, DomainIndexError, IndexShard, IndexWriter
 from mixing.domains import DomainTokens
 
 GROUP_DOCUMENTS = 1 << 18
@@ -88,12 +89,13 @@ def _groups(domain: DomainTokens) -> Iterator[tuple[np.ndarray, np.ndarray, np.n
 def _pieces(
     shards: np.ndarray, starts: np.ndarray, lengths: np.ndarray, rows: np.ndarray, context: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Cut documents longer than context + 1 into pieces that overlap by one token."""
+    """Cut documents longer than context + 1 into pieces that overlap by one token; later ones have shard WITHIN - s."""
     number = np.maximum(1, -(-(lengths - 1) // context))
     place = np.arange(number.sum()) - np.repeat(np.cumsum(number) - number, number)
     cut = np.repeat(lengths, number) - place * context
+    shards = np.repeat(shards, number)
     return (
-        np.repeat(shards, number),
+        np.where(place > 0, WITHIN - shards, shards),
         np.repeat(starts, number) + place * context,
         np.minimum(cut, context + 1),
         np.repeat(rows, number),

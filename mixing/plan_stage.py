@@ -56,13 +56,20 @@ def plan_of(domains: Sequence[Domain], options: PlanOptions) -> Any:
     from mixing.schedule import BatchLine
 
     trained = [d for d in domains if d.training is not None]
-    supplies = [DomainSupply(d.name, d.num_tokens, d.num_documents, d.size_bytes, d.num_characters) for d in trained]
+    supplies = [
+        DomainSupply(d.name, d.num_tokens, d.num_documents, d.size_bytes, d.num_characters, _packed(d)) for d in trained
+    ]
     names = [domain.name for domain in trained]
     caps = {name: float("inf") for name in names} | values_of(dict(options.max_epochs), names)
     supply = {domain.name: domain.num_tokens for domain in trained}
     batch = [BatchLine(start, tokens) for start, tokens in options.batch]
     phases = [_phase(phase, supply, caps, options.batch[0][1]) for phase in options.phases]
     return make_plan(supplies, phases, batch, seed=options.seed, max_epochs=caps, shortage=options.shortage)
+
+
+def _packed(domain: Domain) -> tuple[tuple[int, int], ...]:
+    """Sequences of each context that the domain was packed for."""
+    return tuple((packed.context, packed.num_sequences) for packed in domain.packed)
 
 
 def _phase(phase: PhaseOptions, supply: Mapping[str, int], caps: Mapping[str, float], batch_tokens: int) -> Any:

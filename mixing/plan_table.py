@@ -154,7 +154,10 @@ def _new_sequences(
 
 def _drawn(domain: DomainSupply, context: int, count: int, new: Fraction) -> _Drawn:
     tokens = count * context
-    passes = Fraction(tokens, domain.num_tokens) if domain.num_tokens else Fraction(0)
+    # Packed sequences hold padding, and tokens twice where a document was cut: their number tells the passes.
+    packed = dict(domain.sequences).get(context)
+    supply = domain.num_tokens if packed is None else packed * context
+    passes = Fraction(tokens, supply) if supply else Fraction(0)
     return _Drawn(
         count,
         tokens,
@@ -162,7 +165,7 @@ def _drawn(domain: DomainSupply, context: int, count: int, new: Fraction) -> _Dr
         domain.num_documents * passes,
         domain.size_bytes * passes,
         domain.num_characters * passes,
-        domain.num_tokens,
+        supply,
     )
 
 

@@ -17,7 +17,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from curation.kernels import kernel
-from mixing.domain_index import PADDING, DomainIndexError
+from mixing.domain_index import PADDING, WITHIN, DomainIndexError
 from mixing.domains import DomainTokens, Slice
 from mixing.shards import map_tokens, read_record
 
@@ -33,7 +33,8 @@ class TokenReader:
     Args:
         paths: domain indexes; a domain's number is its place here.
         context: tokens a sequence predicts.
-        padding: token written where a packed sequence has none.
+        padding: token written where a packed sequence has none. With a negative one, a token that is only read (the
+            first of a piece from within a document) is written as -2 - token: negative ids are never predicted.
     """
 
     def __init__(self, paths: Sequence[str | Path], context: int, *, padding: int = 0) -> None:
@@ -235,10 +236,12 @@ def _gather_range(
         number = min(stop - position, len(out) - written)
         # a view of its own: indices that start at 0 let the compiler drop wrap-around tests and use vectors
         window = out[written : written + number]
-        if runs[run, 1] == PADDING:
+        number_of_shard = runs[run, 1]
+        if number_of_shard == PADDING:
             window[:] = padding
         else:
-            shard = first_shard + runs[run, 1]
+            within = number_of_shard < PADDING
+            shard = first_shard + (WITHIN - number_of_shard if within else number_of_shard)
             offset = runs[run, 2] + position - runs[run, 0]
             if shards[shard, 1] == 2:
                 narrow = carray(_pointer(shards[shard, 0] + 2 * offset), (number,), np.uint16)
@@ -248,6 +251,8 @@ def _gather_range(
                 wide = carray(_pointer(shards[shard, 0] + 4 * offset), (number,), np.uint32)
                 for i in range(number):
                     window[i] = wide[i]
+            if within and padding < 0 and position == runs[run, 0]:
+                window[0] = WITHIN - window[0]
         written += number
         run += 1
 

@@ -250,7 +250,8 @@ def _plan_proxies(
     return plan_stage(
         run.store,
         "proxies",
-        [VERSIONS["proxies"], options, thinned.folder.key, tokens.domains.folder.key],
+        [VERSIONS["proxies"], options, thinned.folder.key, tokens.domains.folder.key]
+        + (["positions"] if options.separator is not None else []),  # start anew in each document
         title="proxies",
         verb="ablate",
         work=train_run,

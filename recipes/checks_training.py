@@ -20,7 +20,7 @@ _GRAIN = 10_000  # weights to paste are whole ten-thousandths
 
 def training_problems(recipe: Recipe, names: Names) -> Iterator[Problem]:
     """All checks of this file."""
-    for check in (_tokenizer, _what_is_needed, _phases, _spans, _max_epochs, _ablation, _batches, _saving):
+    for check in (_tokenizer, _what_is_needed, _sequences, _phases, _spans, _max_epochs, _ablation, _batches, _saving):
         yield from check(recipe, names)
 
 
@@ -78,6 +78,13 @@ def _what_is_needed(recipe: Recipe, names: Names) -> Iterator[Problem]:
     for place, phase in enumerate(recipe.schedule):
         if phase.weights.kind == "ablation" and "ablation" not in names.given:
             yield ("schedule", place, "weights"), "ablation", "there is no `ablation:` section to take weights from"
+
+
+def _sequences(recipe: Recipe, names: Names) -> Iterator[Problem]:
+    """Attention that stays inside documents needs a token at which they end."""
+    if recipe.sequences.document_masks and not recipe.sequences.eos:
+        reason = "documents are told apart by their end tokens; leave sequences.eos true"
+        yield ("sequences", "document_masks"), True, reason
 
 
 def _weights(weights: Weights, names: Names, path: Segments) -> Iterator[Problem]:

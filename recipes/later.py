@@ -60,8 +60,6 @@ def _dedup(step: Step, path: tuple[str | int, ...]) -> Iterator[Problem]:
 
 
 def _training(recipe: Recipe) -> Iterator[Problem]:
-    if recipe.sequences.packing == "best_fit":
-        yield ("sequences", "packing"), "best_fit", "best-fit packing in a run is not there yet; contiguous is"
     for place, phase in enumerate(recipe.schedule):
         if phase.order.kind == "by":
             yield ("schedule", place, "order"), phase.order.signal, _BY_SIGNAL

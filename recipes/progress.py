@@ -96,6 +96,8 @@ def amount_of(counts: dict[str, Any]) -> str:
     for name, word in (("kept", "kept"), ("rows", "rows"), ("documents", "documents"), ("tokens", "tokens")):
         if name in counts and len(shown) < 2:
             shown.append(f"{compact(float(counts[name]))} {word}")
+    if "padding" in counts:
+        shown.append(f"{counts['padding_share']:.1%} padding")
     return " of ".join(shown) if "kept" in counts else ", ".join(shown)
 
 

@@ -161,6 +161,7 @@ def plan_domains(
         held_out_share=domains.held_out.share,
         validate_only=domains.validate_only,
         thinned=thinned,
+        packed=_packed_contexts(run),
     )
     tasks = [state.tasks for state in curation.sources.values()]
     return plan_stage(
@@ -173,6 +174,16 @@ def plan_domains(
         options=options,
         tasks=(PlannedTask(ALL, TokenInputs(shards)),),
     )
+
+
+def _packed_contexts(run: Run) -> tuple[int, ...]:
+    """Contexts for which sequences are packed: the model's, those of phases, and the proxies'."""
+    recipe = run.recipe
+    if recipe.sequences.packing == "contiguous":
+        return ()
+    contexts = {phase.context for phase in recipe.schedule if phase.context is not None}
+    models = [recipe.model, recipe.ablation.proxy if recipe.ablation is not None else None]
+    return tuple(sorted(contexts | {model.context for model in models if model is not None}))
 
 
 # ---------------------------------------------------------------- plan

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from curation.ledger import scan_shard, texts_of
-from mixing.domain_stage import read_domains
+from mixing.domain_stage import Domain, read_domains
 from mixing.domains import DomainTokens
 from mixing.order import Order, open_order
 from mixing.plan_record import Plan
@@ -52,19 +52,20 @@ class Opened:
     plan: Plan
     order: Order
     spans: tuple[Span, ...]
-    indexes: dict[str, Path]
+    folder: Path
+    domains: dict[str, Domain]
 
-    def domain(self, name: str) -> DomainTokens:
-        """The index of a domain's training text."""
-        return DomainTokens.open(self.indexes[name])
+    def domain(self, name: str, context: int) -> DomainTokens:
+        """The index that sequences of a domain's training text are read from."""
+        return DomainTokens.open(self.folder / str(self.domains[name].index(context)))
 
 
 def open_plan(run: Run) -> Opened:
     """The plan of a run, which must have been made."""
     plan = read_plan(run.plan)
     folder = run.tokens.domains_path.parent
-    indexes = {d.name: folder / d.training for d in read_domains(run.tokens.domains_path) if d.training is not None}
-    return Opened(plan, open_order(plan), spans_of(plan), indexes)
+    domains = {domain.name: domain for domain in read_domains(run.tokens.domains_path)}
+    return Opened(plan, open_order(plan), spans_of(plan), folder, domains)
 
 
 def documents_of_step(opened: Opened, step: int) -> Iterator[Traced]:
@@ -78,7 +79,8 @@ def documents_of_step(opened: Opened, step: int) -> Iterator[Traced]:
     first, span = _positions(opened, step)
     places = np.arange(first, first + span.sequences)
     found = opened.order.locate(places)
-    opened_domains = {name: opened.domain(name) for name in {opened.order.names[d] for d in found[0].tolist()}}
+    names = {opened.order.names[d] for d in found[0].tolist()}
+    opened_domains = {name: opened.domain(name, span.context) for name in names}
     for place, (domain, _, epoch, sequence) in enumerate(zip(*(column.tolist() for column in found))):
         name = opened.order.names[domain]
         for piece in opened_domains[name].documents_in(sequence, span.context):
@@ -106,8 +108,8 @@ def steps_of_document(run: Run, opened: Opened, wanted: str) -> list[dict[str, A
     for name in opened.order.names:
         if name.split("/")[0] != fate.source:
             continue
-        index = opened.domain(name)
         for context in sorted({span.context for span in opened.spans}):
+            index = opened.domain(name, context)
             for sequence in index.sequences_of(fate.source, fate.shard, fate.row, context):
                 for position in opened.order.positions_of_sequence(name, sequence, context).tolist():
                     result.append({"train_step": _step_at(opened, position), "position": position, "domain": name})

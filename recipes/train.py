@@ -139,7 +139,8 @@ def _prefix(run: Run, tokens: Tokens, plan: SequencePlan, shape: ModelShape) -> 
         "precision": recipe.training.precision,
         "optimizer": asdict(optimizer_of(recipe.training)),
         "spikes": recipe.training.spikes.action,
-        "document_masks": recipe.sequences.document_masks,
+        # Positions start anew in each document since masks are made so.
+        "document_masks": "positions" if recipe.sequences.document_masks else False,
         "learning_rate": {"from": course},
         "order": {"from": order},
         "batch": {"from": batch},

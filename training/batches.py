@@ -32,7 +32,7 @@ class SequenceReader(Protocol):
     def read(self, domains: np.ndarray, sequences: np.ndarray, context: int) -> np.ndarray:
         """Token ids (n, T + 1) of sequence `sequences[i]` of domain `domains[i]`, cut for `context` = T tokens.
 
-        Negative ids are padding, behind all text of their sequence or document; they are never predicted.
+        Negative ids are never predicted: -1 is padding, behind all text of its sequence; -2 - id is read alone.
         """
 
 

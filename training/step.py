@@ -19,7 +19,7 @@ from training.batches import Batch, num_micro_batches
 from training.sharding import local_rows
 from training.spec import Optimizer
 
-# Ids below 0 are padding; readers give this one.
+# Ids below 0 are never predicted: this one is padding, and -2 - id is a token that is only read.
 PADDING = -1
 
 
@@ -113,14 +113,14 @@ def micro_batches(batch: Batch, options: StepOptions) -> list[Tensor]:
 def sequence_nats(model: nn.Module, tokens_BT1: Tensor, weight: float, options: StepOptions) -> tuple[Tensor, Tensor]:
     """Run a micro-batch: the loss with gradients, and nats and predicted tokens of each sequence, float64 (b, 2).
 
-    Negative ids are padding: never predicted, and as input they stand behind all that is predicted. An empty
-    micro-batch runs one sequence of padding, because sharded weights are gathered by all processes together.
+    Negative ids are never predicted. Padding stands behind all that is predicted; -2 - id is a token only read.
+    An empty micro-batch runs one sequence of padding, because sharded weights are gathered by all processes together.
     """
     count = tokens_BT1.shape[0]
     if count == 0:
         tokens_BT1 = tokens_BT1.new_full((1, tokens_BT1.shape[1]), PADDING)
     real_BT = tokens_BT1[:, 1:] >= 0
-    padded = tokens_BT1.clamp(min=0)
+    padded = torch.where(tokens_BT1 < PADDING, -2 - tokens_BT1, tokens_BT1.clamp(min=0))
     inputs_BT, targets_BT = padded[:, :-1], padded[:, 1:]
     weights_BT = real_BT * torch.tensor(weight, dtype=torch.float32, device=padded.device)
     mask = None if options.separator is None else document_mask(inputs_BT, options.separator)

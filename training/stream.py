@@ -18,16 +18,23 @@ from training.batches import HeldOut, TokenStream
 
 
 class Windows:
-    """Sequences of domains at any context: one reader for each context, opened at first use."""
+    """Sequences of domains at any context: one reader for each context, opened at first use.
 
-    def __init__(self, paths: Sequence[Path]) -> None:
-        self._paths = list(paths)
+    Args:
+        folder: of the domains' indexes.
+        domains: they are numbered in this order.
+        part: training or held_out.
+    """
+
+    def __init__(self, folder: Path, domains: Sequence[Domain], part: str) -> None:
+        self._folder, self._domains, self._part = folder, list(domains), part
         self._readers: dict[int, TokenReader] = {}
 
     def read(self, domains: np.ndarray, sequences: np.ndarray, context: int) -> np.ndarray:
         """Token ids (n, context + 1) of sequences of domains."""
         if context not in self._readers:
-            self._readers[context] = TokenReader(self._paths, context, padding=-1)
+            paths = [self._folder / str(domain.index(context, self._part)) for domain in self._domains]
+            self._readers[context] = TokenReader(paths, context, padding=-1)
         return self._readers[context].read(domains, sequences)
 
 
@@ -60,16 +67,16 @@ def open_stream(
     listed = {domain.name: domain for domain in read_domains(domains)}
     names = [supply.name for supply in made.domains]
     folder = Path(domains).parent
-    reader = Windows([folder / str(listed[name].training) for name in names])
+    reader = Windows(folder, [listed[name] for name in names], "training")
     return TokenStream(names, open_order(made), reader, open_held_out(measured or domains, context, max_held_out))
 
 
 def open_held_out(domains: str, context: int, most: int | None = None) -> HeldOut:
     """Held-out text of all domains that have a whole window of it."""
     folder = Path(domains).parent
-    listed = [domain for domain in read_domains(domains) if domain.held_out_tokens > context]
-    reader = Windows([folder / str(domain.held_out) for domain in listed])
-    numbers = [(domain.held_out_tokens - 1) // context for domain in listed]
+    listed = [domain for domain in read_domains(domains) if domain.num_held_out(context)]
+    reader = Windows(folder, listed, "held_out")
+    numbers = [domain.num_held_out(context) for domain in listed]
     places = [np.linspace(0, n - 1, min(n, most or n)).astype(np.int64) for n in numbers]
     return HeldOut(
         domains=[domain.name for domain in listed],

@@ -45,6 +45,20 @@ def test_packing_long_document_is_cut_with_one_token_of_overlap(make_shard, tmp_
     assert domain.sequences_of("web", "a", 0, 3) == [0, 1, 2]
 
 
+def test_reader_marks_the_token_that_a_later_piece_only_reads(make_shard, tmp_path):
+    # 3 4 5 6 | 6 7 end, then a whole document in the same sequence
+    build_domain_index([make_shard("web", "a", ["3 4 5 6 7", "8"])], Selection("web"), tmp_path / "contiguous")
+    pack_domain(tmp_path / "contiguous", 4, tmp_path / "packed")
+    read = TokenReader([tmp_path / "packed"], 4, padding=-1).read(np.zeros(2, int), np.arange(2))
+    assert read.tolist() == [[3, 4, 5, 6, 7], [-2 - 7, 0, 8, 0, -1]]
+    assert TokenReader([tmp_path / "packed"], 4).read(np.zeros(2, int), np.arange(2))[1].tolist() == [7, 0, 8, 0, 0]
+    # behind another document: marked in the middle of its sequence
+    build_domain_index([make_shard("web", "b", ["9 9", "3 4 5 6 7 8"])], Selection("web"), tmp_path / "contiguous")
+    pack_domain(tmp_path / "contiguous", 5, tmp_path / "packed")
+    read = TokenReader([tmp_path / "packed"], 5, padding=-1).read(np.zeros(2, int), np.arange(2))
+    assert read.tolist() == [[3, 4, 5, 6, 7, 8], [9, 9, 0, -2 - 8, 0, -1]]
+
+
 def test_packing_document_of_exactly_a_sequence_stays_whole(make_shard, tmp_path):
     counts, sequences, _ = packed([make_shard("web", "a", ["3 4 5"])], tmp_path, 3)
     assert sequences == [[3, 4, 5, 0]]

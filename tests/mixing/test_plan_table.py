@@ -35,6 +35,15 @@ def test_table_of_one_phase_has_a_row_for_each_domain_and_for_all():
     assert rows["only", "all"].epochs == pytest.approx(800 / 2202)
 
 
+def test_table_of_packed_sequences_counts_passes_by_their_number():
+    # 100 packed sequences hold 150 tokens, padding and overlap beside them: 200 draws are two epochs
+    domains = [DomainSupply("books", 150, 10, 804, 402, sequences=((2, 100),))]
+    rows = rows_of(plan_of(Phase("only", Amount(50, "train steps"), {"books": 1}, 2), domains=domains))
+
+    assert (rows["only", "books"].epochs, rows["only", "all"].epochs) == (2, 2)
+    assert (rows["only", "books"].num_documents, rows["only", "books"].unique_share) == (20, 0.5)
+
+
 def test_table_of_two_phases_carries_what_was_seen_to_the_second():
     # 60 of 100 in the first phase: of the second's 60 only 40 are new
     phases = [Phase(name, Amount(30, "train steps"), HALVES, 2) for name in ("first", "second")]

@@ -4,7 +4,7 @@ torch = pytest.importorskip("torch")
 
 from training.batches import read_batch  # noqa: E402
 from training.spec import Optimizer, Span  # noqa: E402
-from training.step import PADDING, Hooks, StepOptions, accumulate, make_optimizer, train_step  # noqa: E402
+from training.step import PADDING, Hooks, StepOptions, accumulate, make_optimizer, sequence_nats, train_step  # noqa: E402
 
 SPANS = (Span(0, 0, 0, 7, 16),)
 
@@ -101,3 +101,16 @@ def test_optimizer_decays_matrices_only(tiny, make_model):
     assert {p.ndim for p in decayed["params"]} == {2}
     assert {p.ndim for p in plain["params"]} == {1}
     assert (decayed["weight_decay"], plain["weight_decay"]) == (0.5, 0.0)
+
+
+def test_sequence_nats_token_that_is_only_read_changes_no_other_prediction(tiny, make_model):
+    model = make_model(tiny["llama"])
+    tokens = torch.tensor([[3, 9, 4, 7, 1, 8, 2, 5]])
+    marked = tokens.clone()
+    marked[0, 3] = -2 - 7
+    with torch.no_grad():
+        whole, without = (sequence_nats(model, given, 1.0, StepOptions(1))[1] for given in (tokens, marked))
+        logits = model(tokens[:, :-1])
+    seventh = torch.nn.functional.cross_entropy(logits[0, 2], torch.tensor(7)).item()
+    assert without[0, 1] == whole[0, 1] - 1
+    assert without[0, 0].item() == pytest.approx(whole[0, 0].item() - seventh, abs=1e-4)

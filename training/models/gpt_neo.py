@@ -100,6 +100,8 @@ class Model(nn.Module):
         """Token ids to the last layer's output, (B, T, D)."""
         T = tokens_BT.shape[1]
         positions_T = torch.arange(T, device=tokens_BT.device)
+        if mask_B1TT is not None:  # a position is the number of earlier tokens of the same document
+            positions_T = mask_B1TT[:, 0].sum(-1) - 1
         x_BTD = in_compute_type(self.embedding(tokens_BT) + self.positions(positions_T))
         local_mask = near(T, self.shape.window, tokens_BT.device)
         if mask_B1TT is not None:
