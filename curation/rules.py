@@ -149,6 +149,8 @@ def decide(signals: pl.DataFrame, rules: Sequence[Rule]) -> tuple[np.ndarray, np
     Raises:
         RuleError: for a rule that cannot be used on these columns.
     """
+    from curation.rule_bits import add_bits  # compiles: what only checks rules does not wait for it
+
     names = reasons(rules)
     check_columns(rules, signals.columns)
     used = signals.select(signal_names(rules) or signals.columns)  # none: constant conditions
@@ -156,23 +158,32 @@ def decide(signals: pl.DataFrame, rules: Sequence[Rule]) -> tuple[np.ndarray, np
     used = used.with_columns(pl.col(floats).fill_nan(None)) if floats else used
     drop = np.zeros(signals.height, np.uint64)
     undecided = np.zeros(signals.height, np.uint64)
-    for rule in rules:
-        bit = np.uint64(names.index(rule.reason))
-        truth = _truth(used, rule)
-        drop |= truth.fill_null(False).to_numpy().astype(np.uint64) << bit
-        if truth.null_count():
-            undecided |= truth.is_null().to_numpy().astype(np.uint64) << bit
+    for rule, truth in zip(rules, _truths(used, rules)):
+        add_bits(truth, names.index(rule.reason), drop, undecided)
     return drop, undecided
 
 
-def _truth(signals: pl.DataFrame, rule: Rule) -> pl.Series:
-    """The condition on all rows, as a Boolean column of their number (a constant condition holds for each row)."""
+def _truths(signals: pl.DataFrame, rules: Sequence[Rule]) -> list[pl.Series]:
+    """Each rule's condition on all rows, in one query; a mistake is looked for rule by rule, to name its rule."""
+    conditions = [parse(rule).alias(str(place)) for place, rule in enumerate(rules)]
     try:
-        found = signals.select(parse(rule).alias("truth")).get_column("truth")
+        found = signals.select(conditions).get_columns()
+    except pl.exceptions.PolarsError:
+        found = [_truth(signals, rule) for rule in rules]
+    return [_boolean(truth, rule, signals.height) for truth, rule in zip(found, rules, strict=True)]
+
+
+def _truth(signals: pl.DataFrame, rule: Rule) -> pl.Series:
+    try:
+        return signals.select(parse(rule).alias("truth")).get_column("truth")
     except pl.exceptions.PolarsError as error:
         raise _error(rule, str(error)) from None
+
+
+def _boolean(found: pl.Series, rule: Rule, height: int) -> pl.Series:
+    """The condition as a Boolean column of the rows' number (a constant condition holds for each row)."""
     if found.dtype == pl.Null:
         found = found.cast(pl.Boolean)
     if found.dtype != pl.Boolean:
         raise _error(rule, f"it is a {found.dtype}, not true or false: compare it with something")
-    return found if len(found) == signals.height else pl.repeat(found[0], signals.height, dtype=pl.Boolean, eager=True)
+    return found if len(found) == height else pl.repeat(found[0], height, dtype=pl.Boolean, eager=True)
