@@ -221,14 +221,14 @@ class Dedup(Step):
         "paragraphs_keep_first": {"normalize": "ccnet"},
         "paragraphs_keep_none": {"normalize": "ccnet"},
         "minhash": {"normalize": "words", "shingle": {"words": 5}, "bands": 14, "rows": 8},
-        "substring": {"normalize": "raw"},
+        "substring": {"normalize": "raw", "shingle": {"words": 50}, "min_words": 10},
     }
     only: ClassVar[Mapping[str, tuple[str, ...]]] = {
-        "shingle": ("minhash",), "threshold": ("minhash",), "bands": ("minhash",), "rows": ("minhash",),
+        "shingle": ("minhash", "substring"), "threshold": ("minhash",), "bands": ("minhash",), "rows": ("minhash",),
         "verify": ("minhash",), "cluster": ("minhash",), "max_cluster": ("minhash",),
-        "min_words": ("paragraphs_keep_first", "paragraphs_keep_none"), "group": ("paragraphs_keep_none",),
+        "min_words": ("paragraphs_keep_first", "paragraphs_keep_none", "substring"), "group": ("paragraphs_keep_none",),
         "false_positives": ("exact", "paragraphs_keep_first", "paragraphs_keep_none"),
-        "keep": ("exact", "paragraphs_keep_first", "minhash"), "index": ("exact", "minhash"),
+        "keep": ("exact", "paragraphs_keep_first", "minhash", "substring"), "index": ("exact", "minhash"),
     }  # fmt: skip
     kind: Literal["dedup"] = "dedup"
     preset: str | None = Field(default="minhash", description="What counts as a duplicate.")
@@ -237,7 +237,10 @@ class Dedup(Step):
         default="words",
         description="Text as it is, folded to words, with digits alike, or without marks too; by the preset.",
     )
-    shingle: Shingle | None = Field(default=None, description="{words: n} or {characters: n}; by the preset.")
+    shingle: Shingle | None = Field(
+        default=None,
+        description="{words: n} or {characters: n}; substring: the shortest span that is removed; by the preset.",
+    )
     threshold: Share | None = Field(default=None, description="Jaccard similarity at which bands and rows are chosen.")
     bands: PositiveCount | None = Field(default=None, description="Bands of a signature, in place of a threshold.")
     rows: PositiveCount | None = Field(default=None, description="Hashes in a band, in place of a threshold.")
@@ -250,7 +253,10 @@ class Dedup(Step):
     max_cluster: PositiveCount | None = Field(
         default=None, description="Clusters above this many documents stop the run."
     )
-    min_words: Count = Field(default=0, description="Paragraphs of fewer words are never dropped.")
+    min_words: Count = Field(
+        default=0,
+        description="Paragraphs of fewer words are never dropped; substring: fewer words left by a cut go too.",
+    )
     group: Annotated[
         Annotated[Amount, AmountIn("shards")] | None,
         BeforeValidator(_group),
@@ -267,7 +273,7 @@ class Dedup(Step):
     @model_validator(mode="after")
     def _fits_preset(self, info: Any) -> Self:
         defaults = self.option_defaults() if not (info.context or {}).get("defaults") else {}
-        wrong = [
+        wrong: list[tuple[tuple[str | int, ...], Any, str]] = [
             ((key,), getattr(self, key), f"counts for {' and '.join(kinds)} only, and this is {self.preset}")
             for key, kinds in self.only.items()
             if defaults and self.preset not in kinds and getattr(self, key) != defaults[key]
@@ -276,6 +282,25 @@ class Dedup(Step):
             wrong.append((("bands",), self.bands, "bands and rows go together, such as bands: 14, rows: 8"))
         if self.bands is not None and self.threshold is not None:
             wrong.append((("threshold",), self.threshold, "write a threshold or bands and rows, not both"))
+        wrong += self._edits()
         if wrong:
             refuse(*wrong)
         return self
+
+    def _edits(self) -> list[tuple[tuple[str | int, ...], Any, str]]:
+        """What only goes with presets that drop whole documents."""
+        wrong: list[tuple[tuple[str | int, ...], Any, str]] = []
+        if self.preset in ("paragraphs_keep_first", "substring"):
+            wrong += [
+                (("keep", rank), rule.entry(), "pieces of documents are preferred by {source: PATTERN} only")
+                for rank, rule in enumerate(self.keep)
+                if rule.by != "source"
+            ]
+        if self.preset == "substring":
+            if self.normalize == "ccnet":
+                wrong.append((("normalize",), self.normalize, "a normalisation of lines; write raw or words"))
+            elif self.normalize != "raw" and self.shingle is not None and self.shingle.characters is not None:
+                wrong.append((("normalize",), self.normalize, "spans of characters are compared raw; use {words: n}"))
+            if self.shingle is not None and 1 in (self.shingle.words, self.shingle.characters):
+                wrong.append((("shingle",), 1, "a span needs two units or more"))
+        return wrong

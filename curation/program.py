@@ -42,7 +42,7 @@ VERSIONS = {
     "cutoffs": 1,
     "signatures": 1,
     "duplicates": 2,
-    "copies": 1,
+    "copies": 2,
 }
 
 

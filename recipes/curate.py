@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from recipes.run import Run
 
 ALL = "all"  # the one task of a global stage
+LIBRARIES = 512 << 20  # bytes of a worker that Python and its libraries take, and row batches on their way
 _SET_ASIDE = "set_aside"  # what the run remembers of shards that could not be read: source -> task -> why
 
 
@@ -79,6 +80,7 @@ class Plan:
     stages: list[PlannedStage] = field(default_factory=list)
     columns: dict[str, dict[str, str]] = field(default_factory=dict)  # source -> bare name -> layer column
     artifacts: dict[str, tuple[str, str]] = field(default_factory=dict)  # name -> (key, path)
+    memory: int = 4 << 30  # of a worker, bytes
 
     def ledger(self) -> Ledger:
         """The view over all layers that are planned."""
@@ -157,7 +159,8 @@ def _bind_global(plan: Plan, stage: GlobalStage) -> None:
     needed = {name: plan.artifacts[name] for name in stage.needs}
     shards = tuple(shard for state in states for shard in state.shards)
     tasks = tuple(task for state in states for task in state.tasks)
-    inputs = GlobalInputs(shards, tasks, tuple(sorted((name, path) for name, (_, path) in needed.items())))
+    paths = tuple(sorted((name, path) for name, (_, path) in needed.items()))
+    inputs = GlobalInputs(shards, tasks, paths, max(plan.memory - LIBRARIES, plan.memory // 2))
     parts = [
         VERSIONS[stage.layer],
         stage.options,
@@ -358,7 +361,7 @@ def _located(recipe: Recipe, error: ProgramError) -> Located:
 def plan_sources(run: Run) -> Plan:
     """List the shards of every source, with a checksum of each."""
     checksums = run.checksums()
-    plan = Plan(run.store, {})
+    plan = Plan(run.store, {}, memory=run.recipe.execution.memory.number)
     for name, source in sorted(run.recipe.sources.items()):
         plan.sources[name] = _source_state(run, name, source, checksums)
     checksums.save()

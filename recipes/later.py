@@ -53,8 +53,6 @@ def _steps(recipe: Recipe) -> Iterator[Problem]:
 
 
 def _dedup(step: Step, path: tuple[str | int, ...]) -> Iterator[Problem]:
-    if step.preset == "substring":
-        yield (*path, "preset"), step.preset, "dropping repeated substrings is not there yet"
     if getattr(step, "index", None) is not None:
         yield (*path, "index"), {}, "indexes across runs are not there yet"
 

@@ -127,6 +127,8 @@ def _fate(shard: ShardInputs, row: dict[str, Any], steps: Sequence[RuleStep], te
     for name in row:
         if name.startswith("drop@") and f"duplicate_source@{name[5:]}" in row:
             said.append(_duplicate(row, name[5:]))
+        elif name.startswith("drop@") and f"paragraphs_removed@{name[5:]}" in row:
+            said.append({"step": name[5:], "paragraphs_removed": row[f"paragraphs_removed@{name[5:]}"]})
     for name, value in row.items():
         if name == "bucket" or name.endswith("_bucket"):
             said.append({"step": name, "bucket": value, "perplexity": row.get(name.replace("bucket", "perplexity"))})
@@ -146,9 +148,12 @@ def _fate(shard: ShardInputs, row: dict[str, Any], steps: Sequence[RuleStep], te
 def _duplicate(row: Mapping[str, Any], step: str) -> dict[str, Any]:
     """What a dedup step said of a row."""
     said: dict[str, Any] = {"step": step, "cluster_size": row.get(f"cluster_size@{step}")}
-    if row.get(f"drop@{step}"):
+    if f"characters_removed@{step}" in row:
+        said["characters_removed"] = row[f"characters_removed@{step}"]
+    if row.get(f"drop@{step}") or said.get("characters_removed"):
         said["duplicate_of"] = [row.get(f"duplicate_{part}@{step}") for part in ("source", "shard", "row")]
-        said["similarity"] = row.get(f"similarity@{step}")
+        if f"similarity@{step}" in row:
+            said["similarity"] = row[f"similarity@{step}"]
     if row.get(f"kept_by@{step}"):
         said["kept_by"] = row[f"kept_by@{step}"]
     return said

@@ -66,6 +66,15 @@ def source_places(criterion: Criterion, sources: Sequence[str]) -> np.ndarray:
     return np.array([0 if fnmatch.fnmatchcase(name, criterion.pattern or "*") else 1 for name in sources], np.int64)
 
 
+def preference_of_sources(patterns: Sequence[str], sources: Sequence[str]) -> dict[str, int]:
+    """Place of each source in a list of patterns, the first that matches it; sources that none matches come last."""
+    places = {}
+    for name in sources:
+        matching = (place for place, pattern in enumerate(patterns) if fnmatch.fnmatchcase(name, pattern))
+        places[name] = next(matching, len(patterns))
+    return places
+
+
 def column_places(criterion: Criterion, values: pa.ChunkedArray) -> np.ndarray:
     """Place of each value in the criterion's order, smallest best, missing and NaN last; int64 (values,)."""
     if isinstance(criterion.order, tuple):

@@ -70,12 +70,16 @@ CCNET = ParagraphOptions(keep="none", normalize="ccnet", min_words=0, group=50)
 
 
 class ParagraphInput(NamedTuple):
-    """One shard's paragraph hashes; rows whose `alive` (bool by row) is false take no part and keep their text."""
+    """One shard's paragraph hashes; rows whose `alive` (bool by row) is false take no part and keep their text.
+
+    Shards of a smaller `preference` come first, then those of a smaller source and shard.
+    """
 
     source: str
     shard: str
     hashes: str
     alive: np.ndarray | None = None
+    preference: int = 0
 
 
 def hashes(text: pa.Array, options: ParagraphOptions) -> pa.RecordBatch:
@@ -128,7 +132,7 @@ def find(
         raise SignatureError(
             f"paragraph dedup needs {25 * _PART_RECORDS / 2**20:.0f} MiB or more; memory is {memory / 2**20:.0f} MiB"
         )
-    order = sorted(range(len(given)), key=lambda i: (given[i].source, given[i].shard))
+    order = sorted(range(len(given)), key=lambda i: (given[i].preference, given[i].source, given[i].shard))
     counts = [_checked_paragraphs(one.hashes, options) for one in given]
     group = options.group if options.keep == "none" and options.group else max(len(order), 1)
     totals = {"paragraphs": 0, "exempt": 0, "removed": 0}
@@ -160,8 +164,8 @@ def _gather(
     position = exempt = 0
     for place in chosen:
         row = 0
-        for lists in _read_lists(given[place].hashes, "paragraphs"):
-            values, ends = _flat(lists)
+        for lists in read_lists(given[place].hashes, "paragraphs"):
+            values, ends = flat_lists(lists)
             alive = np.ones(len(lists), bool)
             mask = given[place].alive
             if mask is not None:
@@ -231,8 +235,8 @@ def _write_flags(
     schema = pa.schema([pa.field("remove", pa.large_list(pa.bool_()))])
     for place in chosen:
         with pq.ParquetWriter(output_paths[place], schema, compression="zstd", write_page_checksum=True) as writer:
-            for lists in _read_lists(given[place].hashes, "paragraphs"):
-                values, ends = _flat(lists)
+            for lists in read_lists(given[place].hashes, "paragraphs"):
+                values, ends = flat_lists(lists)
                 marked = np.asarray(flags[position : position + len(values)])
                 starts = pa.array(np.concatenate([[0], ends]), mask=np.append(lists.is_null().to_numpy(False), False))
                 writer.write_batch(
@@ -243,18 +247,19 @@ def _write_flags(
     return removed
 
 
-def _read_lists(path: str, column: str) -> Iterator[pa.LargeListArray]:
+def read_lists(path: str, column: str) -> Iterator[pa.LargeListArray]:
+    """A list column of a file, some rows at a time; a file that cannot be read is an error that names it."""
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             for batch in file.iter_batches(1 << 16, columns=[column]):
                 yield batch.column(0)
     except (pa.ArrowInvalid, OSError) as error:
         raise SignatureError(
-            f"paragraph file {path} is corrupt or cut off ({error}); delete it and run the step again"
+            f"file of hashes {path} is corrupt or cut off ({error}); delete it and run the step again"
         ) from error
 
 
-def _flat(lists: pa.LargeListArray) -> tuple[np.ndarray, np.ndarray]:
+def flat_lists(lists: pa.LargeListArray) -> tuple[np.ndarray, np.ndarray]:
     """Values one after another and where each row's end; null rows are empty."""
     sizes = np.asarray(pc.fill_null(pc.list_value_length(lists), 0).to_numpy())
     values = lists.flatten()
@@ -293,11 +298,11 @@ def edit(text: pa.Array, remove: pa.Array) -> pa.RecordBatch:
     Raises:
         SignatureError: where a text has another number of paragraphs than marks.
     """
-    content, offsets, _ = text_buffers(text)
-    marks, ends = _flat(remove)
+    content, offsets, valid = text_buffers(text)
+    marks, ends = flat_lists(remove)
     out = np.empty(int(offsets[-1] - offsets[0]), np.uint8)
     new_offsets, removed = np.zeros(len(text) + 1, np.int64), np.zeros(len(text), np.int32)
-    wrong = _edit(content, offsets, marks, ends, out, new_offsets, removed)
+    wrong = _edit(content, offsets, valid, marks, ends, out, new_offsets, removed)
     if wrong >= 0:
         raise SignatureError(f"row {wrong}: its text has another number of paragraphs than marks; hash this text again")
     absent = np.asarray(text.is_null().to_numpy(zero_copy_only=False))
@@ -305,7 +310,7 @@ def edit(text: pa.Array, remove: pa.Array) -> pa.RecordBatch:
     validity = pa.py_buffer(np.packbits(~absent, bitorder="little").tobytes()) if absent.any() else None
     buffers = [validity, pa.py_buffer(new_offsets), pa.py_buffer(out[: new_offsets[-1]])]
     edited = pa.LargeStringArray.from_buffers(len(text), buffers[1], buffers[2], buffers[0])
-    lost = np.diff(offsets) - np.diff(new_offsets)
+    lost = np.where(absent, 0, np.diff(offsets) - np.diff(new_offsets))
     columns = [
         edited,
         *(pa.array(values, mask=absent) for values in (sizes, removed, lost, (removed == sizes) & (sizes > 0))),
@@ -317,6 +322,7 @@ def edit(text: pa.Array, remove: pa.Array) -> pa.RecordBatch:
 def _edit(
     content: np.ndarray,
     offsets: np.ndarray,
+    valid: np.ndarray,
     marks: np.ndarray,
     ends: np.ndarray,
     out: np.ndarray,
@@ -326,6 +332,9 @@ def _edit(
     """Copy kept lines; returns the first row whose lines and marks differ in number, or -1."""
     filled, number = 0, 0
     for row in range(ends.shape[0]):
+        if not valid[row]:  # its bytes may still lie in the buffer
+            number, new_offsets[row + 1] = ends[row], filled
+            continue
         place, kept = offsets[row], 0
         while number < ends[row]:
             stop = place

@@ -28,7 +28,7 @@ _FACTOR = np.uint64(0xA0761D6478BD642F)
 
 
 @inline_kernel
-def _decode(content: np.ndarray, place: Any) -> Any:
+def decode_utf8(content: np.ndarray, place: Any) -> Any:
     """Code point at `place` and the place after it."""
     byte = content[place]
     if byte < 0x80:
@@ -81,7 +81,7 @@ def _normalize_line(content: np.ndarray, start: Any, end: Any, table: np.ndarray
             elif stripped < 0:
                 filled = 0
             continue
-        code_point, place = _decode(content, place)
+        code_point, place = decode_utf8(content, place)
         if code_point == _SIGMA:
             return -1
         entry = table[code_point]
@@ -111,7 +111,7 @@ def _has_words(
     """Whether a paragraph has at least `wanted` words; each letter of a script without spaces is one."""
     words, inside, place = 0, False, start
     while place < end and words < wanted:
-        code_point, place = _decode(content, place)
+        code_point, place = decode_utf8(content, place)
         folded = table[code_point]
         if folded == 0:
             inside = False

@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 # Hashes that a threshold is turned into bands and rows with; RedPajama-V2's number (14x9, 9x13, 5x25 come of it).
 HASHES = 128
-MATCH_MEMORY = 2 << 30
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,9 @@ def add_dedup(compiler: Compiler, path: str, step: config.Dedup, names: list[str
 
         add_paragraphs(compiler, path, step, names)
     else:
-        raise ProgramError(path, f"dedup {step.preset} is not there yet")
+        from curation.stages.substrings import add_substrings
+
+        add_substrings(compiler, path, step, names)
 
 
 def _add_documents(compiler: Compiler, path: str, step: config.Dedup, names: list[str]) -> None:
@@ -152,7 +153,7 @@ def make_duplicates(inputs: GlobalInputs, options: DuplicateOptions, output: Out
     # The scratch folder lies beside the artifacts, on the disk that has the room.
     scratch = str(paths[0].parent) if paths else None
     result = match(
-        given, options.match, options.keep, [str(path) for path in paths], MATCH_MEMORY,
+        given, options.match, options.keep, [str(path) for path in paths], inputs.memory,
         fetch_text=lambda place, rows: texts_at(inputs.shards[place], rows), scratch=scratch,
     )  # fmt: skip
     for path in paths:

@@ -12,12 +12,14 @@ from curation.passes import ShardInputs
 class GlobalInputs:
     """Shards of all the sources a global stage sees, in canonical order, and paths of what earlier stages made.
 
-    `tasks` names each shard's files, in the same order.
+    `tasks` names each shard's files, in the same order. `memory` is what the stage may use, bytes: it sets how often
+    something is split or read again and never enters a key.
     """
 
     shards: tuple[ShardInputs, ...]
     tasks: tuple[str, ...]
     artifacts: tuple[tuple[str, str], ...] = ()
+    memory: int = 2 << 30
 
     def artifact(self, name: str) -> Path:
         """Path of what an earlier stage made."""

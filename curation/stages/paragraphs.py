@@ -9,15 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from curation import config
+from curation.dedup.keep import preference_of_sources
 from curation.dedup.paragraph import ParagraphInput, ParagraphOptions, edit, find, hashes
 from curation.layers import read_layer
 from curation.passes import ShardInputs, kept_text, text_batches
 from curation.program import GlobalStage, LocalStage
 from curation.stage import Counts, Output
-from curation.stages.dedup import MATCH_MEMORY, kept_mask
+from curation.stages.dedup import kept_mask
 from curation.stages.inputs import GlobalInputs
 from curation.stages.text import add_text, write_text
 
@@ -27,16 +29,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ParagraphStageOptions:
-    """Options of paragraph dedup and the step they belong to."""
+    """Options of paragraph dedup, the step they belong to, and source patterns whose copies stay, best first."""
 
     step: str
     paragraphs: ParagraphOptions
+    keep: tuple[str, ...] = ()
 
 
 def add_paragraphs(compiler: Compiler, path: str, step: config.Dedup, names: list[str]) -> None:
     """Add the stages of a paragraph dedup to a program."""
     compiler.close(names)
-    options = ParagraphStageOptions(step.name, _options(step))
+    options = ParagraphStageOptions(step.name, _options(step), tuple(str(rule.name) for rule in step.keep))
     label = f"{step.name} hashes"
     for name in names:
         compiler.stages.append(LocalStage(name, "signatures", label, hash_shard, options, joins=False))
@@ -72,14 +75,21 @@ def hash_shard(inputs: ShardInputs, options: ParagraphStageOptions, output: Outp
 def find_copies(inputs: GlobalInputs, options: ParagraphStageOptions, output: Output) -> Counts:
     """Mark the paragraphs of all shards that are copies; one file a shard below a folder."""
     folders = {name.split(".")[1]: path for name, path in inputs.artifacts if name.startswith("signatures.")}
+    preference = preference_of_sources(options.keep, sorted(folders))
     given = [
-        ParagraphInput(shard.source, shard.shard, f"{folders[shard.source]}/{task}.parquet", kept_mask(shard))
+        ParagraphInput(
+            shard.source,
+            shard.shard,
+            f"{folders[shard.source]}/{task}.parquet",
+            kept_mask(shard),
+            preference[shard.source],
+        )
         for shard, task in zip(inputs.shards, inputs.tasks)
     ]
     folder = output.path(".copies")
     folder.mkdir()
     paths = [str(folder / f"{shard.source}.{task}.parquet") for shard, task in zip(inputs.shards, inputs.tasks)]
-    return dict(find(given, options.paragraphs, paths, MATCH_MEMORY, scratch=str(folder.parent)))
+    return dict(find(given, options.paragraphs, paths, inputs.memory, scratch=str(folder.parent)))
 
 
 def remove_copies(inputs: ShardInputs, options: ParagraphStageOptions, output: Output) -> Counts:
@@ -88,13 +98,13 @@ def remove_copies(inputs: ShardInputs, options: ParagraphStageOptions, output: O
     counts: Counter[str] = Counter()
     stream = _aligned(inputs, marks)
 
-    def edited(text: pa.Array) -> pa.Array:
+    def edited(text: pa.Array) -> tuple[pa.Array, list[pa.Array]]:
         made = edit(text, next(stream))
-        counts["paragraphs"] += int(made.column("paragraphs").to_numpy().sum())
-        counts["paragraphs_removed"] += int(made.column("removed").to_numpy().sum())
-        return made.column("text")
+        counts["paragraphs"] += int(pc.sum(made.column("paragraphs")).as_py() or 0)
+        counts["paragraphs_removed"] += int(pc.sum(made.column("removed")).as_py() or 0)
+        return made.column("text"), [made.column("removed")]
 
-    return write_text(inputs, options.step, edited, output) | counts
+    return write_text(inputs, options.step, edited, output, {"paragraphs_removed": pa.int32()}) | counts
 
 
 def _aligned(inputs: ShardInputs, marks: Path) -> Iterator[pa.Array]:
@@ -121,6 +131,4 @@ def zip_batches_like(
 
 def _without_nulls(remove: pa.Array, text: pa.Array) -> pa.Array:
     """Null marks where there is no text."""
-    import pyarrow.compute as pc
-
     return pc.if_else(text.is_valid(), remove, pa.scalar(None, remove.type))

@@ -7,7 +7,7 @@ the step: `word_count@soup` is measured on what `soup` left.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -121,15 +121,26 @@ def clean_shard(inputs: ShardInputs, options: CleanOptions, output: Output) -> C
     return write_text(inputs, options.step, lambda text: cleaned(text, options), output)
 
 
-def write_text(inputs: ShardInputs, step: str, edit: Callable[[pa.Array], pa.Array], output: Output) -> dict[str, Any]:
-    """Write a text layer: `row, text, drop@step`; bit 0 of the last says that nothing was left of a kept row's text."""
+def write_text(
+    inputs: ShardInputs,
+    step: str,
+    edit: Callable[[pa.Array], Any],
+    output: Output,
+    columns: Mapping[str, pa.DataType] | None = None,
+) -> dict[str, Any]:
+    """Write a text layer: `row, text, drop@step`; bit 0 of the last says that nothing was left of a kept row's text.
+
+    With `columns` (name -> type) the edit returns the new text and an array for each of these, for the ledger.
+    """
     counts: Counter[str] = Counter()
     schema = pa.schema([("row", pa.int64()), ("text", pa.large_string()), (f"drop@{step}", pa.uint64())])
+    for name, kind in (columns or {}).items():
+        schema = schema.append(pa.field(f"{name}@{step}", kind))
 
     def rows() -> Iterator[pa.RecordBatch]:
         for batch in kept_text(inputs):
             before = batch.column("text")
-            after = edit(before)
+            after, more = (edit(before), []) if columns is None else edit(before)
             left = pc.fill_null(pc.greater(pc.binary_length(after), 0), False)
             had = pc.fill_null(pc.greater(pc.binary_length(before), 0), False)
             emptied = pc.and_(had, pc.invert(left))
@@ -138,7 +149,8 @@ def write_text(inputs: ShardInputs, step: str, edit: Callable[[pa.Array], pa.Arr
             counts[f"drop.{step}.{EMPTIED}"] += int(pc.sum(emptied).as_py() or 0)
             counts["bytes_before"] += pc.sum(pc.binary_length(before)).as_py() or 0
             counts["bytes"] += pc.sum(pc.binary_length(after)).as_py() or 0
-            yield pa.RecordBatch.from_arrays([batch.column("row"), after, emptied.cast(pa.uint64())], schema=schema)
+            arrays = [batch.column("row"), after, emptied.cast(pa.uint64()), *more]
+            yield pa.RecordBatch.from_arrays(arrays, schema=schema)
 
     write_layer(output.path(".parquet"), rows(), with_reasons(schema, {step: [EMPTIED]}))
     counts["kept"] = counts[f"reached.{step}"] - counts[f"drop.{step}.{EMPTIED}"]

@@ -54,16 +54,30 @@ def _show(fate: Fate) -> None:
     click.echo(f"  “{text[:_SHOWN_CHARACTERS]}{'…' if len(text) > _SHOWN_CHARACTERS else ''}”\n")
 
 
+def _removed(said: dict[str, Any]) -> str:
+    """What a step that edits text took from a document."""
+    if "paragraphs_removed" in said:
+        lost = said["paragraphs_removed"]
+        return f"lost {lost:,} paragraph{'s' if lost > 1 else ''} that stand elsewhere" if lost else "lost no paragraph"
+    if not said["characters_removed"]:
+        return "lost no span"
+    source, shard, row = said["duplicate_of"]
+    return f"lost {said['characters_removed']:,} characters; the longest piece stays in {source} {shard} row {row}"
+
+
 def _verdict(said: dict[str, Any]) -> str:
     """What one step said, in a line."""
     if "bucket" in said:
         perplexity = said["perplexity"]
         return f"{said['bucket']}" + (f" (perplexity {perplexity:.1f})" if perplexity is not None else "")
+    if "paragraphs_removed" in said or "characters_removed" in said:
+        return _removed(said)
     if "cluster_size" in said:
         if "duplicate_of" in said:
             source, shard, row = said["duplicate_of"]
             how = f", similarity {said['similarity']:.2f}" if said["similarity"] is not None else ""
-            return f"duplicate of {source} {shard} row {row}{how}; {said['cluster_size']} in its cluster"
+            why = f"; {said['cluster_size']} in its cluster, of which it stays by {said.get('kept_by')}"
+            return f"duplicate of {source} {shard} row {row}{how}{why}"
         size = said["cluster_size"]
         return f"stays of a cluster of {size}, by {said.get('kept_by')}" if size and size > 1 else "no duplicate"
     if not said["drops"]:

@@ -241,3 +241,14 @@ def test_truncated_hash_file_is_named(tmp_path):
 def test_paragraph_options_that_make_no_sense_are_refused(values):
     with pytest.raises(SignatureError):
         ParagraphOptions(**values)
+
+
+def test_text_that_is_masked_out_is_passed_over(tmp_path):
+    """A null row may still have its bytes in the buffer."""
+    rows = ["eins zwei drei\nvier", "eins zwei drei\nfünf"]
+    masked = pa.LargeStringArray.from_buffers(
+        2, *pa.array(rows, pa.large_string()).buffers()[1:], pa.py_buffer(b"\x01")
+    )
+    made = paragraph.edit(masked, pa.array([[False, True], None], pa.large_list(pa.bool_())))
+    assert made.column("text").to_pylist() == ["eins zwei drei", None]
+    assert made.column("removed_bytes").to_pylist() == [5, None]

@@ -1,0 +1,110 @@
+"""All kinds of dedup in one recipe, run whole: what the ledger tells, any number of workers, a kill in each stage."""
+
+import json
+import re
+import signal
+
+import pytest
+
+from recipes.made_text import made_lines
+
+RECIPE = """
+seed: 1
+sources:
+  web: {path: "web/*.jsonl", language: de}
+  wiki: {path: "wiki/*.jsonl", language: de}
+steps:
+  - dedup: {preset: exact, normalize: words}
+  - dedup: {preset: paragraphs_keep_first, name: lines, normalize: raw, min_words: 3, keep: [{source: wiki}]}
+  - dedup: {preset: substring, name: spans, shingle: {words: 20}}
+  - dedup: {preset: minhash, name: near, shingle: {words: 3}, bands: 20, rows: 4, verify: 0.6, keep: [{source: wiki}]}
+tokenizer: {algorithm: byte_bpe, vocabulary: 600}
+schedule: [{name: main, tokens: 16K, weights: natural}]
+model: {preset: llama_tiny, context: 64}
+training: {batch: 16 sequences}
+"""
+NOTICE = " ".join(f"Hinweis{number}" for number in range(25))
+IMPRINT = "Alle Rechte bei der Redaktion dieser Zeitung"
+NEAR = " ".join(f"wort{number}" for number in range(18))
+PLANTED = {
+    "web": [
+        ("copy", "Ein kurzer Satz, der zweimal im Netz steht."),
+        ("imprint", f"Was nur hier steht, und sonst nirgends.\n{IMPRINT}"),
+        ("notice", f"Davor steht dies hier allein im Text. {NOTICE} Und danach steht noch etwas ganz anderes da."),
+        ("near", f"{NEAR} ende"),
+    ],
+    "wiki": [
+        ("first", "EIN KURZER SATZ der zweimal im Netz steht"),
+        ("kept imprint", f"{IMPRINT}\nEin anderer Anfang, der bleibt."),
+        ("kept notice", f"Am Anfang des Artikels steht ein Satz für sich. {NOTICE} Am Ende."),
+        ("best", f"{NEAR} schluss"),
+    ],
+}
+
+
+@pytest.fixture(scope="module")
+def raw(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("raw")
+    lines = list(made_lines("made_de", num_documents=120))
+    for name, start in (("web", 0), ("wiki", 60)):
+        (folder / name).mkdir()
+        planted = [json.dumps({"id": f"{name} {who}", "text": text}).encode() + b"\n" for who, text in PLANTED[name]]
+        for shard in (0, 1):
+            some = lines[start + shard : start + 60 : 2]
+            (folder / name / f"{shard}.jsonl").write_bytes(b"".join([*planted[shard::2], *some]))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def curated(raw, tmp_path_factory, gristmill):
+    folder = tmp_path_factory.mktemp("curated")
+    recipe = write_recipe(folder, raw, workers=1)
+    gristmill("curate", recipe)
+    return recipe
+
+
+def write_recipe(folder, raw, workers):
+    path = folder / "dedup.yaml"
+    path.write_text(f"{RECIPE}execution: {{raw: {raw}, workdir: {folder / 'work'}, workers: {workers}}}\n")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("document", "verdict", "said"),
+    [
+        ("wiki first", "dropped: exact.duplicate", r"exact: duplicate of web web/0.jsonl row 0.*by first"),
+        ("web imprint", "kept", "lines: lost 1 paragraph that stand"),
+        ("wiki kept imprint", "kept", "lines: lost no paragraph"),
+        ("web notice", "kept", "spans: lost no span"),
+        ("wiki kept notice", "kept", r"spans: lost 240 characters; the longest piece stays in web web/0.jsonl row 1"),
+        ("web near", "dropped: near.duplicate", r"of wiki wiki/1.jsonl row 1, similarity 0.\d\d; 2 .*source"),
+        ("wiki best", "kept", "near: stays of a cluster of 2, by source: wiki"),
+    ],
+)  # fmt: skip
+def test_why_tells_what_each_dedup_did(gristmill_here, curated, document, verdict, said):
+    shown = gristmill_here("why", curated, document).out
+    assert shown.splitlines()[0].endswith(verdict)
+    assert re.search(said, shown), shown
+
+
+@pytest.mark.slow
+def test_dedup_by_two_workers_and_killed_in_each_stage_leaves_the_same_bytes(
+    gristmill, start, curated, raw, tmp_path, contents
+):
+    wanted = contents(curated.parent / "work")
+    recipe, workdir = write_recipe(tmp_path, raw, workers=2), tmp_path / "work"
+    stages = sorted(
+        (folder for folder in (curated.parent / "work").glob("*-*") if folder.is_dir()),
+        key=lambda folder: min(path.stat().st_mtime_ns for path in folder.iterdir()),
+    )
+    dedup = [folder.name for folder in stages if re.search("signatures|copies|duplicates|text", folder.name)]
+    assert len(dedup) == 13
+    for name in dedup:
+        process = start("curate", recipe)
+        while process.poll() is None and not (workdir / name).exists():
+            pass
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL, f"{name} was made before it could be killed"
+    gristmill("curate", recipe)
+    assert contents(workdir) == wanted
