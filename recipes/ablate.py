@@ -15,26 +15,23 @@ from typing import TYPE_CHECKING, Any
 from curation.stage import Counts, Output
 from mixing.ablation.analysis import AnalysisOptions, analyse
 from mixing.ablation.design import DesignOptions, PlannedRun, design
-from mixing.ablation.runs import read_csv, table_of, write_csv
+from mixing.ablation.runs import table_of, write_csv
 from mixing.domain_stage import Domain, read_domains
 from mixing.patterns import resolve_weights, values_of
-from mixing.tokenizer import load_tokenizer
 from mixing.weights import natural, unimax
-from recipes.artifacts import key_of
+from recipes.confirm import confirm
 from recipes.curate import ALL
 from recipes.pipeline import PlannedStage, PlannedTask, plan_stage
-from recipes.progress import compact
-from recipes.shapes import batch_tokens_of, learning_rate_of, optimizer_of, shape_of, tokens_of
-from recipes.tokens import order_of, plan_domains, weights_of
-from training.models.shape import flops_per_token, num_parameters
-from training.swarm import SwarmOptions, SwarmRun, read_run, train_run
+from recipes.shapes import batch_tokens_of, tokens_of
+from recipes.swarm import SwarmSize, announce_swarm, make_swarm, plan_swarm, run_file, swarm_options, thinned_domains
+from recipes.tokens import order_of, weights_of
+from training.swarm import SwarmOptions, read_run
 
 if TYPE_CHECKING:
     from recipes.run import Run
     from recipes.tokens import Tokens
 
-VERSIONS = {"proxies": 1, "weights": 1}
-MAX_HELD_OUT = 32
+VERSIONS = {"weights": 2}
 BOOTSTRAPS = 200
 
 
@@ -55,48 +52,60 @@ class AnalysisInputs:
 
 
 def ablate(run: Run) -> Ablation:
-    """Train what is missing of the swarm, fit the surrogates and choose weights."""
-    tokens = run.tokens
+    """Train what is missing of the swarm, fit the surrogates, choose weights, and confirm them where that is asked for.
+
+    Natural weights are trained first: they are what everything else is compared with.
+    """
     run.narrator.heading("Ablation")
-    listed = domains_to_mix(tokens)
-    options = swarm_options(run, tokens)
-    thinned = _thinned_domains(run, tokens, listed, options)
-    planned = plan_design(run, listed)
-    _announce(run, planned, options)
-    proxies = _plan_proxies(run, tokens, thinned, planned, options)
-    run.make([proxies])
-    stage = _plan_weights(run, proxies, planned, listed)
+    swarm = prepare(run)
+    planned = train_swarm(run, swarm)
+    stage = plan_weights(run, swarm, planned)
     run.make([stage])
+    confirmation = run.recipe.ablation.confirm if run.recipe.ablation is not None else None
+    if confirmation is not None:
+        stage = confirm(run, stage, swarm.listed, list(baselines_of(run, swarm.listed)), target_tokens(run))
     analysis = json.loads(Path(stage.file(ALL, ".analysis.json")).read_text(encoding="utf-8"))
     for note in analysis["notes"]:
         run.narrator.say(f"  {note}")
     return Ablation(dict(analysis["chosen"]), analysis, stage.folder.path)
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """A swarm before it is trained: its domains, the thinned ones that it draws from, runs and options."""
+
+    listed: list[Domain]
+    drawn: PlannedStage
+    planned: list[PlannedRun]
+    options: SwarmOptions
+
+
+def prepare(run: Run) -> Prepared:
+    """Plan the swarm; its domains are made."""
+    tokens = run.tokens
+    listed = domains_to_mix(tokens)
+    options = proxy_options(run)
+    return Prepared(
+        listed, thinned_domains(run, tokens, listed, options, target_tokens(run)), plan_design(run, listed), options
+    )
+
+
+def proxy_options(run: Run) -> SwarmOptions:
+    """What all proxies of the swarm share."""
+    study: Any = run.recipe.ablation
+    return swarm_options(run, run.tokens, SwarmSize(study.proxy, study.tokens, study.evaluate.number, study.threads))
+
+
+def train_swarm(run: Run, swarm: Prepared) -> list[PlannedRun]:
+    """Train the runs of the design that are missing; returns all that the analysis rests on."""
+    announce_swarm(run, len(swarm.planned), swarm.options)
+    make_swarm(run, plan_swarm(run, run.tokens, swarm.drawn, swarm.planned, swarm.options))
+    return swarm.planned
+
+
 def domains_to_mix(tokens: Tokens) -> list[Domain]:
     """Domains that a mixture may draw from: those with text to train on."""
     return [domain for domain in read_domains(tokens.domains_path) if domain.num_tokens]
-
-
-def swarm_options(run: Run, tokens: Tokens) -> SwarmOptions:
-    """What all proxies share."""
-    wanted: Any = run.recipe.ablation
-    shape = shape_of(wanted.proxy, load_tokenizer(tokens.tokenizer).vocabulary)
-    values = wanted.proxy.training
-    batch = batch_tokens_of(values, shape.context)
-    length = tokens_of(wanted.tokens, shape.context, batch) // batch * batch
-    return SwarmOptions(
-        shape=shape,
-        tokens=length,
-        batch_tokens=batch,
-        learning_rate=learning_rate_of(values, shape.context, length),
-        optimizer=optimizer_of(values),
-        precision=values.precision,
-        evaluate=wanted.evaluate.number,
-        max_held_out=MAX_HELD_OUT,
-        threads=wanted.threads,
-        separator=load_tokenizer(tokens.tokenizer).eos if run.recipe.sequences.document_masks else None,
-    )
 
 
 def target_tokens(run: Run) -> int:
@@ -108,21 +117,6 @@ def target_tokens(run: Run) -> int:
     context = recipe.model.context
     batch = batch_tokens_of(recipe.training, context)
     return sum(tokens_of(phase.tokens, context, batch) for phase in recipe.schedule)
-
-
-def _thinned_domains(run: Run, tokens: Tokens, listed: list[Domain], options: SwarmOptions) -> PlannedStage:
-    """Domains thinned by document so that proxies repeat them as often as the target run will.
-
-    A domain keeps at least eight sequences: below that a proxy would learn it by heart.
-    """
-    share = min(1.0, options.tokens / max(1, target_tokens(run)))
-    least = 8 * options.shape.context
-    thinned = tuple((domain.name, round(min(1.0, max(share, least / domain.num_tokens)), 6)) for domain in listed)
-    if share == 1.0:
-        return tokens.domains
-    stage = plan_domains(run, run.curation, tokens.shards, list(tokens.shard_keys), thinned)
-    run.make([stage])
-    return stage
 
 
 def plan_design(run: Run, listed: list[Domain]) -> list[PlannedRun]:
@@ -137,31 +131,36 @@ def plan_design(run: Run, listed: list[Domain]) -> list[PlannedRun]:
         d_optimal=runs.d_optimal,
         sequential=runs.sequential,
         repeats=runs.repeats,
-        bounds=tuple(sorted((pattern, low, high) for pattern, (low, high) in wanted.bounds.items())),
-        baselines=tuple(_baselines(run, listed)),
+        bounds=bounds_of(wanted),
+        baselines=tuple(baselines_of(run, listed)),
         orders=tuple(order_of(order) for order in wanted.orders),
         seed=run.recipe.seed,
         caps=tuple(_most_weights(run, listed)),
     )
-    return design([domain.name for domain in listed], _shares(listed), options)
+    return design([domain.name for domain in listed], natural_weights(listed), options)
+
+
+def bounds_of(study: Any) -> tuple[tuple[str, float, float], ...]:
+    """Bounds as plain values."""
+    return tuple(sorted((pattern, low, high) for pattern, (low, high) in study.bounds.items()))
 
 
 def _most_weights(run: Run, listed: list[Domain]) -> Iterator[tuple[str, float]]:
     """The weight above which the target run would pass a domain more often than it may."""
     budget = target_tokens(run)
-    for name, cap in _caps(run, [domain.name for domain in listed]).items():
+    for name, cap in caps_of(run, [domain.name for domain in listed]).items():
         supply = next(domain.num_tokens for domain in listed if domain.name == name)
         if cap * supply < budget:
             yield name, cap * supply / budget
 
 
-def _shares(listed: list[Domain]) -> dict[str, float]:
+def natural_weights(listed: list[Domain]) -> dict[str, float]:
     """Natural weights."""
     total = sum(domain.num_tokens for domain in listed)
     return {domain.name: domain.num_tokens / total for domain in listed}
 
 
-def _baselines(run: Run, listed: list[Domain]) -> Iterator[tuple[str, dict[str, float]]]:
+def baselines_of(run: Run, listed: list[Domain]) -> Iterator[tuple[str, dict[str, float]]]:
     """Weights that are trained beside the design, by name; natural is the design's own."""
     wanted: Any = run.recipe.ablation
     supply = {domain.name: domain.num_tokens for domain in listed}
@@ -172,13 +171,13 @@ def _baselines(run: Run, listed: list[Domain]) -> Iterator[tuple[str, dict[str, 
         if kind == "natural":
             yield f"natural^{power:g}", _normalised(natural(supply, power))
         elif kind == "unimax":
-            yield "unimax", _normalised(unimax(supply, target_tokens(run), _caps(run, list(supply))))
+            yield "unimax", _normalised(unimax(supply, target_tokens(run), caps_of(run, list(supply))))
         else:
             name = Path(str(weights.path)).stem if weights.path else "shares"
             yield name, resolve_weights(dict(shares), list(supply), {n: float(t) for n, t in supply.items()})
 
 
-def _caps(run: Run, names: list[str]) -> dict[str, float]:
+def caps_of(run: Run, names: list[str]) -> dict[str, float]:
     return dict.fromkeys(names, float("inf")) | values_of(run.recipe.domains.max_epochs, names)
 
 
@@ -191,100 +190,39 @@ def announce(run: Run) -> None:
     """Say what the ablation would train, without training."""
     tokens = run.tokens
     listed = domains_to_mix(tokens)
-    options, planned = swarm_options(run, tokens), plan_design(run, listed)
+    options, planned = proxy_options(run), plan_design(run, listed)
     for one in planned:
         shares = ", ".join(f"{name} {share:.3f}" for name, share in sorted(one.weights.items()) if share)
         run.narrator.say(f"  {one.name:<20} seed {one.seed}  {shares}")
-    _announce(run, planned, options)
+    announce_swarm(run, len(planned), options)
 
 
-def analyse_table(run: Run, path: Path) -> dict[str, Any]:
-    """Fit somebody's table of runs (`runs.csv`) and choose weights; nothing is trained.
-
-    Domains of the table are taken as they are; supply and caps count where the recipe's domains have the same names.
-    """
-    table = read_csv(path)
-    supply = dict.fromkeys(table.domains, 1)
-    natural_weights = dict.fromkeys(table.domains, 1.0 / len(table.domains))
-    if run.recipe.tokenizer is not None and run.recipe.steps:
-        listed = [d for d in read_domains(run.tokens.domains_path) if d.name in supply]
-        if len(listed) == len(supply):
-            supply, natural_weights = {d.name: d.num_tokens for d in listed}, _shares(listed)
-    wanted: Any = run.recipe.ablation
-    options = AnalysisOptions(
-        natural=natural_weights,
-        objective={} if wanted is None else _objective(wanted, run),
-        bounds=(),
-        supply=supply,
-        max_epochs=dict.fromkeys(supply, float("inf")),
-        budget_tokens=sum(supply.values()),
-        surrogates=() if wanted is None else wanted.surrogates,
-        bootstraps=BOOTSTRAPS,
-        seed=run.recipe.seed,
-    )
-    return dict(analyse(table, options))
-
-
-def _announce(run: Run, planned: list[PlannedRun], options: SwarmOptions) -> None:
-    """Runs, tokens, parameters and operations, before they are spent."""
-    tokens = len(planned) * options.tokens
-    flops = tokens * flops_per_token(options.shape)
-    run.narrator.say(
-        f"  {len(planned)} proxies of {compact(num_parameters(options.shape))} parameters "
-        f"({compact(num_parameters(options.shape, embedding=False))} without embeddings) "
-        f"x {compact(options.tokens)} tokens "
-        f"= {compact(tokens)} tokens, {flops:.2g} FLOPs"
-    )
-
-
-def _plan_proxies(
-    run: Run, tokens: Tokens, thinned: PlannedStage, planned: list[PlannedRun], options: SwarmOptions
-) -> PlannedStage:
-    domains, measured = Path(thinned.file(ALL, ".domains.json")), tokens.domains_path
-    tasks = []
-    for one in planned:
-        inputs = SwarmRun(
-            one.name, tuple(sorted(one.weights.items())), one.seed, str(domains), str(measured), one.order
-        )
-        tasks.append(PlannedTask(_run_task(one), inputs))
-    return plan_stage(
-        run.store,
-        "proxies",
-        [VERSIONS["proxies"], options, thinned.folder.key, tokens.domains.folder.key]
-        + (["positions"] if options.separator is not None else []),  # start anew in each document
-        title="proxies",
-        verb="ablate",
-        work=train_run,
-        options=options,
-        tasks=tuple(tasks),
-    )
-
-
-def _run_task(one: PlannedRun) -> str:
-    """Name of a run's file: what it is called, and a hash of what is trained."""
-    return f"{one.name.replace('/', '.')}-{key_of(one.weights, one.seed, one.order)[:10]}"
-
-
-def _plan_weights(run: Run, proxies: PlannedStage, planned: list[PlannedRun], listed: list[Domain]) -> PlannedStage:
-    wanted: Any = run.recipe.ablation
-    names = [domain.name for domain in listed]
-    options = AnalysisOptions(
-        natural=_shares(listed),
-        objective=_objective(wanted, run),
-        bounds=tuple(sorted((pattern, low, high) for pattern, (low, high) in wanted.bounds.items())),
+def analysis_options(run: Run, listed: list[Domain]) -> AnalysisOptions:
+    """What the runs of a recipe's swarm are analysed for."""
+    study: Any = run.recipe.ablation
+    return AnalysisOptions(
+        natural=natural_weights(listed),
+        objective=objective_of(study, run),
+        bounds=bounds_of(study),
         supply={domain.name: domain.num_tokens for domain in listed},
-        max_epochs=_caps(run, names),
+        max_epochs=caps_of(run, [domain.name for domain in listed]),
         budget_tokens=target_tokens(run),
-        surrogates=wanted.surrogates,
+        surrogates=study.surrogates,
         bootstraps=BOOTSTRAPS,
         seed=run.recipe.seed,
     )
-    inputs = AnalysisInputs(tuple((one.name, one.kind, proxies.file(_run_task(one), ".run.json")) for one in planned))
+
+
+def plan_weights(run: Run, swarm: Prepared, planned: list[PlannedRun]) -> PlannedStage:
+    proxies = plan_swarm(run, run.tokens, swarm.drawn, planned, swarm.options)
+    options = analysis_options(run, swarm.listed)
+    inputs = AnalysisInputs(tuple((one.name, one.kind, run_file(proxies, one)) for one in planned))
+    confirms = run.recipe.ablation is not None and run.recipe.ablation.confirm is not None
     return plan_stage(
         run.store,
         "weights",
         [VERSIONS["weights"], _plain(options), proxies.folder.key, sorted(proxies.task_names)],
-        title="weights",
+        title="surrogates" if confirms else "weights",
         verb="ablate",
         work=make_weights,
         options=options,
@@ -298,7 +236,7 @@ def _plain(options: AnalysisOptions) -> AnalysisOptions:
     return replace(options, max_epochs=caps)  # type: ignore[arg-type]
 
 
-def _objective(wanted: Any, run: Run) -> Any:
+def objective_of(wanted: Any, run: Run) -> Any:
     """The objective as plain values: shares of patterns, `worst`, or the patterns of a front."""
     if wanted.objective is None:
         return {}
@@ -317,4 +255,4 @@ def make_weights(inputs: AnalysisInputs, options: AnalysisOptions, output: Outpu
     return {"runs": len(rows), "surrogate": str(analysis.get("surrogate"))}
 
 
-__all__ = ["Ablation", "ablate", "make_weights", "plan_design", "swarm_options"]
+__all__ = ["Ablation", "ablate", "make_weights", "plan_design"]

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from curation.amounts import Amount, in_tokens
 from curation.fields import Problem, did_you_mean
-from mixing.config import Phase, Weights
+from mixing.config import Ablation, Phase, Weights
 from mixing.patterns import PatternError, covers, winners
 from recipes.located import Segments
 from recipes.names import Names, domain_problems, names_domain
@@ -223,6 +223,7 @@ def _ablation(recipe: Recipe, names: Names) -> Iterator[Problem]:
             if pattern not in names.validate_only and not names_domain(names, pattern):
                 hint = did_you_mean(pattern, [*names.domains, *names.validate_only], limit=20)
                 yield (*path, pattern), pattern, f"names no domain and no validate_only source{hint}"
+    yield from _confirmation(study)
     for place, baseline in enumerate(study.baselines):
         yield from _weights(baseline, names, ("ablation", "baselines", place))
         if baseline.kind == "ablation":
@@ -237,6 +238,21 @@ def _ablation(recipe: Recipe, names: Names) -> Iterator[Problem]:
     step = _step_tokens(study.proxy.training, study.proxy)
     if step is not None and study.tokens.number < step:
         yield ("ablation", "tokens"), str(study.tokens), f"shorter than one train step of the proxy ({step:,} tokens)"
+
+
+def _confirmation(study: Ablation[Model]) -> Iterator[Problem]:
+    """A confirmation is as long as a train step at least, of whole sequences."""
+    if study.confirm is None:
+        return
+    model, tokens = study.confirm.model, study.confirm.tokens
+    yield from _whole_sequences(model.training, model, ("ablation", "confirm", "model", "training", "batch"))
+    step = _step_tokens(model.training, model)
+    if step is not None and tokens.number < step:
+        yield (
+            ("ablation", "confirm", "tokens"),
+            str(tokens),
+            f"shorter than one train step of its model ({step:,} tokens)",
+        )
 
 
 def _bounds(bounds: Mapping[str, tuple[float, float]]) -> Iterator[Problem]:

@@ -6,6 +6,7 @@ A stage's key and the names of its tasks are known before anything runs, so a wh
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import os
 import platform
@@ -42,6 +43,7 @@ class PlannedStage:
         options: the work's options.
         tasks: its tasks.
         check: looks at the counts when the stage is whole and may refuse to go on.
+        sets_aside: an error in one task does not stop the others; the stage then ends with `TasksSetAside`.
     """
 
     title: str
@@ -51,6 +53,7 @@ class PlannedStage:
     options: Any
     tasks: tuple[PlannedTask, ...]
     check: Callable[[Mapping[str, Any]], None] | None = field(default=None, compare=False)
+    sets_aside: bool = False
 
     @property
     def task_names(self) -> list[str]:
@@ -169,7 +172,7 @@ def _run_missing(
     with narrator.bar(stage.title, len(tasks)) as advance:
         executor = pool_executor(pool, [step], len(tasks), logs / stage.folder.name, lambda _: advance(1))
         try:
-            outcome = executor.run(_unreadable)
+            outcome = executor.run(_any_error if stage.sets_aside else _unreadable)
         except TaskFailed as error:
             error.add_note(f"in {stage.title}; the whole error is in {logs / stage.folder.name / 'logs'}")
             raise
@@ -193,6 +196,13 @@ def _unreadable(error: BaseException) -> str | None:
     from curation.source import UnreadableShard
 
     return str(error) if isinstance(error, UnreadableShard) else None
+
+
+def _any_error(error: BaseException) -> str | None:
+    """Why a task of which others are independent is set aside: in the error's words. A full disk stops all."""
+    if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return None
+    return f"{type(error).__name__}: {error}"
 
 
 def _finish(stage: PlannedStage, checks: bool) -> dict[str, Any]:

@@ -166,6 +166,12 @@ class Run:
         """Weights that the recipe's ablation chose, or None where no phase asks for them. Runs it."""
         if not any(phase.weights.kind == "ablation" for phase in self.recipe.schedule):
             return None
+        nodes = self.recipe.execution.training.nodes
+        if nodes > 1:  # every node must read the same weights, whatever its work directory holds
+            raise RunError(
+                f"{self.recipe.path}: weights: ablation is not pinned, and training on {nodes} nodes needs weights "
+                "that stand in the recipe; `gristmill ablate`, then `gristmill pin`, then train"
+            )
         return self.ablation.weights
 
     @cached_property

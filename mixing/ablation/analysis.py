@@ -25,7 +25,7 @@ from mixing.ablation.runs import RunsTable
 from mixing.ablation.sampling import pool_of
 from mixing.ablation.surrogates import COMBINATION, FITS, all_rows, combined, usable
 from mixing.ablation.validation import Validation, choose, local_error, validate
-from mixing.ablation.verdict import Gain, Noise, best_run, small_table_inflation, surrogate_gain
+from mixing.ablation.verdict import Gain, Noise, best_run, spare_of, surrogate_gain
 
 POOL = 1500
 
@@ -170,9 +170,10 @@ def _gain(question: Question, portfolio: Portfolio, search: Search, noise: dict[
     held_out = portfolio.validation.predictions[portfolio.chosen]
     error = local_error(held_out, question.fitted.losses, question.objective)
     expected = float(search.whole[search.candidates.optimum] - search.whole[search.candidates.home])
-    inflation = small_table_inflation(question.fitted.num_runs, len(question.fitted.domains))
+    fitted = question.fitted
+    spare = spare_of(fitted.num_runs, preparation.num_mixtures(fitted), len(fitted.domains))
     seeds = Noise(noise["objective"], noise["degrees"])
-    return surrogate_gain(expected, search.doubt.gains, search.doubt.optimism, error, seeds, inflation)
+    return surrogate_gain(expected, search.doubt.gains, search.doubt.optimism, error, seeds, spare)
 
 
 def _choice(question: Question, search: Search, gain: Gain, noise: dict[str, Any]) -> tuple[np.ndarray, str, int]:

@@ -71,6 +71,7 @@ def _weights(found: Findings) -> dict[str, Any]:
     return {
         "chosen": weights_of(domains, found.chosen),
         "natural": weights_of(domains, found.question.natural),
+        "home": weights_of(domains, found.question.home),
         "optimum": weights_of(domains, found.search.optimum),
         "reason": found.reason,
         "objective": found.question.objective.written(),

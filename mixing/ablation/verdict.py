@@ -1,8 +1,9 @@
 """Whether a mixture beats natural weights beyond noise, and which weights to take.
 
 Two roads lead away from natural weights, and each has its test at 5 per cent:
-the surrogate's optimum, if its expected gain, less what the choice of the best owes to chance, exceeds 1.645 standard
-errors; else the best run that was trained, if it beats the runs at natural weights beyond seed noise, with Bonferroni's
+the surrogate's optimum, if its expected gain, less what the choice of the best owes to chance, exceeds a one-sided
+t-quantile of standard errors, with as many degrees of freedom as mixtures leave over once a slope per domain is fitted;
+else the best run that was trained, if it beats the runs at natural weights beyond seed noise, with Bonferroni's
 correction for having looked at all runs. If neither does, natural weights stay.
 """
 
@@ -13,7 +14,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-ONE_SIDED = 1.645
 LEVEL = 0.05
 
 
@@ -53,13 +53,32 @@ class Noise:
         return self.sd * math.sqrt(self.degrees / float(chi2.ppf(1 - LEVEL, self.degrees)))
 
 
+@dataclass(frozen=True)
+class Spare:
+    """What runs leave over once a slope per domain and a level are fitted.
+
+    Attributes:
+        degrees: mixtures beyond the parameters, at least 1; seeds of one mixture tell no slope.
+        inflation: the usual correction of a standard error, sqrt(runs / (runs - parameters)).
+    """
+
+    degrees: int
+    inflation: float
+
+
+def spare_of(num_runs: int, num_mixtures: int, num_domains: int) -> Spare:
+    """How much a table of runs leaves over."""
+    parameters = num_domains + 1
+    return Spare(max(1, num_mixtures - parameters), math.sqrt(num_runs / max(1, num_runs - parameters)))
+
+
 def surrogate_gain(
     expected: float,
     gain_R: np.ndarray,
     optimism: float,
     held_out_error: float | None,
     noise: Noise,
-    inflation: float = 1.0,
+    spare: Spare,
 ) -> Gain:
     """The gain that a surrogate promises, with all that speaks against it.
 
@@ -70,18 +89,16 @@ def surrogate_gain(
         held_out_error: root mean square of the objective on held-out runs; what seed noise does not explain of it is
             the surrogate's own error, which no bootstrap shows.
         noise: of the objective over seeds.
-        inflation: of the bootstraps' spread, which is too small where parameters are almost as many as runs.
+        spare: what the runs leave over once a surrogate is fitted: little of it makes bootstraps too sure.
     """
+    from scipy.stats import t
+
     bias = math.sqrt(max(0.0, (held_out_error or 0.0) ** 2 - noise.at_least() ** 2))
-    error = math.sqrt(inflation**2 * float(gain_R.var()) + bias**2)
+    error = math.sqrt(spare.inflation**2 * float(gain_R.var()) + bias**2)
     corrected = min(0.0, expected) + optimism
-    low, high = corrected - ONE_SIDED * error, corrected + ONE_SIDED * error
+    reach = float(t.ppf(1 - LEVEL, spare.degrees)) * error
+    low, high = corrected - reach, corrected + reach
     return Gain(expected, corrected, error, low, high, high < 0)
-
-
-def small_table_inflation(num_runs: int, num_domains: int) -> float:
-    """The usual correction of a standard error for fitted parameters: a slope per domain and a level."""
-    return math.sqrt(num_runs / max(1, num_runs - num_domains - 1))
 
 
 def best_run(values_N: np.ndarray, natural_K: np.ndarray, noise: Noise) -> tuple[int, bool]:

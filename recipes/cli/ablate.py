@@ -18,34 +18,70 @@ from recipes.cli.options import Flags, print_json, shared_flags
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Fit this table of runs (runs.csv) instead of training proxies.",
 )
-def command(flags: Flags, table: Path | None) -> None:
+@click.option("--partial", is_flag=True, help="Train nothing: analyse the proxies that are finished by now.")
+@click.option(
+    "--rows",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Train nothing: write the rows of the proxies that are finished by now to this CSV file.",
+)
+def command(flags: Flags, table: Path | None, partial: bool, rows: Path | None) -> None:
     """Train the proxies that are missing, fit the surrogates, choose weights and say what they rest on.
 
     \b
     gristmill ablate recipes/quickstart.yaml
     gristmill ablate recipes/quickstart.yaml --set ablation.runs.dirichlet=24
     gristmill ablate recipes/quickstart.yaml --runs runs.csv
+    gristmill ablate recipes/quickstart.yaml --rows so_far.csv --partial
     gristmill ablate recipes/quickstart.yaml --dry-run
     """
-    from recipes.ablate import ablate, analyse_table, announce
-    from recipes.show import planned_stages
-    from recipes.whole import show_plan
+    from recipes.ablate import ablate
 
+    if table is not None and (partial or rows is not None):
+        raise click.UsageError("--runs reads a table of runs; --partial and --rows are about this recipe's own proxies")
     with flags.open_run(brief=True) as run:
-        if table is not None:
-            analysis = analyse_table(run, table)
-        elif flags.dry_run:
-            if any(stage.missing() for stage in planned_stages(run)):
-                show_plan(run, flags.as_json)  # the design is not known before the domains are
-            else:
-                announce(run)
+        if flags.dry_run:
+            _announce(run, flags)
             return
-        else:
-            analysis = ablate(run).analysis
+        if rows is not None:
+            from recipes.runs_table import write_rows
+
+            done, planned = write_rows(run, rows)
+            click.echo(f"{rows}: {done} of {planned} proxies", err=flags.as_json)
+            if not partial:
+                return
+        analysis = _analysed(run, table) if table is not None or partial else ablate(run).analysis
     if flags.as_json:
         print_json(analysis)
         return
     _show(analysis)
+
+
+def _analysed(run: Any, table: Path | None) -> dict[str, Any]:
+    """An analysis for which nothing is trained; what a table cannot say is an error of its user's."""
+    from mixing.ablation.objective import ObjectiveError
+    from mixing.ablation.preparation import TableError
+    from mixing.ablation.region import BoundsError
+    from mixing.ablation.runs import RunsError
+    from mixing.ablation.surrogates import SurrogateError
+    from recipes.errors import RunError
+    from recipes.runs_table import analyse_finished, analyse_table
+
+    try:
+        return analyse_finished(run) if table is None else analyse_table(run, table)
+    except (RunsError, TableError, ObjectiveError, BoundsError, SurrogateError) as error:
+        raise RunError(str(error)) from error
+
+
+def _announce(run: Any, flags: Flags) -> None:
+    """Say what would be trained; the design is not known before the domains are."""
+    from recipes.ablate import announce
+    from recipes.show import planned_stages
+    from recipes.whole import show_plan
+
+    if any(stage.missing() for stage in planned_stages(run)):
+        show_plan(run, flags.as_json)
+    else:
+        announce(run)
 
 
 def _show(analysis: dict[str, Any]) -> None:
@@ -57,5 +93,21 @@ def _show(analysis: dict[str, Any]) -> None:
         click.echo(
             f"{domain:<24} {analysis['natural'].get(domain, 0):>8.3f} {analysis['chosen'][domain]:>8.3f}   {interval}"
         )
+    if analysis.get("confirmation"):
+        _show_confirmation(analysis["confirmation"])
     for note in analysis["notes"]:
         click.echo(note)
+
+
+def _show_confirmation(confirmed: dict[str, Any]) -> None:
+    """Change of the objective and of each domain against natural weights, arm by arm, with 95 % intervals."""
+    for arm in confirmed["arms"]:
+        if "objective" not in arm:
+            continue
+        click.echo(
+            f"\n{arm['name'] + ' against natural':<24} {'change':>8}   95% interval over {len(arm['seeds'])} seeds"
+        )
+        for name, one in [("objective", arm["objective"]), *sorted(arm["domains"].items())]:
+            interval = "" if one["high"] is None else f"{one['low']:+.2%} to {one['high']:+.2%}"
+            click.echo(f"{name:<24} {one['difference']:>+8.2%}   {interval}")
+    click.echo("")

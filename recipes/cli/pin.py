@@ -30,8 +30,9 @@ def command(flags: Flags, phase: str | None) -> None:
     note = f"gristmill pin: {ablation.folder.name}, {datetime.now(UTC):%Y-%m-%d}"
     intervals = ablation.analysis.get("weights_interval", {})
     if ablation.analysis.get("reason") == "natural":
-        # The intervals are those of the surrogate's optimum, which was not believed.
-        note, intervals = f"{note}: natural weights stay", {}
+        note = f"{note}: natural weights stay"
+    if ablation.weights != ablation.analysis.get("optimum"):
+        intervals = {}  # they are those of the surrogate's optimum
     phases = pin_weights(flags.recipe, ablation.weights, intervals, note, phase)
     click.echo(f"{flags.recipe}: pinned {', '.join(phases)}")
 

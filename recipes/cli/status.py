@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from recipes.cli.options import Flags, print_json, shared_flags
+
+if TYPE_CHECKING:
+    from recipes.run import Run
 
 
 @click.command()
@@ -24,9 +27,11 @@ def command(flags: Flags) -> None:
     with flags.open_run() as run:
         stages = compiled_stages(run)
         training = training_status(run.store.workdir, run.recall("training"))
+        proxies = None if any(s["missing"] for s in stages) else _proxies(run)
     found: dict[str, Any] = {
         "stages": len(stages),
         "missing": [s["stage"] for s in stages if s["missing"]],
+        "proxies": None if proxies is None else {"finished": proxies[0], "planned": proxies[1]},
         "training": training,
     }
     if flags.as_json:
@@ -36,6 +41,8 @@ def command(flags: Flags) -> None:
     click.echo(f"{flags.recipe}: {made} of {len(stages)} stages of curation and tokens are made")
     for title in found["missing"][:5]:
         click.echo(f"  missing: {title}")
+    if proxies is not None:
+        click.echo(f"ablation: {proxies[0]} of {proxies[1]} proxies are finished")
     mine = [one for one in training if one["this_recipe"]]
     for one in mine:
         click.echo(
@@ -49,6 +56,17 @@ def command(flags: Flags) -> None:
     if len(training) > len(mine):
         click.echo(f"{len(training) - len(mine)} trainings of other recipes, or of earlier versions of this one")
     click.echo(f"next: {next_command} {flags.recipe}")
+
+
+def _proxies(run: Run) -> tuple[int, int] | None:
+    """Finished and planned proxies, without a word."""
+    if run.recipe.ablation is None:
+        return None
+    from recipes.progress import Narrator
+    from recipes.runs_table import progress
+
+    run.narrator = Narrator(silent=True)
+    return progress(run)
 
 
 def training_status(workdir: Path, remembered: dict[str, Any] | None) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from recipes.report.axes import colour, legend
+from recipes.report.confirmation import confirmation_figure
 from recipes.report.curves import Curve, Panel, curves_over, panels_over
 from recipes.report.grids import Cell, Span, heat_map, intervals, scatter
 from recipes.report.markup import Column, Figure, Section, Table, not_made, several, tag
@@ -17,6 +18,7 @@ _REASONS = {
     "natural": "Natural weights stay: nothing was shown to beat them.",
     "best_run": "The weights of the best run were chosen.",
     "surrogate": "The surrogate's optimum was chosen.",
+    "confirmed": "The proposed weights held one size up and were chosen.",
 }
 
 
@@ -35,6 +37,8 @@ def ablation_section(record: Record) -> Section:
     if found.get("matrix"):
         section.figure(_matrix(record, found))
     section.figure(_weights(record, found))
+    if any("objective" in arm for arm in (found.get("confirmation") or {}).get("arms", ())):
+        section.figure(confirmation_figure(record, found))
     if len(found.get("arms") or ()) > 1:
         section.figure(_arms(record, found))
     if found.get("observed_vs_predicted"):

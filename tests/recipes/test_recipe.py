@@ -12,8 +12,10 @@ import pytest
 from curation.amounts import Amount
 from curation.config import STEP_KINDS, Dedup, KeepRule
 from curation.rule_presets import load_preset
+from recipes.errors import RunError
 from recipes.recipe import Recipe, RecipeErrors, load_recipe
 from recipes.resolved import flat, resolved
+from recipes.run import Run
 from recipes.validation import not_yet
 
 ROOT = Path(__file__).parent.parent.parent
@@ -333,6 +335,7 @@ ablation:
         ("  orders: [{blocked: [zh_web, en_wbe]}]", "did you mean en_web?"),
         ("  proxy: {preset: llama_15m, training: {batch: 1000 tokens}}", "1 sequences (1024 tokens)"),
         ("  confirm: {model: llama_2m, tokens: 1B}", "did you mean llama_20m?"),
+        ("  confirm: {model: llama_20m, tokens: 1K}", "shorter than one train step of its model"),
         ("  stop: {at: 0.2}", "keep: missing"),
     ],
 )
@@ -505,3 +508,9 @@ def test_recipe_given_as_a_mapping_needs_no_file():
     )
     assert recipe.name == "recipe"
     assert recipe.steps[0].preset == "gopher"
+
+
+def test_unpinned_weights_on_several_nodes_are_refused(load, tmp_path):
+    recipe = load(ABLATION + f"execution: {{workdir: {tmp_path}, training: {{nodes: 2}}}}\n")
+    with pytest.raises(RunError, match="on 2 nodes needs weights that stand in the recipe"):
+        _ = Run.open(recipe, silent=True).weights

@@ -7,7 +7,7 @@ from mixing.ablation.objective import Objective, ObjectiveError, make_objective
 from mixing.ablation.optimum import minimise, pareto_front, uncertainty
 from mixing.ablation.region import make_region
 from mixing.ablation.sampling import pool_of
-from mixing.ablation.verdict import Noise, best_run, small_table_inflation, surrogate_gain
+from mixing.ablation.verdict import Noise, Spare, best_run, spare_of, surrogate_gain
 
 NAMES = ("a", "b", "c")
 EVEN = np.full(3, 1 / 3)
@@ -98,7 +98,7 @@ def test_objective_axes_of_a_front_are_logs():
 
 
 def test_surrogate_gain_beyond_every_doubt_beats():
-    gain = surrogate_gain(-0.03, np.full(100, -0.03), 0.001, 0.002, Noise(0.004, 20))
+    gain = surrogate_gain(-0.03, np.full(100, -0.03), 0.001, 0.002, Noise(0.004, 20), Spare(30, 1.0))
     assert gain.beats
     assert gain.corrected == pytest.approx(-0.029)
 
@@ -106,7 +106,7 @@ def test_surrogate_gain_beyond_every_doubt_beats():
 @pytest.mark.parametrize(("optimism", "error", "spread"), [(0.03, 0.0, 0.0), (0.0, 0.02, 0.0), (0.0, 0.0, 0.02)])
 def test_surrogate_gain_that_any_single_doubt_explains_does_not_beat(optimism, error, spread):
     gains = -0.03 + spread * np.array([-1.0, 1.0] * 50)
-    assert not surrogate_gain(-0.03, gains, optimism, error, Noise(None, 0)).beats
+    assert not surrogate_gain(-0.03, gains, optimism, error, Noise(None, 0), Spare(30, 1.0)).beats
 
 
 def test_noise_from_two_seeds_may_be_half_as_large_and_from_many_hardly():
@@ -115,9 +115,18 @@ def test_noise_from_two_seeds_may_be_half_as_large_and_from_many_hardly():
     assert Noise(None, 0).at_least() == 0.0
 
 
-def test_small_table_inflation_of_ten_runs_and_four_domains_is_the_root_of_two():
-    assert small_table_inflation(10, 4) == pytest.approx(2**0.5)
-    assert small_table_inflation(1000, 4) == pytest.approx(1, abs=0.01)
+def test_spare_of_ten_runs_and_four_domains_inflates_by_the_root_of_two():
+    assert spare_of(10, 8, 4) == Spare(3, pytest.approx(2**0.5))
+    assert spare_of(4, 4, 4).degrees == 1
+    assert spare_of(1000, 900, 4).inflation == pytest.approx(1, abs=0.01)
+
+
+def test_surrogate_gain_from_few_mixtures_has_a_wider_interval():
+    gains = np.random.default_rng(0).normal(-0.03, 0.012, 200)
+    few, many = (surrogate_gain(-0.03, gains, 0.0, 0.0, Noise(None, 0), Spare(k, 1.0)) for k in (2, 400))
+    assert few.high - few.low == pytest.approx((many.high - many.low) * 2.92 / 1.649, rel=0.01)
+    assert many.beats
+    assert not few.beats
 
 
 def test_best_run_beyond_noise_is_clear_and_without_repeats_never_is():

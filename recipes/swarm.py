@@ -1,0 +1,174 @@
+"""A swarm of proxies as a stage: what its runs share, the domains they draw from, and one file for each finished run.
+
+An ablation's proxies, its confirmation one size up and a scaling ladder are all made here. A finished run is found by
+the key of what its swarm shares and by the hash of what it trains, whoever asks for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mixing.ablation.design import PlannedRun
+from mixing.domain_stage import Domain
+from mixing.tokenizer import load_tokenizer
+from recipes.artifacts import key_of
+from recipes.curate import ALL
+from recipes.pipeline import PlannedStage, PlannedTask, TasksSetAside, plan_stage
+from recipes.progress import compact
+from recipes.shapes import batch_tokens_of, learning_rate_of, optimizer_of, shape_of, tokens_of
+from recipes.tokens import plan_domains
+from training.models.shape import flops_per_token, num_parameters
+from training.swarm import SwarmOptions, SwarmRun, read_run, train_run
+
+if TYPE_CHECKING:
+    from recipes.run import Run
+    from recipes.tokens import Tokens
+
+VERSIONS = {"proxies": 1}
+MAX_HELD_OUT = 32
+
+
+@dataclass(frozen=True)
+class SwarmSize:
+    """What a swarm trains for how long: a recipe's model, tokens of a run, how often it is measured, its threads."""
+
+    model: Any
+    tokens: Any
+    evaluate: int
+    threads: int = 1
+
+
+def swarm_options(run: Run, tokens: Tokens, size: SwarmSize) -> SwarmOptions:
+    """What all proxies of a swarm share."""
+    tokenizer = load_tokenizer(tokens.tokenizer)
+    shape = shape_of(size.model, tokenizer.vocabulary)
+    values = size.model.training
+    batch = batch_tokens_of(values, shape.context)
+    length = tokens_of(size.tokens, shape.context, batch) // batch * batch
+    return SwarmOptions(
+        shape=shape,
+        tokens=length,
+        batch_tokens=batch,
+        learning_rate=learning_rate_of(values, shape.context, length),
+        optimizer=optimizer_of(values),
+        precision=values.precision,
+        evaluate=size.evaluate,
+        max_held_out=MAX_HELD_OUT,
+        threads=size.threads,
+        separator=tokenizer.eos if run.recipe.sequences.document_masks else None,
+    )
+
+
+def plan_thinned(run: Run, tokens: Tokens, listed: list[Domain], options: SwarmOptions, target: int) -> PlannedStage:
+    """Domains thinned by document so that proxies repeat them as often as a run of `target` tokens will.
+
+    A domain keeps at least eight sequences: below that a proxy would learn it by heart.
+    """
+    share = min(1.0, options.tokens / max(1, target))
+    if share == 1.0:
+        return tokens.domains
+    least = 8 * options.shape.context
+    thinned = tuple((domain.name, round(min(1.0, max(share, least / domain.num_tokens)), 6)) for domain in listed)
+    return plan_domains(run, run.curation, tokens.shards, list(tokens.shard_keys), thinned)
+
+
+def thinned_domains(run: Run, tokens: Tokens, listed: list[Domain], options: SwarmOptions, target: int) -> PlannedStage:
+    """The stage of `plan_thinned` once it is made."""
+    stage = plan_thinned(run, tokens, listed, options, target)
+    if stage is not tokens.domains:
+        run.make([stage])
+    return stage
+
+
+def plan_swarm(
+    run: Run,
+    tokens: Tokens,
+    drawn: PlannedStage,
+    planned: Sequence[PlannedRun],
+    options: SwarmOptions,
+    title: str = "proxies",
+) -> PlannedStage:
+    """The stage that trains a swarm, in the order of its runs.
+
+    Args:
+        run: the run.
+        tokens: its tokens.
+        drawn: the domains that runs draw from, thinned or not.
+        planned: the runs.
+        options: what they share.
+        title: what a person reads.
+    """
+    domains, measured = drawn.file(ALL, ".domains.json"), str(tokens.domains_path)
+    tasks = tuple(
+        PlannedTask(
+            run_task(one),
+            SwarmRun(one.name, tuple(sorted(one.weights.items())), one.seed, domains, measured, one.order),
+        )
+        for one in planned
+    )
+    return plan_stage(
+        run.store,
+        "proxies",
+        [VERSIONS["proxies"], options, drawn.folder.key, tokens.domains.folder.key]
+        + (["positions"] if options.separator is not None else []),  # start anew in each document
+        title=title,
+        verb="ablate",
+        work=train_run,
+        options=options,
+        tasks=tasks,
+        sets_aside=True,
+    )
+
+
+def make_swarm(run: Run, swarm: PlannedStage) -> None:
+    """Train what is missing of a swarm. A run that fails is tried once more when the others are done.
+
+    Raises:
+        TasksSetAside: with each run that failed twice and why; the others are kept.
+    """
+    try:
+        run.make([swarm])
+    except TasksSetAside as failed:
+        run.narrator.say(f"  {len(failed.tasks)} runs failed and are tried once more: {failed.tasks[0][1]}")
+        run.make([swarm])
+
+
+def run_task(one: PlannedRun) -> str:
+    """Name of a run's file: what it is called, and a hash of what is trained."""
+    return f"{one.name.replace('/', '.')}-{key_of(one.weights, one.seed, one.order)[:10]}"
+
+
+def run_file(swarm: PlannedStage, one: PlannedRun) -> str:
+    """Path of a run's row."""
+    return swarm.file(run_task(one), ".run.json")
+
+
+def finished(swarm: PlannedStage, planned: Sequence[PlannedRun]) -> list[PlannedRun]:
+    """Those runs of a swarm that are whole."""
+    missing = set(swarm.missing())
+    return [one for one in planned if run_task(one) not in missing]
+
+
+def rows_of(swarm: PlannedStage, planned: Sequence[PlannedRun]) -> list[dict[str, Any]]:
+    """Rows of finished runs, named as the plan names them."""
+    return [{**read_run(run_file(swarm, one)), "name": one.name} for one in planned]
+
+
+def announce_swarm(run: Run, number: int, options: SwarmOptions, what: str = "proxies") -> None:
+    """Runs, tokens, parameters and operations, before they are spent."""
+    tokens = number * options.tokens
+    flops = tokens * flops_per_token(options.shape)
+    run.narrator.say(
+        f"  {number} {what} of {compact(num_parameters(options.shape))} parameters "
+        f"({compact(num_parameters(options.shape, embedding=False))} without embeddings) "
+        f"x {compact(options.tokens)} tokens "
+        f"= {compact(tokens)} tokens, {flops:.2g} FLOPs"
+    )
+
+
+def domains_file(stage: PlannedStage) -> Path:
+    """The list of domains of a stage of domains."""
+    return Path(stage.file(ALL, ".domains.json"))
