@@ -93,6 +93,10 @@ class Tokenizer(Section):
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "byte_bpe_32k": {"algorithm": "byte_bpe", "vocabulary": 32000},
         "byte_bpe_64k": {"algorithm": "byte_bpe", "vocabulary": 64000},
+        # LLäMmlein: BPE of characters with byte fallback, 32,000 ids (arXiv:2411.11171, section 2.2).
+        "llammlein": {"algorithm": "bpe", "vocabulary": 32000},
+        # MindLLM-3B: SentencePiece BPE of Chinese and English, 125,700 ids (arXiv:2310.15777).
+        "mindllm": {"algorithm": "bpe", "vocabulary": 125_700},
     }
     preset_words = tuple(presets)
 

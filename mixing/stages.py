@@ -71,8 +71,10 @@ def make_tokenizer(inputs: GlobalInputs, options: TokenizerStageOptions, output:
         )
     wanted = resolve_weights(dict(options.shares), sorted(supply), supply)
     size_bytes = min(options.size_bytes, *(int(supply[d] / share) for d, share in wanted.items() if share > 0))
-    limits, _ = text_limits({domain: _sizes(inputs.shards, split, domain) for domain in supply}, size_bytes, wanted)
-    texts = take_text(_texts(inputs.shards, split), limits)
+    limits, _ = text_limits(
+        {domain: domain_sizes(inputs.shards, split, domain) for domain in supply}, size_bytes, wanted
+    )
+    texts = take_text(domain_texts(inputs.shards, split), limits)
     if options.base is not None:
         made = extend_tokenizer(
             options.base,
@@ -109,7 +111,7 @@ def _domains_of(source: str, batch: pa.RecordBatch, column: str | None) -> Itera
         yield f"{source}/{part}", pc.equal(parts, part).to_numpy(zero_copy_only=False)
 
 
-def _sizes(
+def domain_sizes(
     shards: Sequence[ShardInputs], split: Mapping[str, str], domain: str
 ) -> Iterator[tuple[pa.Array, np.ndarray]]:
     """Content ids and bytes of a domain's kept documents, in row batches, from the layers alone."""
@@ -125,7 +127,7 @@ def _sizes(
                     yield batch.column("content_id").filter(taken), batch.column("size_bytes").filter(taken).to_numpy()
 
 
-def _texts(shards: Sequence[ShardInputs], split: Mapping[str, str]) -> Iterator[tuple[str, pa.Array, pa.Array]]:
+def domain_texts(shards: Sequence[ShardInputs], split: Mapping[str, str]) -> Iterator[tuple[str, pa.Array, pa.Array]]:
     """Domain, content ids and kept text of all shards, in row batches, in canonical order."""
     for shard in shards:
         column = split.get(shard.source)

@@ -183,6 +183,6 @@ def _missing(path: Path, file: Path) -> str:
     if (path / "tokenizer.model").exists():
         return (
             f"{path}: has tokenizer.model but no tokenizer.json; "
-            "convert it once with transformers: AutoTokenizer.from_pretrained(path).save_pretrained(path)"
+            "convert it once (transformers, protobuf): AutoTokenizer.from_pretrained(path).save_pretrained(path)"
         )
     return f"{file}: no such tokenizer.json; name a Hugging Face tokenizer folder or a tokenizer.json"

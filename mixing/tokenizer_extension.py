@@ -25,6 +25,11 @@ from tokenizers import models, pre_tokenizers, trainers
 from mixing.text_passes import TextPasses, count_characters
 from mixing.tokenizer import Tokenizer, TokenizerError, load_tokenizer
 
+EXTENSION_FILE = "extension.json"
+"""Beside an extended tokenizer: `base_vocabulary`, `base` (identity), `vocabulary`, and `base_ids`, which tells for
+each new id the base's ids that spelt it before. A model of the base keeps its embeddings of ids below `base_vocabulary`
+and begins the new ones from the mean of those of `base_ids`; special tokens that were added are not in it."""
+
 _FIRST_SYMBOL = 0x10000  # code points from here on are none of the white space that words are cut at
 _LONGEST = 16  # base tokens joined in one token
 _CALL_DOCUMENTS = 64
@@ -52,7 +57,8 @@ def extend_tokenizer(
         coverage: share of the text's characters that have a token afterwards, where the base is not one of bytes.
 
     Returns:
-        base_vocabulary, vocabulary, num_new_tokens (num_new_characters among them), num_new_merges.
+        base_vocabulary, vocabulary, num_new_tokens (num_new_characters among them), num_new_merges. `EXTENSION_FILE` in
+        the folder tells which base ids spelt each new one.
 
     Raises:
         TokenizerError: if the base is not BPE or has as many ids already.
@@ -80,6 +86,10 @@ def extend_tokenizer(
     known |= {name: first + number for number, name in enumerate(names)}
     stored["model"]["merges"] = [*_pairs(stored["model"]["merges"]), *merges]
     _write(stored, Path(base), Path(path))
+    spelt = _base_ids(merges, known, {name: _bytes_of(name, known) for name in characters})
+    record = {"base_vocabulary": tokenizer.vocabulary, "base": tokenizer.identity, "vocabulary": first + len(names)}
+    record["base_ids"] = {known[name]: spelt[name] for name in [*characters, *names]}
+    (Path(path) / EXTENSION_FILE).write_text(json.dumps(record) + "\n", encoding="utf-8")
     return {
         "base_vocabulary": tokenizer.vocabulary,
         "vocabulary": first + len(names),
@@ -178,6 +188,20 @@ def _named(learnt: list[list[str]], names: dict[int, str], number: int) -> tuple
             new_names.append(left + right)
         merges[left, right] = True
     return [list(pair) for pair in merges], new_names
+
+
+def _base_ids(merges: list[list[str]], known: dict[str, int], characters: dict[str, list[int]]) -> dict[str, list[int]]:
+    """Base ids that spell each new name: those of the two sides of the merge that first led to it."""
+    spelt = dict(characters)
+    for left, right in merges:
+        if left + right not in spelt:
+            spelt[left + right] = [token for side in (left, right) for token in spelt.get(side, [known[side]])]
+    return spelt
+
+
+def _bytes_of(character: str, known: dict[str, int]) -> list[int]:
+    """Byte tokens of a character, those that the base has."""
+    return [known[name] for name in (f"<0x{byte:02X}>" for byte in character.encode()) if name in known]
 
 
 def _pairs(merges: list[Any]) -> list[list[str]]:

@@ -7,6 +7,7 @@ once: so every document is decoded again and compared.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -20,6 +21,12 @@ from mixing.tokenizer import Tokenizer, decode, encode
 _LISTED = 20  # entries of a list of the worst
 _DIFFERENT_WORDS = 200_000  # words counted; later new ones are not
 _EXAMPLE = 80  # characters around the first difference
+_LETTERS = r"[^\W\d_\u2e80-\U0003ffff]+"
+_WORD = re.compile(rf"^[^\w\\]*(?P<word>{_LETTERS}(?:-{_LETTERS})*)[^\w\\]*$")  # a whole word between punctuation
+_COUNTED = (
+    "num_documents", "num_words", "num_characters", "size_bytes", "num_tokens", "num_partial", "num_unknown",
+    "num_not_restored",
+)  # fmt: skip
 
 
 @dataclass
@@ -31,6 +38,8 @@ class _Sums:
     num_characters: int = 0
     size_bytes: int = 0
     num_tokens: int = 0
+    num_partial: int = 0
+    num_unknown: int = 0
     num_not_restored: int = 0
     first_not_restored: str | None = None
     characters: Counter[str] = field(default_factory=Counter)
@@ -50,30 +59,45 @@ def report_tokenizer(tokenizer: Tokenizer, texts: Iterable[tuple[str, str, pa.Ar
     Returns:
         `vocabulary`; `used_tokens` (different ids over all text) and `used_share`; and `sources`, for each
         (source, language) in order: counts, `tokens_per_word`, `tokens_per_character`, `bytes_per_token`,
-        `used_tokens`, `num_not_restored` (documents that do not come back) with the place of the first difference,
-        `missing_symbols` (characters without a token of their own: [character, count], the most frequent first) and
-        `worst_split_words` ([word, tokens, count], the most tokens first, of words seen twice or more).
+        `partial_share` (of the tokens: those that hold a piece of a character, so that it takes several),
+        `num_unknown` (unk tokens: text that is lost), `used_tokens`, `num_not_restored` (documents that do not come
+        back) with the place of the first difference, `missing_symbols` (characters without a token of their own:
+        [character, count], the most frequent first) and `worst_split_words` ([word, tokens,
+        count], the most tokens first, of words seen twice or more).
+        `languages`: the same counts and quotients for each language, over its sources.
         A quotient without a denominator is null.
     """
     sums: dict[tuple[str, str], _Sums] = {}
+    own, partial = _symbols(tokenizer)
     for source, language, array in texts:
-        _add(sums.setdefault((source, language), _Sums()), tokenizer, array.drop_null())
-    own = _own_symbols(tokenizer)
+        _add(sums.setdefault((source, language), _Sums()), tokenizer, array.drop_null(), partial)
     used = set().union(*(each.used for each in sums.values())) if sums else set()
     return {
         "vocabulary": tokenizer.vocabulary,
         "used_tokens": len(used),
         "used_share": _quotient(len(used), tokenizer.vocabulary),
+        "languages": [_language(name, sums) for name in sorted({language for _, language in sums})],
         "sources": [_described(name, each, tokenizer, own) for name, each in sorted(sums.items())],
     }
 
 
-def _add(sums: _Sums, tokenizer: Tokenizer, text: pa.Array) -> None:
+def _language(name: str, sums: dict[tuple[str, str], _Sums]) -> dict[str, Any]:
+    """Counts and quotients over all sources of a language."""
+    ours = [each for (_, language), each in sums.items() if language == name]
+    total = _Sums(used=set().union(*(each.used for each in ours)))
+    for field_ in _COUNTED:
+        setattr(total, field_, sum(getattr(each, field_) for each in ours))
+    return {"language": name, **_quotients(total)}
+
+
+def _add(sums: _Sums, tokenizer: Tokenizer, text: pa.Array, partial: np.ndarray) -> None:
     documents = text.to_pylist()
     number = 0
     for ids, lengths in encode(tokenizer, text):
         sums.num_tokens += len(ids)
         sums.used.update(np.unique(ids).tolist())
+        sums.num_partial += int(partial[ids].sum())
+        sums.num_unknown += 0 if tokenizer.unk is None else int((ids == tokenizer.unk).sum())
         for document_ids in np.split(ids, np.cumsum(lengths)[:-1]):
             _compare(sums, documents[number], decode(tokenizer, document_ids, keep_special=True))
             number += 1
@@ -108,16 +132,7 @@ def _described(name: tuple[str, str], sums: _Sums, tokenizer: Tokenizer, own: se
     return {
         "source": name[0],
         "language": name[1],
-        "num_documents": sums.num_documents,
-        "num_words": sums.num_words,
-        "num_characters": sums.num_characters,
-        "size_bytes": sums.size_bytes,
-        "num_tokens": sums.num_tokens,
-        "tokens_per_word": _quotient(sums.num_tokens, sums.num_words),
-        "tokens_per_character": _quotient(sums.num_tokens, sums.num_characters),
-        "bytes_per_token": _quotient(sums.size_bytes, sums.num_tokens),
-        "used_tokens": len(sums.used),
-        "num_not_restored": sums.num_not_restored,
+        **_quotients(sums),
         "first_not_restored": sums.first_not_restored,
         "num_missing_symbols": len(missing),
         "missing_symbols": [list(each) for each in sorted(missing, key=lambda each: (-each[1], each[0]))[:_LISTED]],
@@ -125,19 +140,39 @@ def _described(name: tuple[str, str], sums: _Sums, tokenizer: Tokenizer, own: se
     }
 
 
+def _quotients(sums: _Sums) -> dict[str, Any]:
+    return {
+        **{name: getattr(sums, name) for name in _COUNTED if name != "num_partial"},
+        "tokens_per_word": _quotient(sums.num_tokens, sums.num_words),
+        "tokens_per_character": _quotient(sums.num_tokens, sums.num_characters),
+        "bytes_per_token": _quotient(sums.size_bytes, sums.num_tokens),
+        "partial_share": _quotient(sums.num_partial, sums.num_tokens),
+        "used_tokens": len(sums.used),
+    }
+
+
 def _worst_split(words: Counter[str], tokenizer: Tokenizer) -> list[list[Any]]:
-    """Words seen twice or more that take the most tokens, as they stand inside text (after a space)."""
-    repeated = sorted(word for word, count in words.items() if count > 1)
+    """Words seen twice or more that take the most tokens, as they stand inside text (after a space).
+
+    Only what is letters and hyphens once punctuation around it is gone: formulas and paths are split anyway, and a run
+    of Han between two spaces is a sentence.
+    """
+    counts: Counter[str] = Counter()
+    for word, count in words.items():
+        if bare := _WORD.match(word):
+            counts[bare["word"]] += count
+    repeated = sorted(word for word, count in counts.items() if count > 1)
     inside_text = pa.array([f" {word}" for word in repeated], pa.large_string())
     tokens = [count for _, lengths in encode(tokenizer, inside_text) for count in lengths.tolist()]
-    ranked = sorted(zip(repeated, tokens), key=lambda each: (-each[1], -words[each[0]], each[0]))
-    return [[word, count, words[word]] for word, count in ranked[:_LISTED]]
+    ranked = sorted(zip(repeated, tokens), key=lambda each: (-each[1], -counts[each[0]], each[0]))
+    return [[word, count, counts[word]] for word, count in ranked[:_LISTED]]
 
 
-def _own_symbols(tokenizer: Tokenizer) -> set[str]:
-    """Characters that are the whole text of some token."""
+def _symbols(tokenizer: Tokenizer) -> tuple[set[str], np.ndarray]:
+    """Characters that are the whole text of some token, and which tokens hold a piece of a character, bool (ids,)."""
     texts = tokenizer.encoder.decode_batch([[token] for token in range(tokenizer.vocabulary)], skip_special_tokens=True)
-    return {text.strip() for text in texts if len(text.strip()) == 1}
+    partial = np.array(["\ufffd" in text for text in texts], dtype=bool)
+    return {text.strip() for text in texts if len(text.strip()) == 1}, partial
 
 
 def _quotient(numerator: int, denominator: int) -> float | None:

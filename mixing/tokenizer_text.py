@@ -36,9 +36,7 @@ def text_limits(
     """
     limits, counts = {}, {}
     for domain, batches in sizes.items():
-        by_hash = np.zeros(_BINS, np.int64)
-        for ids, each in batches:
-            np.add.at(by_hash, _bins(ids), each)
+        by_hash = _by_hash(batches)
         wanted = int(size_bytes * shares.get(domain, 0.0) / sum(shares.values()))
         reached = np.concatenate(([0], np.cumsum(by_hash)))
         limit = _BINS if wanted >= reached[-1] else int(np.argmin(np.abs(reached - wanted)))
@@ -58,6 +56,45 @@ def take_text(rows: Iterable[tuple[str, pa.Array, pa.Array]], limits: Mapping[st
         chosen = text.filter(taken).drop_null()
         if len(chosen):
             yield chosen
+
+
+def measured_from(batches: Iterable[tuple[pa.Array, np.ndarray]], size_bytes: int, share: float) -> tuple[int, int]:
+    """From which hash on a domain's text is kept aside to measure tokenizers on, at the far end from `text_limits`.
+
+    Args:
+        batches: content ids and sizes in bytes of the domain's documents.
+        size_bytes: most bytes kept aside.
+        share: most of the domain's bytes kept aside.
+
+    Returns:
+        The first hash of the text kept aside (at least the document that comes last), and the bytes before it.
+    """
+    by_hash = _by_hash(batches)
+    from_end = np.cumsum(by_hash[::-1])
+    wanted = min(size_bytes, int(share * int(from_end[-1])))
+    last = int(np.flatnonzero(by_hash)[-1]) if by_hash.any() else 0
+    first = min(_BINS - int(np.searchsorted(from_end, wanted, side="right")), last)
+    return first, int(by_hash[:first].sum())
+
+
+def below(batches: Iterable[tuple[pa.Array, np.ndarray]], first: int) -> Iterator[tuple[pa.Array, np.ndarray]]:
+    """Content ids and sizes of the documents whose hash comes before `first`."""
+    for ids, sizes in batches:
+        taken = _bins(ids) < first
+        yield ids.filter(pa.array(taken)), sizes[taken]
+
+
+def kept_aside(ids: pa.Array, first: int) -> pa.Array:
+    """Which documents are kept aside by `measured_from`, boolean."""
+    return pa.array(_bins(ids) >= first)
+
+
+def _by_hash(batches: Iterable[tuple[pa.Array, np.ndarray]]) -> np.ndarray:
+    """Bytes of documents by their hash, int64 (65,536,)."""
+    by_hash = np.zeros(_BINS, np.int64)
+    for ids, each in batches:
+        np.add.at(by_hash, _bins(ids), each)
+    return by_hash
 
 
 def _bins(ids: pa.Array) -> np.ndarray:

@@ -11,6 +11,8 @@ from recipes.report.axes import colour, legend
 from recipes.report.bars import Bar, Piece, stacked_bars
 from recipes.report.markup import Column, Figure, Section, Table, not_made, share, tag
 from recipes.report.record import Record
+from recipes.report.tokenizers import add_study
+from recipes.tokenizer_study import read_study
 
 
 def tokens_of_sources(record: Record) -> dict[str, dict[str, Any]]:
@@ -32,6 +34,9 @@ def tokens_section(record: Record) -> Section:
     if record.domains:
         section.figure(_domains_picture(record))
         section.listed([_packing_sentence(one, packed) for one in record.domains for packed in one.get("packed", ())])
+    studied = read_study(record.remembered("tokenizer_study"))
+    if studied:
+        add_study(section, studied, record.command("tokenize", "--report"))
     return section
 
 

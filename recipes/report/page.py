@@ -61,18 +61,33 @@ def sections_of(record: Record) -> list[Section]:
     return [overview_section(record, found), curation, *(section(record) for section in rest)]
 
 
+def write_alone(path: Path, title: str, sections: Sequence[Section]) -> Path:
+    """Write sections as a page of their own, its tables as CSV into the folder `report` beside it."""
+    (path.parent / "report").mkdir(parents=True, exist_ok=True)
+    for section in sections:
+        for table in section.tables:
+            write_atomically(path.parent / "report" / f"{table.name}.csv", csv_of(table))
+    write_atomically(path, html_of(title, sections))
+    return path
+
+
 def page_of(record: Record, sections: Sequence[Section]) -> str:
-    """The page: one file that needs nothing else."""
+    """The report's page: one file that needs nothing else."""
+    foot = tag("footer", tag("p", "Drawn again by ", tag("code", record.command("report")), "; it makes nothing else."))
+    return html_of(record.name, sections, foot)
+
+
+def html_of(name: str, sections: Sequence[Section], foot: Markup | None = None) -> str:
+    """A page of sections under a title."""
     style = Markup(STYLE.read_text(encoding="utf-8"))
     contents = [
         tag("li", tag("a", section.title, href=f"#{section.name}", class_="gone" if section.absent else None))
         for section in sections
     ]
     head = Markup('<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">')
-    head += Markup('<meta name="color-scheme" content="light dark">') + tag("title", f"{record.name} · gristmill")
-    title = tag("header", tag("p", "gristmill report", class_="over"), tag("h1", record.name))
+    head += Markup('<meta name="color-scheme" content="light dark">') + tag("title", f"{name} · gristmill")
+    title = tag("header", tag("p", "gristmill report", class_="over"), tag("h1", name))
     contents_html = tag("nav", tag("ol", *contents), aria_label="Contents")
-    foot = tag("footer", tag("p", "Drawn again by ", tag("code", record.command("report")), "; it makes nothing else."))
     body = tag("body", contents_html, tag("main", title, *(section.html() for section in sections), foot))
     return Markup("<!doctype html>\n") + tag("html", tag("head", head, tag("style", style)), body, lang="en") + "\n"
 

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import json
+
 import pyarrow as pa
 import pytest
 import tokenizers
 
 from mixing.tokenizer import TokenizerError, decode, load_tokenizer
-from mixing.tokenizer_extension import extend_tokenizer
+from mixing.tokenizer_extension import EXTENSION_FILE, extend_tokenizer
 from mixing.tokenizer_training import TokenizerOptions, train_tokenizer
 
 ENGLISH = ["the cat sat on the mat and the dog sat by the door of the house 1950"] * 30
@@ -95,3 +97,18 @@ def test_extension_of_unigram_or_without_room_is_refused(tmp_path, number_tokeni
     train_tokenizer([text_of(ENGLISH)], TokenizerOptions("byte_bpe", 320), tmp_path / "base")
     with pytest.raises(TokenizerError, match="raise it"):
         extend_tokenizer(tmp_path / "base", [text_of(CHINESE)], 280, tmp_path / "new")
+
+
+@pytest.mark.parametrize("algorithm", ["byte_bpe", "bpe"])
+def test_extension_file_tells_which_base_ids_spelt_each_new_token(tmp_path, algorithm):
+    train_tokenizer([text_of(ENGLISH)], TokenizerOptions(algorithm, 320), tmp_path / "base")
+    extend_tokenizer(tmp_path / "base", [text_of(CHINESE)], 450, tmp_path / "new", special=("<|user|>",))
+    base, new = load_tokenizer(tmp_path / "base"), load_tokenizer(tmp_path / "new")
+    record = json.loads((tmp_path / "new" / EXTENSION_FILE).read_text())
+    assert (record["base"], record["base_vocabulary"]) == (base.identity, base.vocabulary)
+    assert sorted(map(int, record["base_ids"])) == list(range(base.vocabulary + 1, new.vocabulary))
+    for token, spelt in record["base_ids"].items():
+        assert base.encoder.decode(spelt) == new.encoder.decode([int(token)])
+        text = new.encoder.decode([int(token)])
+        if "\ufffd" not in text:
+            assert ids_of(base, text) == spelt

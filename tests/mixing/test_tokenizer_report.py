@@ -47,6 +47,26 @@ def test_report_worst_split_words_come_first(german):
     assert words[1] == ["Garten", 1, 2]
 
 
+def test_report_worst_split_words_are_words(german):
+    text = text_of('(Haus-Garten), $\\frac{ab}$ 家庭的最低 x1y "Haus-Garten" $\\frac{ab}$ 家庭的最低 x1y')
+    words = report_tokenizer(german, [("web", "de", text)])["sources"][0]["worst_split_words"]
+    assert [(word, count) for word, _, count in words] == [("Haus-Garten", 2)]
+
+
+def test_report_languages_add_up_their_sources_and_pieces_of_characters_are_counted(german):
+    report = report_tokenizer(
+        german, [("web", "de", text_of("das Ö")), ("law", "de", text_of("das")), ("x", "en", text_of("und"))]
+    )
+    german_text, english = report["languages"]
+    assert (german_text["language"], german_text["num_tokens"]) == (
+        "de",
+        sum(s["num_tokens"] for s in report["sources"][:2]),
+    )
+    assert german_text["tokens_per_word"] == german_text["num_tokens"] / 3
+    assert german_text["partial_share"] == 2 / german_text["num_tokens"]  # the two bytes of an umlaut without a token
+    assert english["partial_share"] == english["num_unknown"] == 0
+
+
 def test_report_finds_a_tokenizer_that_loses_text(tmp_path):
     """Metaspace without its decoder, and no token for an umlaut: the published kind of accident."""
     vocabulary = {"<unk>": 0, "▁": 1, "a": 2, "b": 3}
