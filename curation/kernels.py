@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numba
+import numba.extending
+from llvmlite import ir
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -73,3 +75,31 @@ def inline_kernel(function: Function) -> Function:
     """Compile a small function that other kernels call in their inner loops; mark the file with `@kernel` too."""
     compiled: Function = numba.njit(nogil=True, cache=True, inline="always")(function)
     return compiled
+
+
+@numba.extending.intrinsic  # type: ignore[untyped-decorator]
+def prefetch(context: Any, array: Any, place: Any) -> Any:
+    """Ask the memory for `array[place]` inside a kernel, and go on without waiting for it."""
+
+    def generate(target: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        first = target.make_array(signature.args[0])(target, builder, arguments[0]).data
+        byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
+        address = builder.bitcast(builder.gep(first, [arguments[1]]), byte)
+        shape = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
+        ask = builder.module.declare_intrinsic("llvm.prefetch", [byte], shape)
+        builder.call(ask, [address, number(0), number(3), number(1)])  # to read, keep it near, data
+        return target.get_dummy_value()
+
+    return numba.types.void(array, place), generate
+
+
+@numba.extending.intrinsic  # type: ignore[untyped-decorator]
+def eight_bytes(context: Any, array: Any, place: Any) -> Any:
+    """Bytes `place` to `place + 7` of a uint8 array as a little-endian uint64; the array goes on that far."""
+
+    def generate(target: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        first = target.make_array(signature.args[0])(target, builder, arguments[0]).data
+        address = builder.bitcast(builder.gep(first, [arguments[1]]), ir.IntType(64).as_pointer())
+        return builder.load(address, align=1)
+
+    return numba.types.uint64(array, place), generate

@@ -38,7 +38,7 @@ VERSIONS = {
     "signals": 1,
     "decisions": 3,
     "text": 2,
-    "model": 1,
+    "model": 2,
     "cutoffs": 1,
     "signatures": 1,
     "duplicates": 2,

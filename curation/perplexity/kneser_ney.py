@@ -111,12 +111,12 @@ def train(
         backoff = arrays.zeros("backoff.bin", "f4", int(trie.bases[max(options.order - 1, 1)]))
         backoff[: trie.bases[1]] = 1.0
         estimate(trie, links, adjusted, taken, prune, linear, backoff)
-        del adjusted
+        del adjusted, links
         numbers = arrays.zeros("numbers.bin", "u4", num_grams + 1)
         sentences_read = int(trie.raw[END])
         training = {"tokens": num_tokens - 2 * sentences_read, "sentences": sentences_read, **(about or {})}
         return model.write(
-            folder, trie, links, linear, backoff, numbers,
+            folder, trie, linear, backoff, numbers,
             prune=prune, vocabulary=named.vocabulary, token_finder=named.finder, discounts=taken, training=training,
         )  # fmt: skip
     finally:

@@ -2,14 +2,15 @@
 """A language model as a folder of memory-mapped arrays that all workers share.
 
     model.json    order, sizes, discounts, training counts, hash
-    nodes.bin     20 bytes per n-gram below the highest order: last token, log10 probability, log10 backoff, start of
-                  children, link; one order after the other, each sorted by its tokens, the first token first
-    top.bin       12 bytes per n-gram of the highest order: last token, log10 probability, link
-    pairs.bin     hash table of the 2-grams after tokens with many successors: fingerprint and number, 8 bytes a slot
+    nodes.bin     16 bytes per n-gram below the highest order: last token, log10 probability, log10 backoff, start of
+                  children; one order after the other, each sorted by its tokens, the first token first
+    top.bin       8 bytes per n-gram of the highest order: last token, log10 probability
+    unigrams.bin, middle.bin, highest.bin   the same n-grams by hash, for scoring: see `lookup`
     vocabulary.txt  one token per line: <unk>, <s>, </s>, then in order of first appearance
     tokens.bin    what finds a token: uint32 token of every piece id, or (words) sorted uint64 hashes and their tokens
 
 An n-gram's number is its place in nodes.bin, and then top.bin. Its children go from its start to the next one's.
+Scoring reads only the arrays by hash; those in order are for ARPA text.
 """
 
 from __future__ import annotations
@@ -25,16 +26,16 @@ import numpy as np
 
 from curation.kernels import kernel
 from curation.perplexity.estimate import Discount
+from curation.perplexity.lookup import LINE, num_lines, write_lookup
 from curation.perplexity.ngrams import END, Trie
 
-FORMAT = 1
+FORMAT = 2
 """Raised when the files or the meaning of a model folder change."""
 
-NODE = np.dtype([("word", "<u4"), ("probability", "<f4"), ("backoff", "<f4"), ("start", "<u4"), ("link", "<u4")])
-TOP = np.dtype([("word", "<u4"), ("probability", "<f4"), ("link", "<u4")])
-_ARRAYS = ("nodes.bin", "top.bin", "pairs.bin", "tokens.bin", "vocabulary.txt")
-FEW = 8
-"""Successors of one token that are looked through rather than hashed."""
+NODE = np.dtype([("word", "<u4"), ("probability", "<f4"), ("backoff", "<f4"), ("start", "<u4")])
+TOP = np.dtype([("word", "<u4"), ("probability", "<f4")])
+_LOOKUP = ("unigrams.bin", "middle.bin", "highest.bin")
+_ARRAYS = ("nodes.bin", "top.bin", *_LOOKUP, "tokens.bin", "vocabulary.txt")
 
 _BLOCK = 1 << 20  # n-grams written at a time
 
@@ -45,14 +46,14 @@ class ModelError(ValueError):
 
 @dataclass(frozen=True)
 class Model:
-    """An opened model folder; the arrays are memory-mapped and read-only."""
+    """An opened model folder; the arrays are memory-mapped and read-only. lookup: unigrams, middle, highest."""
 
     folder: Path
     order: int
     num_tokens: int
     nodes: np.ndarray
     top: np.ndarray
-    pairs: np.ndarray
+    lookup: tuple[np.ndarray, np.ndarray, np.ndarray]
     tokens: np.ndarray
     card: dict[str, Any]
 
@@ -68,21 +69,7 @@ def _number_kept(first, last, unigrams, raw, threshold, numbers, number):
 
 
 @kernel
-def _useful(gram, unigrams, numbers, starts, links):
-    """The longest suffix of an n-gram (its link, or a link of that) that has children left.
-
-    Those passed over have a backoff of 1, so that scoring may skip them.
-    """
-    target = np.int64(links[gram])
-    while target >= unigrams and numbers[starts[target]] == numbers[starts[target + 1]]:
-        target = np.int64(links[target])
-    return numbers[target]
-
-
-@kernel
-def _gather(  # noqa: PLR0913
-    first, last, unigrams, numbers, starts, links, linear, backoff, words, nodes
-):
+def _gather(first, last, numbers, starts, linear, backoff, words, nodes):
     """Copy the kept n-grams of first…last-1 with their new numbers; returns how many."""
     written = 0
     for gram in range(first, last):
@@ -92,22 +79,18 @@ def _gather(  # noqa: PLR0913
         nodes[written].probability = min(0.0, np.log10(linear[gram]))
         nodes[written].backoff = np.log10(backoff[gram])
         nodes[written].start = numbers[starts[gram]]
-        nodes[written].link = _useful(gram, unigrams, numbers, starts, links)
         written += 1
     return written
 
 
 @kernel
-def _gather_top(  # noqa: PLR0913
-    first, last, unigrams, numbers, starts, links, linear, words, top
-):
+def _gather_top(first, last, numbers, linear, words, top):
     written = 0
     for gram in range(first, last):
         if numbers[gram + 1] == numbers[gram]:
             continue
         top[written].word = numbers[words[gram]]
         top[written].probability = min(0.0, np.log10(linear[gram]))
-        top[written].link = _useful(gram, unigrams, numbers, starts, links)
         written += 1
     return written
 
@@ -115,7 +98,6 @@ def _gather_top(  # noqa: PLR0913
 def write(  # noqa: PLR0913
     folder: Path,
     trie: Trie,
-    links: np.ndarray,
     linear: np.ndarray,
     backoff: np.ndarray,
     numbers: np.ndarray,
@@ -138,9 +120,8 @@ def write(  # noqa: PLR0913
         number = _number_kept(int(bases[n - 1]), int(bases[n]), n == 1, trie.raw, prune[n - 1], numbers, number)
         sizes.append(int(number - before))
     numbers[bases[-1]] = number
-    _write_arrays(folder, trie, links, linear, backoff, numbers)
-    pairs = _pairs(folder, sizes)
-    pairs.tofile(folder / "pairs.bin")
+    _write_arrays(folder, trie, linear, backoff, numbers)
+    seed = write_lookup(folder, sizes, _mapped(folder / "nodes.bin", NODE), _mapped(folder / "top.bin", TOP))
     kept = numbers[1 : len(vocabulary) + 1] > numbers[: len(vocabulary)]
     names = [name for name, keep in zip(vocabulary, kept) if keep]
     (folder / "vocabulary.txt").write_text("".join(name + "\n" for name in names), encoding="utf-8", newline="\n")
@@ -157,7 +138,7 @@ def write(  # noqa: PLR0913
         "discounts": [asdict(discount) for discount in discounts],
         "words": finder.dtype.names is not None,
         "token_finder_size": len(finder),
-        "pair_slots": len(pairs),
+        "hash_seed": seed,
         **training,
         "sha256": arrays_hash(folder),
     }
@@ -165,12 +146,9 @@ def write(  # noqa: PLR0913
     return card
 
 
-def _write_arrays(
-    folder: Path, trie: Trie, links: np.ndarray, linear: np.ndarray, backoff: np.ndarray, numbers: np.ndarray
-) -> None:
+def _write_arrays(folder: Path, trie: Trie, linear: np.ndarray, backoff: np.ndarray, numbers: np.ndarray) -> None:
     """Write the kept n-grams, a block at a time."""
     num_nodes, num_grams = int(trie.bases[max(trie.order - 1, 1)]), int(trie.bases[-1])
-    unigrams = int(trie.bases[1])
     with (
         (folder / "nodes.bin").open("wb") as nodes_file,
         (folder / "top.bin").open("wb") as top_file,
@@ -178,50 +156,13 @@ def _write_arrays(
         nodes, top = np.empty(_BLOCK, NODE), np.empty(_BLOCK, TOP)
         for first in range(0, num_nodes, _BLOCK):
             last = min(first + _BLOCK, num_nodes)
-            written = _gather(first, last, unigrams, numbers, trie.starts, links, linear, backoff, trie.words, nodes)
+            written = _gather(first, last, numbers, trie.starts, linear, backoff, trie.words, nodes)
             nodes[:written].tofile(nodes_file)
-        np.array([(0, 0.0, 0.0, numbers[num_grams], 0)], NODE).tofile(nodes_file)
+        np.array([(0, 0.0, 0.0, numbers[num_grams])], NODE).tofile(nodes_file)
         for first in range(num_nodes, num_grams, _BLOCK):
             last = min(first + _BLOCK, num_grams)
-            written = _gather_top(first, last, unigrams, numbers, trie.starts, links, linear, trie.words, top)
+            written = _gather_top(first, last, numbers, linear, trie.words, top)
             top[:written].tofile(top_file)
-
-
-@kernel
-def pair_hash(first, second):
-    """64 well-mixed bits of two tokens: the low ones name a slot, the high 32 are the fingerprint."""
-    value = (np.uint64(first) << np.uint64(32)) | np.uint64(second)
-    value = (value ^ (value >> np.uint64(33))) * np.uint64(0xFF51AFD7ED558CCD)
-    value = (value ^ (value >> np.uint64(33))) * np.uint64(0xC4CEB9FE1A85EC53)
-    return value ^ (value >> np.uint64(33))
-
-
-@kernel
-def _hash_pairs(starts, words, num_unigrams, few, slots):
-    """Put the 2-grams after tokens with more than `few` successors into the table; an empty slot is all ones."""
-    mask = np.uint64(len(slots) - 1)
-    for first in range(num_unigrams):
-        if starts[first + 1] - starts[first] <= few:
-            continue
-        for gram in range(starts[first], starts[first + 1]):
-            value = pair_hash(first, words[gram - num_unigrams])
-            at = value & mask
-            while slots[at] != np.uint64(0xFFFFFFFFFFFFFFFF):
-                at = (at + np.uint64(1)) & mask
-            slots[at] = (value & np.uint64(0xFFFFFFFF00000000)) | np.uint64(gram)
-
-
-def _pairs(folder: Path, sizes: Sequence[int]) -> np.ndarray:
-    """The hash table of 2-grams, at most half full; one slot where there are none."""
-    if len(sizes) < 2:
-        return np.full(1, 0xFFFFFFFFFFFFFFFF, np.uint64)
-    nodes = np.memmap(folder / "nodes.bin", NODE, "r")
-    starts = nodes["start"][: sizes[0] + 1].astype(np.int64)
-    level = np.memmap(folder / "top.bin", TOP, "r") if len(sizes) == 2 else nodes[sizes[0] :]
-    many = np.diff(starts)
-    slots = np.full(1 << int(2 * many[many > FEW].sum()).bit_length(), 0xFFFFFFFFFFFFFFFF, np.uint64)
-    _hash_pairs(starts, level["word"][: sizes[1]], sizes[0], FEW, slots)
-    return slots
 
 
 def arrays_hash(folder: Path) -> str:
@@ -235,8 +176,9 @@ def arrays_hash(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def _mapped(path: Path, dtype: np.dtype[Any], size: int) -> np.ndarray:
+def _mapped(path: Path, dtype: np.dtype[Any], size: int | None = None) -> np.ndarray:
     size_bytes = path.stat().st_size if path.exists() else -1
+    size = size_bytes // dtype.itemsize if size is None else size
     if size_bytes != size * dtype.itemsize:
         raise ModelError(
             f"{path}: {size_bytes} bytes, {size * dtype.itemsize} expected; the model folder is damaged, train it again"
@@ -272,6 +214,7 @@ def open_model(folder: Path, verify: bool = False) -> Model:
     card = read_card(folder)
     order, sizes = int(card["order"]), [int(size) for size in card["ngrams"]]
     num_nodes = sum(sizes[: max(order - 1, 1)])
+    middle, highest = num_lines(sizes)
     finder = np.dtype([("hash", "<u8"), ("token", "<u4")]) if card["words"] else np.dtype("<u4")
     tokens = folder / "tokens.bin"
     if not tokens.exists():
@@ -282,7 +225,11 @@ def open_model(folder: Path, verify: bool = False) -> Model:
         num_tokens=sizes[0],
         nodes=_mapped(folder / "nodes.bin", NODE, num_nodes + 1),
         top=_mapped(folder / "top.bin", TOP, sum(sizes) - num_nodes),
-        pairs=_mapped(folder / "pairs.bin", np.dtype("<u8"), int(card["pair_slots"])),
+        lookup=(
+            _mapped(folder / "unigrams.bin", np.dtype("<f4"), 2 * sizes[0]),
+            _mapped(folder / "middle.bin", np.dtype("<u4"), LINE * middle),
+            _mapped(folder / "highest.bin", np.dtype("<u4"), LINE * highest),
+        ),
         tokens=_mapped(tokens, finder, int(card["token_finder_size"])),
         card=card,
     )

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from curation.kernels import inline_kernel, kernel
-from curation.perplexity.model import FEW, Model, ModelError, open_model, pair_hash, read_card
-from curation.perplexity.ngrams import BEGIN, END
+from curation.kernels import kernel
+from curation.perplexity.lookup import score_lines
+from curation.perplexity.model import Model, ModelError, open_model, read_card
 from curation.perplexity.normalize import document_lines
 from curation.perplexity.pieces import Encoded, Pieces, SentencePieces, WordPieces, load_pieces, word_hashes
 
@@ -33,95 +33,6 @@ class LineScores:
     log10_probability: np.ndarray
     num_tokens: np.ndarray
     offsets: np.ndarray
-
-
-@inline_kernel
-def _child(grams, low, high, word):
-    """Place of `word` among the n-grams low…high-1, which are sorted by their last token, or -1."""
-    while high - low > FEW:
-        middle = (low + high) >> 1
-        if grams[middle].word <= word:
-            low = middle
-        else:
-            high = middle
-    for at in range(low, high):
-        if grams[at].word == word:
-            return at
-    return -1
-
-
-@inline_kernel
-def _pair(pairs, nodes, top, num_nodes, low, high, first, word):
-    """Number of the 2-gram `first` `word` by the hash table, or -1; low…high-1 are those that begin with `first`."""
-    mask = np.uint64(len(pairs) - 1)
-    value = pair_hash(first, word)
-    at = value & mask
-    while True:
-        slot = pairs[at]
-        if slot == np.uint64(0xFFFFFFFFFFFFFFFF):
-            return -1
-        if (slot ^ value) >> np.uint64(32) == 0:
-            gram = np.int64(slot & np.uint64(0xFFFFFFFF))
-            if low <= gram < high and (nodes[gram].word if gram < num_nodes else top[gram - num_nodes].word) == word:
-                return gram
-        at = (at + np.uint64(1)) & mask
-
-
-@kernel
-def _score_lines(ids, offsets, tokens, nodes, top, pairs, order, single, log10_probability):  # noqa: PLR0913
-    """log10 probability of each line with its end, after `<s>`.
-
-    The state is the longest n-gram that ends the text so far and may go on; where no child has the next token, its
-    backoff is added and its link (a shorter n-gram) tried. So a token costs about two searches whatever the order.
-    `single`: add up in float32 in KenLM's order, to give its very numbers; else in float64.
-    """
-    num_nodes = np.int64(len(nodes) - 1)
-    num_tokens = np.int64(nodes[0].start)
-    backoffs = np.zeros(order + 1, np.float32)
-    mask = np.uint64(len(pairs) - 1)
-    fetched = np.uint64(0)
-    for line in range(len(offsets) - 1):
-        total = 0.0
-        total_single = np.float32(0.0)
-        state = np.int64(BEGIN)
-        for at in range(offsets[line], offsets[line + 1] + 1):
-            token = np.uint32(END)
-            if at < offsets[line + 1]:
-                token = tokens[ids[at]]
-            if at + 4 < offsets[line + 1]:
-                # look at a later pair's slot now: it arrives from memory while the tokens before it are scored
-                fetched ^= pairs[pair_hash(tokens[ids[at + 3]], tokens[ids[at + 4]]) & mask]
-            passed = 0
-            while True:
-                low, high = np.int64(nodes[state].start), np.int64(nodes[state + 1].start)
-                if state < num_tokens and high - low > FEW:
-                    child = _pair(pairs, nodes, top, num_nodes, low, high, state, token)
-                elif low < num_nodes:
-                    child = _child(nodes, low, high, token)
-                else:
-                    child = _child(top, low - num_nodes, high - num_nodes, token)
-                    if child >= 0:
-                        child += num_nodes
-                if child >= 0:
-                    break
-                backoffs[passed] = nodes[state].backoff
-                passed += 1
-                if state < num_tokens:
-                    child = np.int64(token)
-                    break
-                state = np.int64(nodes[state].link)
-            if child < num_nodes:
-                probability = nodes[child].probability
-                state = child
-            else:
-                probability = top[child - num_nodes].probability
-                state = np.int64(top[child - num_nodes].link)
-            for i in range(passed - 1, -1, -1):
-                probability += backoffs[i]
-            total_single += probability
-            total += probability
-        log10_probability[line] = total_single if single else total
-    return fetched  # only so that the looks ahead are not optimised away
 
 
 @kernel
@@ -149,8 +60,9 @@ class OwnModel:
             raise ModelError(
                 f"{folder}: trained on {kind}, not {pieces.path or 'words'}; give the pieces it was trained with"
             )
-        arrays = (self.model.nodes, self.model.top, self.model.pairs)
-        self._nodes, self._top, self._pairs = (np.asarray(array) for array in arrays)
+        unigrams, middle, highest = (np.asarray(array) for array in self.model.lookup)
+        self._lookup = (unigrams, middle, middle.view(np.float32), highest, highest.view(np.float32))
+        self._seed = np.uint64(self.model.card["hash_seed"])
         if isinstance(pieces, WordPieces):
             finder = np.asarray(self.model.tokens)
             self._known, self._tokens = finder["hash"].copy(), finder["token"].copy()
@@ -177,8 +89,9 @@ class OwnModel:
                 f"{int(encoded.ids.max())}; give the pieces it was trained with"
             )
         scores = np.empty(len(lines), np.float64)
-        arrays = (self._nodes, self._top, self._pairs)
-        _score_lines(encoded.ids, encoded.offsets, tokens, *arrays, self.model.order, self.single, scores)
+        score_lines(
+            encoded.ids, encoded.offsets, tokens, *self._lookup, self.model.order, self._seed, self.single, scores
+        )
         return scores, np.diff(encoded.offsets) + 1
 
 

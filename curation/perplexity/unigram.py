@@ -33,6 +33,7 @@ from curation.perplexity.viterbi import (
 )
 
 SPACE = "▁"
+_WORDS = 1 << 17  # words remembered, 64 bytes each
 _UNKNOWN_PENALTY = np.float32(10.0)
 LONGEST = 16_384  # bytes; in longer texts SentencePiece's roundings are its own (no difference seen below 24,000)
 
@@ -128,6 +129,11 @@ class UnigramEncoder:
         self._classes = np.zeros(0x110000, np.uint16)
         self._pool = bytearray()
         self._places = [0]
+        self.forget()
+
+    def forget(self) -> None:
+        """Forget the words met so far; their splits are looked up rather than searched again."""
+        self._memory = np.zeros((_WORDS, 16), np.uint32)
 
     def encode(self, texts: pa.Array) -> tuple[np.ndarray, np.ndarray]:
         """Piece ids (int32) of all texts (large strings without nulls), and where each text's begin (int64).
@@ -139,7 +145,9 @@ class UnigramEncoder:
         text, ends = self._normalized(texts, values, offsets)
         ids, starts = np.empty(len(text), np.int32), np.empty(len(text), np.int64)
         piece_offsets = np.empty(len(texts) + 1, np.int64)
-        count = encode_words(text, ends, self._nodes, self.unknown, self._unknown_score, ids, starts, piece_offsets)
+        count = encode_words(
+            text, ends, self._nodes, self.unknown, self._unknown_score, self._memory, ids, starts, piece_offsets
+        )
         return ids[:count], piece_offsets
 
     def segments(self, texts: pa.Array) -> Segments:
@@ -166,6 +174,7 @@ class UnigramEncoder:
             self._learn([int(code) for code in unseen[1 : unseen[0] + 1]])
         if hard.any():
             return self._with_hard_texts(texts, out, ends, hard)
+        out[written : written + 8] = 32  # what `encode_words` reads beyond the last text
         return out[:written], ends
 
     def _learn(self, codes: list[int]) -> None:
@@ -194,8 +203,8 @@ class UnigramEncoder:
             encoded = np.frombuffer(text.replace(SPACE, " ").encode(), np.uint8)
             parts += [out[done : ends[row]], encoded]
             sizes[row], done = len(encoded), int(ends[row])
-        parts.append(out[done : ends[-1]])
-        return np.concatenate(parts), np.cumsum(sizes)
+        parts += [out[done : ends[-1]], np.full(8, 32, np.uint8)]
+        return np.concatenate(parts)[:-8], np.cumsum(sizes)
 
 
 def joined(segments: Segments) -> pa.Array:

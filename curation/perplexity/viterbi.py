@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from curation.kernels import kernel
+from curation.kernels import eight_bytes, kernel, prefetch
 from curation.perplexity.normalize import code_point
 
-_LONGEST_WORD = 64  # bytes of words that are remembered
+_MOST_PIECES = 13  # of a word that is remembered: it fits a line of 64 bytes
 NODE = np.dtype([("check", "<i4"), ("base", "<i4"), ("piece", "<i4"), ("score", "<f4")])
 NEW, PLAIN, HARD, REPLACED = 0, 1, 2, 3  # classes of characters; from REPLACED on, the number of a replacement
 
@@ -146,41 +146,42 @@ def _encode(  # noqa: PLR0913
     """Append the pieces of text[begin:end]; consecutive unknown characters are one piece. Returns the number of pieces.
 
     best, froms, found: working space, score of the best way to each place, where its last piece begins, and which it
-    is.
+    is. Places are unsigned, for which numba does not ask whether they count from the end.
     """
-    size = end - begin
-    froms[: size + 1] = -1
-    best[0] = 0.0
-    at = 0
+    one, size = np.uint64(1), np.uint64(end - begin)
+    shift = np.uint64(begin)
+    for i in range(size + one):
+        best[np.uint64(i)] = -np.inf
+    best[np.uint64(0)] = 0.0
+    at = np.uint64(0)
     while at < size:
-        lead = text[begin + at]
-        width = 1 if lead < 0xC0 else (2 if lead < 0xE0 else (3 if lead < 0xF0 else 4))
+        lead = text[shift + at]
+        width = one if lead < 0xC0 else np.uint64(2 if lead < 0xE0 else (3 if lead < 0xF0 else 4))
         till_here = best[at]
-        single = False
-        place = np.int64(0)
+        single = at + width
+        place = np.int32(0)
         to = at
         while to < size:
-            child = np.int64(nodes[place].base) + text[begin + to]
-            if nodes[child].check != place:
+            child = nodes[np.uint64(place)].base + np.int32(text[shift + to])
+            node = nodes[np.uint64(child)]
+            if node.check != place:
                 break
             place = child
-            to += 1
-            piece = nodes[place].piece
-            if piece >= 0:
-                score = nodes[place].score + till_here
-                if froms[to] < 0 or score > best[to]:
+            to += one
+            if node.piece >= 0:
+                score = node.score + till_here
+                if score > best[to]:
                     best[to] = score
                     froms[to] = at
-                    found[to] = piece
-                if to - at == width:
-                    single = True
-        if not single:
-            to = at + width
+                    found[to] = node.piece
+                if to == at + width:
+                    single = np.uint64(0)
+        if single > 0:
             guess = unknown_score + till_here
-            if froms[to] < 0 or guess > best[to]:
-                best[to] = guess
-                froms[to] = at
-                found[to] = unknown
+            if guess > best[single]:
+                best[single] = guess
+                froms[single] = at
+                found[single] = unknown
         at += width
     # walk back, then turn the pieces round
     first = written
@@ -193,7 +194,7 @@ def _encode(  # noqa: PLR0913
             ids[written] = piece
             starts[written] = begin + froms[to]
             written += 1
-        to = froms[to]
+        to = np.uint64(froms[to])
     low, high = first, written - 1
     while low < high:
         ids[low], ids[high] = ids[high], ids[low]
@@ -227,49 +228,93 @@ def encode_texts(text, ends, nodes, unknown, unknown_score, ids, starts, offsets
 
 
 @kernel
-def encode_words(text, ends, nodes, unknown, unknown_score, ids, starts, offsets):
-    """Encode texts word by word (pieces never cross a space); a word met before in these texts is looked up.
+def _mixed(value, part):
+    value = (value ^ part) * np.uint64(0x9FB21C651E98DF25)
+    return value ^ (value >> np.uint64(32))
 
-    table: place, length, first piece and number of pieces of the word that last had a hash.
+
+@kernel
+def _first_space(part):
+    """The highest bit of the first byte that is a space, 0 where there is none."""
+    other = part ^ np.uint64(0x2020202020202020)  # 0 where a space was
+    zeros = (other - np.uint64(0x0101010101010101)) & ~other & np.uint64(0x8080808080808080)
+    return zeros & (~zeros + np.uint64(1))  # bytes above the first may be marked wrongly
+
+
+@kernel
+def _next_word(text, at):
+    """Hash and bytes of the word that begins with the space at `at` and ends before the next space."""
+    value, begin = np.uint64(0x243F6A8885A308D3), at
+    part = np.uint64(eight_bytes(text, at)) & np.uint64(0xFFFFFFFFFFFFFF00)
+    space = _first_space(part)
+    while space == 0:
+        value = _mixed(value, part)
+        at += np.uint64(8)
+        part = np.uint64(eight_bytes(text, at))
+        space = _first_space(part)
+    before = (space >> np.uint64(7)) - np.uint64(1)
+    ones = (before & np.uint64(0x0101010101010101)) * np.uint64(0x0101010101010101)
+    size = at - begin + (ones >> np.uint64(56))
+    return _mixed(_mixed(value, part & before) ^ size, np.uint64(0)), size
+
+
+@kernel
+def encode_words(text, ends, nodes, unknown, unknown_score, memory, ids, starts, offsets):  # noqa: PLR0913
+    """Encode texts word by word (pieces never cross a space); a word met before is looked up by its hash.
+
+    text: as `normalize` writes it, so that each text begins with a space; eight spaces more after the last one.
+    memory: (words, 16) uint32, kept between calls: the two halves of the 64-bit hash of the word that was last here,
+    how many pieces it has (0: none yet), and the pieces. `starts` is working space here.
+
+    The places of a block of words in `memory` are asked for before the first is read.
     """
-    table = np.full((1 << 16, 4), -1, np.int64)
     best = np.empty(1 << 10, np.float32)
     froms, found = np.empty(1 << 10, np.int32), np.empty(1 << 10, np.int32)
-    written = 0
-    at = 0
+    hashes, begins = np.empty(32, np.uint64), np.empty(33, np.uint64)
+    remembered = memory.reshape(-1)
+    mask = np.uint64(len(memory) - 1)
+    written = np.uint64(0)
+    at = np.uint64(0)
     for row in range(len(ends)):
         offsets[row] = written
-        while at < ends[row]:
-            begin = at
-            value = np.uint64(14695981039346656037)
-            while True:
-                value = (value ^ np.uint64(text[at])) * np.uint64(1099511628211)
-                at += 1
-                if at == ends[row] or text[at] == 32:
-                    break
-            entry = np.int64((value >> np.uint64(40)) & np.uint64(0xFFFF))
-            same = table[entry, 1] == at - begin
-            place = table[entry, 0]
-            i = 0
-            while same and i < at - begin:
-                same = text[place + i] == text[begin + i]
-                i += 1
-            if same:
-                first = table[entry, 2]
-                for i in range(first, first + table[entry, 3]):
-                    ids[written] = ids[i]
-                    written += 1
-                continue
-            if at - begin >= len(best):
-                best = np.empty(2 * (at - begin), np.float32)
-                froms, found = np.empty(len(best), np.int32), np.empty(len(best), np.int32)
-            after = _encode(text, begin, at, nodes, unknown, unknown_score, best, froms, found, ids, starts, written)
-            if at - begin <= _LONGEST_WORD:
-                table[entry, 0], table[entry, 1] = begin, at - begin
-                table[entry, 2], table[entry, 3] = written, after - written
-            written = after
+        end = np.uint64(ends[row])
+        while at < end:
+            words = np.uint64(0)
+            while words < np.uint64(32) and at < end:
+                value, size = _next_word(text, at)
+                prefetch(remembered, (value & mask) * np.uint64(16))
+                hashes[words], begins[words] = value, at
+                words += np.uint64(1)
+                at += size
+            begins[words] = at
+            for number in range(words):
+                word = np.uint64(number)
+                value = hashes[word]
+                place = (value & mask) * np.uint64(16)
+                low, high = np.uint32(value & np.uint64(0xFFFFFFFF)), np.uint32(value >> np.uint64(32))
+                count = np.uint64(remembered[place + np.uint64(2)])
+                known = remembered[place] == low and remembered[place + np.uint64(1)] == high
+                if count > 0 and known:
+                    for i in range(count):
+                        ids[written + np.uint64(i)] = remembered[place + np.uint64(3) + np.uint64(i)]
+                    written += count
+                    continue
+                first, last = np.int64(begins[word]), np.int64(begins[word + np.uint64(1)])
+                if last - first >= len(best):
+                    best = np.empty(2 * (last - first), np.float32)
+                    froms, found = np.empty(len(best), np.int32), np.empty(len(best), np.int32)
+                before = np.int64(written)
+                after = _encode(
+                    text, first, last, nodes, unknown, unknown_score, best, froms, found, ids, starts, before
+                )
+                if after - before <= _MOST_PIECES:
+                    remembered[place], remembered[place + np.uint64(1)] = low, high
+                    remembered[place + np.uint64(2)] = after - before
+                    for i in range(after - before):
+                        remembered[place + np.uint64(3) + np.uint64(i)] = ids[before + i]
+                written = np.uint64(after)
     offsets[len(ends)] = written
-    return written
+    return np.int64(written)
 
 
 @kernel

@@ -138,7 +138,7 @@ def test_train_runs_merged_from_files_give_the_same_bytes(tmp_path):
     lines = made_up_lines(4000, words=3000)
     cards = [train_lines(lines, tmp_path / str(memory), 5, (0, 0, 1), memory) for memory in (1 << 30, 200_000)]
     assert cards[0] == cards[1]
-    for name in ("nodes.bin", "top.bin", "pairs.bin", "tokens.bin", "vocabulary.txt", "model.json"):
+    for name in ("nodes.bin", "top.bin", "middle.bin", "highest.bin", "tokens.bin", "vocabulary.txt", "model.json"):
         assert (tmp_path / str(1 << 30) / name).read_bytes() == (tmp_path / "200000" / name).read_bytes()
     assert not (tmp_path / "200000" / "work").exists()
 

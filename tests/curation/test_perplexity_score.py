@@ -130,7 +130,7 @@ def damage(source, target, name, change):
     [
         ("nodes.bin", lambda raw: raw[:-5], "nodes.bin: .* bytes, .* expected"),
         ("model.json", lambda raw: raw[:40], "not JSON"),
-        ("model.json", lambda raw: raw.replace(b'"format": 1', b'"format": 99'), "format 99"),
+        ("model.json", lambda raw: raw.replace(b'"format": 2', b'"format": 99'), "format 99"),
         ("pieces.model", lambda raw: raw[:100], "not a SentencePiece model"),
     ],
 )
