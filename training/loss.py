@@ -8,6 +8,7 @@ Shapes: B sequences, T tokens, N = B * T, D width, V vocabulary.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -15,6 +16,8 @@ from torch import Tensor
 
 # Logits at once, in elements: 64 MiB of float32 on a CPU, 1 GiB on a GPU.
 CHUNK_ELEMENTS = {"cpu": 1 << 24, "cuda": 1 << 28}
+# Logits that are passed over several times in a row: 2 MiB of float32, what a core's cache holds.
+CPU_BLOCK_ELEMENTS = 1 << 19
 
 
 def cross_entropy(
@@ -55,31 +58,27 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         ctx: Any, hidden_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, weights_N: Tensor, z_loss: float, grads: bool
     ) -> tuple[Tensor, Tensor]:
         """Compute the loss and, where wanted, both gradients."""
-        with torch.autocast(hidden_ND.device.type, enabled=False):
+        kind = hidden_ND.device.type
+        with torch.autocast(kind, enabled=False):
             cast_VD = weight_VD.to(hidden_ND.dtype)
-            nats_N = torch.empty_like(weights_N)
+            nats_N, log_z_N = torch.empty_like(weights_N), torch.empty_like(weights_N)
             loss = weights_N.new_zeros(())
             grad_hidden_ND = torch.empty_like(hidden_ND) if grads else None
             grad_weight_VD = torch.zeros_like(weight_VD, dtype=torch.float32) if grads else None
-            rows = max(1, CHUNK_ELEMENTS.get(hidden_ND.device.type, 1 << 26) // weight_VD.shape[0])
+            rows = max(1, CHUNK_ELEMENTS.get(kind, 1 << 26) // weight_VD.shape[0])
+            # One buffer for all chunks: fresh memory costs a page fault for every 4 KiB.
+            buffer_CV = hidden_ND.new_empty(min(rows, hidden_ND.shape[0]), weight_VD.shape[0])
             for start in range(0, hidden_ND.shape[0], rows):
                 chunk = slice(start, start + rows)
-                # One exponential a logit, in place: exp(logit - maximum) gives log(Z) and then the gradient.
-                scores_CV = (hidden_ND[chunk] @ cast_VD.T).float()
-                maximum_C = scores_CV.amax(dim=-1)
-                scores_CV.sub_(maximum_C[:, None])
-                target_C = scores_CV.gather(1, targets_N[chunk, None]).squeeze(1)
-                sum_C = scores_CV.exp_().sum(dim=-1)
-                log_z_C = maximum_C + sum_C.log()
-                nats_N[chunk] = sum_C.log() - target_C
-                loss = loss + (weights_N[chunk] * (nats_N[chunk] + z_loss * log_z_C.square())).sum()
+                scores_CV = buffer_CV[: hidden_ND[chunk].shape[0]]
+                torch.mm(hidden_ND[chunk], cast_VD.T, out=scores_CV)
+                parts = (scores_CV, targets_N[chunk], weights_N[chunk], nats_N[chunk], log_z_N[chunk])
+                for block in _blocks(kind, *scores_CV.shape):
+                    _cross_entropy_block(*(part[block] for part in parts), z_loss, grads)
+                loss = loss + (weights_N[chunk] * (nats_N[chunk] + z_loss * log_z_N[chunk].square())).sum()
                 if grads:
-                    scale_C = weights_N[chunk] * (1 + 2 * z_loss * log_z_C)
-                    grad_CV = scores_CV.mul_((scale_C / sum_C)[:, None])
-                    grad_CV.scatter_add_(1, targets_N[chunk, None], -weights_N[chunk, None])
-                    grad_CV = grad_CV.to(hidden_ND.dtype)
-                    torch.matmul(grad_CV, cast_VD, out=grad_hidden_ND[chunk])
-                    grad_weight_VD += grad_CV.T @ hidden_ND[chunk]
+                    torch.mm(scores_CV, cast_VD, out=grad_hidden_ND[chunk])
+                    grad_weight_VD += scores_CV.T @ hidden_ND[chunk]
         if grads:
             ctx.save_for_backward(grad_hidden_ND, grad_weight_VD.to(weight_VD.dtype))
         ctx.mark_non_differentiable(nats_N)
@@ -91,3 +90,38 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         grad_hidden_ND, grad_weight_VD = ctx.saved_tensors
         hidden, weight = (grad * grad_loss.to(grad.dtype) for grad in (grad_hidden_ND, grad_weight_VD))
         return hidden, weight, None, None, None, None
+
+
+def _blocks(kind: str, rows: int, width: int) -> Iterator[slice]:
+    """Rows that fit into a CPU's cache; on a GPU all at once."""
+    size = max(1, CPU_BLOCK_ELEMENTS // width) if kind == "cpu" else rows
+    return (slice(start, start + size) for start in range(0, rows, size))
+
+
+def _cross_entropy_block(
+    scores_CV: Tensor,
+    targets_C: Tensor,
+    weights_C: Tensor,
+    nats_C: Tensor,
+    log_z_C: Tensor,
+    z_loss: float,
+    grads: bool,
+) -> None:
+    """Write nats and log(Z) of some tokens, and put the gradients of their logits in place of the logits.
+
+    One exponential a logit: exp(logit - maximum) gives log(Z) and then the gradient.
+    """
+    exact_CV = scores_CV.float()  # the same memory in float32
+    maximum_C = exact_CV.amax(dim=-1)
+    exact_CV.sub_(maximum_C[:, None])
+    target_C = exact_CV.gather(1, targets_C[:, None]).squeeze(1)
+    sum_C = exact_CV.exp_().sum(dim=-1)
+    torch.sub(sum_C.log(), target_C, out=nats_C)
+    torch.add(maximum_C, sum_C.log(), out=log_z_C)
+    if not grads:
+        return
+    scale_C = weights_C * (1 + 2 * z_loss * log_z_C)
+    exact_CV.mul_((scale_C / sum_C)[:, None])
+    exact_CV.scatter_add_(1, targets_C[:, None], -weights_C[:, None])
+    if exact_CV is not scores_CV:
+        scores_CV.copy_(exact_CV)

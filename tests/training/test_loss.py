@@ -64,3 +64,18 @@ def test_cross_entropy_gradient_in_bf16_follows_fp32():
         gradients.append(leaf.grad)
     assert gradients[1].dtype == torch.float32
     assert (gradients[0] - gradients[1]).norm() / gradients[0].norm() < 0.02
+
+
+def test_cross_entropy_in_blocks_of_any_size_has_the_same_bits(monkeypatch):
+    draw = torch.Generator().manual_seed(3)
+    hidden, weight = torch.randn(1, 40, 16, generator=draw).bfloat16(), torch.randn(50, 16, generator=draw)
+    targets = torch.randint(0, 50, (1, 40), generator=draw)
+    found = []
+    for block in (1 << 19, 50, 350):  # all rows, one, and seven (the last block is shorter)
+        monkeypatch.setattr(loss, "CPU_BLOCK_ELEMENTS", block)
+        leaf = weight.clone().requires_grad_()
+        value, nats = loss.cross_entropy(hidden, leaf, targets, z_loss=1e-3)
+        value.backward()
+        found.append((value.detach(), nats, leaf.grad))
+    for other in found[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(found[0], other))
