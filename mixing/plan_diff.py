@@ -47,12 +47,14 @@ class PlanDifference:
         at: the position from which the new plan is followed.
         reason: what differs first; empty when nothing does.
         domains: those for which something changes, by name.
+        place: `same_before` as train step and token of the old plan, in words.
     """
 
     same_before: int
     at: int
     reason: str
     domains: tuple[DomainChange, ...]
+    place: str = ""
 
     def __str__(self) -> str:
         return "\n".join(self.lines)
@@ -62,7 +64,7 @@ class PlanDifference:
         """The difference in words."""
         if not self.reason:
             return [f"no difference: both plans hold the same {self.same_before:,} positions"]
-        told = [f"unchanged before position {self.same_before:,}; from there on: {self.reason}"]
+        told = [f"unchanged before position {self.same_before:,}{self.place}; from there on: {self.reason}"]
         if self.at <= self.same_before:
             told.append(f"continued from position {self.at:,}: nothing is trained twice, nothing is left out")
         for change in self.domains:
@@ -96,7 +98,18 @@ def diff(old_plan: Plan, new_plan: Plan, at: int | None = None) -> PlanDifferenc
         change = DomainChange(name, tokens[0].get(name, 0), tokens[1].get(name, 0), again, left_out)
         if change.tokens_old != change.tokens_new or again or left_out:
             changes.append(change)
-    return PlanDifference(same_before, at, reason, tuple(changes))
+    return PlanDifference(same_before, at, reason, tuple(changes), f" ({_step_and_token(old_plan, same_before)})")
+
+
+def _step_and_token(plan: Plan, position: int) -> str:
+    """The train step that holds a position, and the tokens before it."""
+    step = token = 0
+    for phase in plan.phases:
+        left = min(position, phase.stop) - phase.start
+        for run in phase.steps:
+            here = min(max(0, left), run.num_sequences)
+            step, token, left = step + here // run.sequences, token + here * phase.context, left - here
+    return f"train step {step:,}, {token:,} tokens"
 
 
 def first_difference(old_plan: Plan, new_plan: Plan) -> tuple[int, str]:

@@ -6,10 +6,11 @@ the part of the tokens drawn that no earlier draw of the run has brought.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
+from mixing.patterns import members
 from mixing.plan_record import DomainSupply, Plan, PlannedPhase
 from mixing.schedule import Blocked, BySignal
 from mixing.targets import DENOMINATOR
@@ -48,7 +49,7 @@ class PlanRow:
 
 
 @dataclass(frozen=True)
-class _Drawn:
+class Drawn:
     """Exact amounts of one domain in one phase; they add up over phases and domains."""
 
     sequences: int = 0
@@ -82,7 +83,7 @@ def table(plan: Plan, groups: Mapping[str, Sequence[str]] | None = None) -> list
         for label, names in domains:
             # a domain's supply counts once, however many phases draw from it
             supply = sum(amounts[0][name].supply for name in names)
-            rows.append(_row(phase, label, [amounts[p][name] for p in places for name in names], supply, total))
+            rows.append(row_of(phase, label, [amounts[p][name] for p in places for name in names], supply, total))
     return rows
 
 
@@ -118,7 +119,7 @@ def _phase_line(phase: PlannedPhase) -> str:
     )
 
 
-def _amounts(plan: Plan) -> list[dict[str, _Drawn]]:
+def _amounts(plan: Plan) -> list[dict[str, Drawn]]:
     """Return what each domain gives in each phase."""
     drawn: dict[tuple[int, int], int] = {}
     amounts = []
@@ -130,13 +131,13 @@ def _amounts(plan: Plan) -> list[dict[str, _Drawn]]:
         row = {}
         for g, domain in enumerate(plan.domains):
             count = here.get(g, 0)
-            row[domain.name] = _drawn(domain, phase.context, count, _new_sequences(domain, g, phase, count, drawn))
+            row[domain.name] = drawn_of(domain, phase.context, count, new_sequences(domain, g, phase, count, drawn))
             drawn[g, phase.context] = drawn.get((g, phase.context), 0) + count
         amounts.append(row)
     return amounts
 
 
-def _new_sequences(
+def new_sequences(
     domain: DomainSupply, g: int, phase: PlannedPhase, count: int, drawn: Mapping[tuple[int, int], int]
 ) -> Fraction:
     """Return how many of `count` further draws bring text for the first time.
@@ -152,13 +153,14 @@ def _new_sequences(
     return new
 
 
-def _drawn(domain: DomainSupply, context: int, count: int, new: Fraction) -> _Drawn:
+def drawn_of(domain: DomainSupply, context: int, count: int, new: Fraction) -> Drawn:
+    """Return what `count` draws of a domain amount to, of which `new` bring text for the first time."""
     tokens = count * context
     # Packed sequences hold padding, and tokens twice where a document was cut: their number tells the passes.
     packed = dict(domain.sequences).get(context)
     supply = domain.num_tokens if packed is None else packed * context
     passes = Fraction(tokens, supply) if supply else Fraction(0)
-    return _Drawn(
+    return Drawn(
         count,
         tokens,
         new * context,
@@ -169,7 +171,8 @@ def _drawn(domain: DomainSupply, context: int, count: int, new: Fraction) -> _Dr
     )
 
 
-def _row(phase: str, label: str, parts: Sequence[_Drawn], supply: int, total: int) -> PlanRow:
+def row_of(phase: str, label: str, parts: Sequence[Drawn], supply: int, total: int) -> PlanRow:
+    """Return a row of amounts added up over `parts`; shares are of `total` tokens, epochs of `supply`."""
     tokens = sum(part.tokens for part in parts)
     return PlanRow(
         phase=phase,
@@ -183,6 +186,12 @@ def _row(phase: str, label: str, parts: Sequence[_Drawn], supply: int, total: in
         epochs=tokens / supply if supply else 0.0,
         unique_share=float(sum((part.new_tokens for part in parts), start=Fraction(0)) / tokens) if tokens else 0.0,
     )
+
+
+def groups_of(patterns: Iterable[str], names: Sequence[str]) -> dict[str, list[str]]:
+    """Return the domains that each pattern covers, for `table`: patterns that cover several, `"*"` left out."""
+    groups = {pattern: members(pattern, names) for pattern in sorted(set(patterns)) if pattern != "*"}
+    return {pattern: covered for pattern, covered in groups.items() if len(covered) > 1 and pattern not in names}
 
 
 def nominal_share(phase: PlannedPhase, domain: str) -> float:

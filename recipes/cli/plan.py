@@ -9,9 +9,15 @@ from typing import TYPE_CHECKING
 import click
 
 from recipes.cli.options import Flags, print_json, shared_flags
+from recipes.progress import compact
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from mixing.plan_record import Plan
+    from recipes.run import Run
+
+_MOST_ROWS = 400  # of the table in the terminal; the page's tables have all
 
 
 @click.command()
@@ -20,49 +26,131 @@ if TYPE_CHECKING:
     "--diff",
     "old",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="An older plan (its JSON): say what is unchanged before which position, and what differs after.",
+    help="An older plan (its JSON, or its recipe): say what is unchanged before which position, and what differs.",
 )
-def command(flags: Flags, old: Path | None) -> None:
-    """Show documents, tokens, epochs and unique share of each domain and phase, before anything trains.
+@click.option(
+    "--sizes",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Plan without data: a CSV of domain,tokens[,documents,bytes,characters] instead of the recipe's sources.",
+)
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Also write the plan (JSON) here.")
+def command(flags: Flags, old: Path | None, sizes: Path | None, out: Path | None) -> None:
+    """Show what is drawn from each domain, phase and pattern, and over training, before anything trains.
 
     \b
     gristmill plan recipes/quickstart.yaml
     gristmill plan recipes/quickstart.yaml --set schedule.main.tokens=4M
     gristmill plan recipes/quickstart.yaml --diff old.plan.json
+    gristmill plan recipes/examples/llammlein_plan.yaml --sizes recipes/examples/llammlein_sizes.csv
     """
-    from mixing.plan_table import table, tree
-    from recipes.curate import ALL
-    from recipes.train import read_plan
+    from mixing.plan_table import table
     from recipes.whole import show_plan
 
     with flags.open_run(brief=True) as run:
         if flags.dry_run:
             show_plan(run, flags.as_json)
             return
-        stage = run.plan
-        plan = read_plan(stage)
-    if flags.as_json:
-        print_json(
-            {"plan": plan.id, "file": stage.file(ALL, ".plan.json"), "rows": [asdict(row) for row in table(plan)]}
-        )
-        return
-    click.echo(tree(plan))
-    click.echo(
-        f"\n{'phase':<12} {'domain':<22} {'share':>7} {'documents':>11} {'characters':>12} "
-        f"{'tokens':>12} {'epochs':>7} unique"
-    )
-    for row in table(plan):
-        click.echo(
-            f"{row.phase:<12} {row.domain:<22} {row.share:>7.2%} {row.num_documents:>11,} {row.num_characters:>12,} "
-            f"{row.num_tokens:>12,} {row.epochs:>7.2f} {row.unique_share:>6.0%}"
-        )
-    if old is not None:
-        _show_difference(plan, old)
-    click.echo(f"\n{stage.file(ALL, '.plan.json')}")
+        plan, file = _plan(run, sizes)
+        groups = _groups(run, plan)
+        if out is not None:
+            out.write_text(plan.to_json(), encoding="utf-8")
+            file = out
+        before = None if old is None else _older(old)
+        if flags.as_json:
+            rows = [asdict(row) for row in table(plan, groups)]
+            print_json({"plan": plan.id, "file": file, "rows": rows, **_difference(before, plan)})
+            return
+        _show(plan, groups)
+        if before is not None:
+            click.echo("\n" + "\n".join(_difference(before, plan)["difference"]))
+        click.echo(f"\n{_page(run, plan, groups)}")
+        if file is not None:
+            click.echo(file)
 
 
-def _show_difference(plan: Plan, old: Path) -> None:
+def _plan(run: Run, sizes: Path | None) -> tuple[Plan, str | Path | None]:
+    """The recipe's plan and its file; of simulated sizes, which have no file until `--out` names one."""
+    from recipes.curate import ALL
+    from recipes.train import read_plan
+
+    if sizes is None:
+        return read_plan(run.plan), run.plan.file(ALL, ".plan.json")
+    from mixing.plan_stage import plan_of
+    from mixing.simulated_sizes import read_sizes
+    from recipes.errors import RunError
+    from recipes.tokens import plan_options
+
+    try:
+        plan: Plan = plan_of(read_sizes(sizes), plan_options(run))
+    except ValueError as error:  # sizes, patterns, weights and budgets: each says what to mend
+        raise RunError(f"{run.recipe.path} over {sizes}: {error}") from error
+    return plan, None
+
+
+def _groups(run: Run, plan: Plan) -> dict[str, list[str]]:
+    """Patterns of the recipe's weights and caps that cover several domains."""
+    from mixing.plan_table import groups_of
+
+    patterns = {pattern for phase in run.recipe.schedule for pattern in phase.weights.shares}
+    return groups_of(patterns | set(run.recipe.domains.max_epochs), [domain.name for domain in plan.domains])
+
+
+def _older(path: Path) -> Plan:
+    """An older plan: its JSON, or the plan that another recipe makes."""
+    from mixing.plan_record import Plan, PlanError
+    from recipes.errors import RunError
+
+    if path.suffix in {".yaml", ".yml"}:
+        from recipes.recipe import load_recipe
+        from recipes.run import Run
+        from recipes.train import read_plan
+
+        with Run.open(load_recipe(path), silent=True) as run:
+            return read_plan(run.plan)
+    try:
+        return Plan.from_json(path.read_text(encoding="utf-8"))
+    except PlanError as error:
+        raise RunError(f"--diff {path}: {error}") from error
+
+
+def _difference(old: Plan | None, plan: Plan) -> Mapping[str, list[str]]:
     from mixing.plan_diff import diff
-    from mixing.plan_record import Plan
 
-    click.echo(f"\n{diff(Plan.from_json(old.read_text(encoding='utf-8')), plan)}")
+    return {} if old is None else {"difference": diff(old, plan).lines}
+
+
+def _show(plan: Plan, groups: Mapping[str, list[str]]) -> None:
+    """Tree, table and picture over training."""
+    from mixing.plan_course import course, drawing
+    from mixing.plan_table import table, tree
+
+    click.echo(tree(plan))
+    rows = table(plan, groups)
+    wide = max(18, *(len(row.domain) for row in rows[:_MOST_ROWS])) if rows else 18
+    click.echo(
+        f"\n{'phase':<12} {'domain':<{wide}} {'share':>8} {'documents':>10} {'bytes':>7} {'characters':>10} "
+        f"{'tokens':>7} {'epochs':>7} {'unique':>7}"
+    )
+    for row in rows[:_MOST_ROWS]:
+        counts = (row.num_documents, row.size_bytes, row.num_characters, row.num_tokens)
+        amounts = [compact(n) if n or not row.num_tokens else "–" for n in counts]  # sizes may leave some unknown
+        click.echo(
+            f"{row.phase:<12} {row.domain:<{wide}} {row.share:>8.2%} {amounts[0]:>10} {amounts[1]:>7} "
+            f"{amounts[2]:>10} {amounts[3]:>7} {row.epochs:>7.2f} {row.unique_share:>7.0%}"
+        )
+    if len(rows) > _MOST_ROWS:
+        click.echo(f"and {len(rows) - _MOST_ROWS:,} more rows, in --json")
+    click.echo("\n" + "\n".join(drawing(course(plan, groups=groups), plan.max_epochs)))
+
+
+def _page(run: Run, plan: Plan, groups: Mapping[str, list[str]]) -> Path:
+    """The plan as a page of pictures beside the run."""
+    from recipes.report.axes import colours
+    from recipes.report.markup import Section
+    from recipes.report.page import write_alone
+    from recipes.report.planned import Planned, add_plan
+
+    section = Section("plan", "Plan", f"{plan.num_tokens:,} tokens in {plan.num_steps:,} train steps.")
+    hues = colours([domain.name for domain in plan.domains])
+    add_plan(section, Planned(plan, hues, f"gristmill plan {run.recipe.path}", groups))
+    return write_alone(run.folder / "plan.html", f"{run.name}: plan", [section])

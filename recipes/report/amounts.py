@@ -1,11 +1,10 @@
-"""Tokens: the tokenizer, what each source costs in it, and the domains with their held-out text; and the plan."""
+"""Tokens: the tokenizer, what each source costs in it, and the domains with their held-out text."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from mixing.plan_table import ALL, PlanRow
 from recipes.progress import compact
 from recipes.report.axes import colour, legend
 from recipes.report.bars import Bar, Piece, stacked_bars
@@ -142,94 +141,4 @@ def _domains_picture(record: Record) -> Figure:
         + stacked_bars(bars, "Tokens by domain", "tokens", notes=160.0),
         record.command("tokenize"),
         Table("domains", columns, tuple(rows)),
-    )
-
-
-# ---------------------------------------------------------------- plan
-
-
-def plan_section(record: Record) -> Section:
-    """Shares, epochs and unique share of each domain and phase."""
-    plan = record.plan
-    if plan is None:
-        return not_made("plan", "Plan", record.command("plan"), "plan" in record.asked)
-    phases = ", then ".join(f"{phase.name} ({phase.num_tokens:,} tokens)" for phase in plan.phases)
-    lead = f"{plan.num_tokens:,} tokens in {plan.num_steps:,} train steps: {phases}."
-    section = Section("plan", "Plan", lead)
-    section.listed(plan.warnings, "warnings")
-    section.figure(_shares_picture(record))
-    section.figure(_repeats_picture(record))
-    return section
-
-
-def _plan_table(rows: Sequence[PlanRow]) -> Table:
-    columns = (
-        Column("phase"), Column("domain"), Column("share", "share", bar=True), Column("tokens", "count"),
-        Column("documents", "count"), Column("text", "size"), Column("epochs", "epochs"),
-        Column("unique share", "share"),
-    )  # fmt: skip
-    cells = tuple(
-        (r.phase, r.domain, r.share, r.num_tokens, r.num_documents, r.size_bytes, float(r.epochs), r.unique_share)
-        for r in rows
-    )
-    return Table("plan", columns, cells)
-
-
-def _shares_picture(record: Record) -> Figure:
-    rows = [row for row in record.plan_rows if row.domain != ALL]
-    names = sorted({row.domain for row in rows if row.num_tokens})
-    hues = record.hues
-    bars = [
-        Bar(
-            phase,
-            tuple(
-                Piece(
-                    100 * row.share,
-                    hues.get(row.domain, "kx"),
-                    f"{row.domain}: {share(row.share)}, {row.num_tokens:,} tokens",
-                    share(row.share),
-                )
-                for row in rows
-                if row.phase == phase and row.num_tokens
-            ),
-        )
-        for phase in dict.fromkeys(row.phase for row in rows)
-    ]
-    return Figure(
-        "plan-shares",
-        "Share of each domain",
-        "Each bar is all tokens of a phase (or of the whole run), cut by domain in the order of the legend. A ramp "
-        "between phases is part of the later one.",
-        legend([(name, hues.get(name, "kx")) for name in names])
-        + stacked_bars(bars, "Share of tokens by domain and phase", "share of tokens (%)", 100.0, notes=12.0),
-        record.command("plan"),
-        _plan_table(record.plan_rows),
-    )
-
-
-def _repeats_picture(record: Record) -> Figure:
-    assert record.plan is not None
-    phases = {row.phase for row in record.plan_rows}
-    whole = ALL if ALL in phases else record.plan.phases[0].name
-    rows = [row for row in record.plan_rows if row.phase == whole and row.domain != ALL]
-    caps = record.plan.max_epochs
-    bars = []
-    for row in rows:
-        new = float(row.epochs) * row.unique_share
-        told = (
-            f"{row.domain}: {row.num_tokens:,} tokens drawn, {row.epochs:.2f} epochs, {share(row.unique_share)} unique"
-        )
-        pieces = (Piece(new, colour(0), told), Piece(float(row.epochs) - new, colour(1), told))
-        cap = caps.get(row.domain)
-        limit = f" of at most {cap:g}" if cap is not None and cap != float("inf") else ""
-        bars.append(Bar(row.domain, pieces, f"{row.epochs:.2f}{limit}"))
-    return Figure(
-        "plan-epochs",
-        "Epochs of each domain",
-        "How often the run passes over a domain's text: blue is text seen for the first time, orange what is "
-        "repeated. Up to about four epochs, repeated text is worth almost as much as new text (Muennighoff et al. "
-        "2023, arXiv:2305.16264).",
-        legend([("new", colour(0)), ("repeated", colour(1))])
-        + stacked_bars(bars, "Epochs by domain, new and repeated", "epochs", notes=130.0),
-        record.command("plan"),
     )

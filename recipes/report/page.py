@@ -12,11 +12,12 @@ from markupsafe import Markup
 
 from recipes.artifacts import write_atomically
 from recipes.report.ablation import ablation_section
-from recipes.report.amounts import plan_section, tokens_section
+from recipes.report.amounts import tokens_section
 from recipes.report.funnel import curation_section, funnels
 from recipes.report.markup import Section, Table, tag
 from recipes.report.measured import add_measures
 from recipes.report.overview import overview_section
+from recipes.report.planned import plan_section
 from recipes.report.record import Record, read_record
 from recipes.report.samples import add_samples
 from recipes.report.summary import summary_lines

@@ -164,6 +164,8 @@ CURATED = {
     "bytes-per-token",
     "domains",
     "plan-shares",
+    "plan-course",
+    "plan-passes",
     "plan-epochs",
 }
 TRAINED = {
