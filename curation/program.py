@@ -377,4 +377,16 @@ def compile_program(
     """
     compiler = Compiler(sources, steps, resolve, exempt)
     stages = compiler.compile()
-    return Program(stages, {name: dict(state.columns) for name, state in compiler.open.items()})
+    texts = {step.name: place for place, step in enumerate(steps)}
+    return Program(stages, {name: _last_columns(state, texts) for name, state in compiler.open.items()})
+
+
+def _last_columns(state: _Open, texts: Mapping[str, int]) -> dict[str, str]:
+    """Layer column of each bare name at the end: of a signal measured on several texts, that of the last one.
+
+    Args:
+        state: of the source.
+        texts: place of each step in the recipe; a column is named by the step that made its text.
+    """
+    by_text = sorted(state.measured, key=lambda column: (texts.get(column.partition("@")[2], -1), column))
+    return {column.partition("@")[0]: column for column in by_text} | state.columns

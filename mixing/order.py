@@ -12,7 +12,7 @@ plan. Memory: ten numbers for each span and domain, and 8 bytes for each sequenc
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -173,15 +173,19 @@ class Order:
         """Return the draws of one entry that are a given sequence."""
         tables = self.tables
         before, count, size = int(tables.before[e]), int(tables.draws[e]), int(tables.size[e])
-        first = before - int(tables.shift[e])
-        epochs = np.arange(first // size, (first + count - 1) // size + 1, dtype=np.int64)
+        first, stop = before, before + count
+        in_order = tables.in_order[tables.sorted_from[e] : tables.sorted_from[e] + count]
+        if tables.sorted_from[e] >= 0:  # sorted over the whole phase: the entry gives draws of any of its spans
+            first, stop = int(in_order.min()), int(in_order.max()) + 1
+        shift = int(tables.shift[e])
+        epochs = np.arange((first - shift) // size, (stop - shift - 1) // size + 1, dtype=np.int64)
         draws = np.empty(epochs.size, np.int64)
         fill_draws(size, tables.epoch_key[e], epochs, sequence, draws)
-        kept: Int64s = draws[(draws >= first) & (draws < first + count)] + int(tables.shift[e])
+        draws += shift
         if tables.sorted_from[e] < 0:
+            kept: Int64s = draws[(draws >= first) & (draws < stop)]
             return kept
-        in_order = tables.in_order[tables.sorted_from[e] : tables.sorted_from[e] + count]
-        places: Int64s = np.flatnonzero(np.isin(in_order, kept)) + before
+        places: Int64s = np.flatnonzero(np.isin(in_order, draws)) + before
         return places
 
 
@@ -254,32 +258,48 @@ def _tables(plan: Plan) -> Tables:
 
 
 def _sort_by_signal(plan: Plan, tables: Tables, signal_values: SignalValues | None) -> Tables:
-    """Sort the draws of phases ordered by a signal: within each epoch by value, ties in shuffled order."""
+    """Sort the draws of phases ordered by a signal: within each epoch by value, ties in shuffled order.
+
+    A domain's draws are sorted over the whole phase, its ramp included. Sequences without a value (NaN) come last.
+    """
     sorted_from, pieces, length = tables.sorted_from.copy(), [], 0
-    for s, (phase, _) in enumerate(plan.spans):
-        if not isinstance(phase.order, BySignal):
-            continue
+    for phase, order, entries in _entries_by_signal(plan, tables):
+        domain = plan.domains[int(tables.domain[entries[0]])].name
         if signal_values is None:
-            raise OrderError(f"phase {phase.name!r} is ordered by {phase.order.signal!r}: its values are needed")
-        for e in range(int(tables.first[s]), int(tables.first[s + 1])):
-            domain = plan.domains[int(tables.domain[e])].name
-            values = np.asarray(signal_values(domain, phase.order.signal, phase.context))
-            if values.shape != (tables.size[e],):
-                raise OrderError(
-                    f"domain {domain!r}: {values.shape} values of {phase.order.signal!r} "
-                    f"for {tables.size[e]} sequences of {phase.context}"
-                )
+            raise OrderError(f"phase {phase.name!r} is ordered by {order.signal!r}: its values are needed")
+        values = np.asarray(signal_values(domain, order.signal, phase.context))
+        if values.shape != (tables.size[entries[0]],):
+            raise OrderError(
+                f"domain {domain!r}: {values.shape} values of {order.signal!r} "
+                f"for {tables.size[entries[0]]} sequences of {phase.context}"
+            )
+        pieces.append(_sorted_draws(tables, entries, -values if order.descending else values))
+        for e in entries:
             sorted_from[e] = length
-            pieces.append(_sorted_draws(tables, e, -values if phase.order.descending else values))
-            length += pieces[-1].size
+            length += int(tables.draws[e])
     return tables._replace(sorted_from=sorted_from, in_order=np.concatenate([np.empty(0, np.int64), *pieces]))
 
 
-def _sorted_draws(tables: Tables, e: int, values: npt.NDArray[Any]) -> Int64s:
-    """Return an entry's draws in order of (epoch, value, draw)."""
-    draws = np.arange(tables.before[e], tables.before[e] + tables.draws[e], dtype=np.int64)
+def _entries_by_signal(plan: Plan, tables: Tables) -> Iterator[tuple[PlannedPhase, BySignal, list[int]]]:
+    """Yield each phase ordered by a signal with the entries, span after span, of each domain it draws from."""
+    s = 0
+    for phase in plan.phases:
+        of_domain: dict[int, list[int]] = {}
+        for _ in phase.spans:
+            for e in range(int(tables.first[s]), int(tables.first[s + 1])):
+                if tables.draws[e]:
+                    of_domain.setdefault(int(tables.domain[e]), []).append(e)
+            s += 1
+        if isinstance(phase.order, BySignal):
+            yield from ((phase, phase.order, entries) for entries in of_domain.values())
+
+
+def _sorted_draws(tables: Tables, entries: list[int], values: npt.NDArray[Any]) -> Int64s:
+    """Return the draws of a domain's entries in one phase (they follow each other) by (epoch, value, draw)."""
+    first, last = entries[0], entries[-1]
+    draws = np.arange(tables.before[first], tables.before[last] + tables.draws[last], dtype=np.int64)
     epochs, sequences = np.empty(draws.size, np.int64), np.empty(draws.size, np.int64)
-    fill_sequences(tables, e, draws, epochs, sequences)
+    fill_sequences(tables, first, draws, epochs, sequences)
     return draws[np.lexsort((draws, values[sequences], epochs))]
 
 

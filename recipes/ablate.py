@@ -23,7 +23,17 @@ from recipes.confirm import confirm
 from recipes.curate import ALL
 from recipes.pipeline import PlannedStage, PlannedTask, plan_stage
 from recipes.shapes import batch_tokens_of, tokens_of
-from recipes.swarm import SwarmSize, announce_swarm, make_swarm, plan_swarm, run_file, swarm_options, thinned_domains
+from recipes.sorting import make_values
+from recipes.swarm import (
+    SwarmSize,
+    announce_swarm,
+    make_swarm,
+    plan_swarm,
+    run_file,
+    signals_of_runs,
+    swarm_options,
+    thinned_domains,
+)
 from recipes.tokens import order_of, weights_of
 from training.swarm import SwarmOptions, read_run
 
@@ -99,6 +109,7 @@ def proxy_options(run: Run) -> SwarmOptions:
 def train_swarm(run: Run, swarm: Prepared) -> list[PlannedRun]:
     """Train the runs of the design that are missing; returns all that the analysis rests on."""
     announce_swarm(run, len(swarm.planned), swarm.options)
+    make_values(run, swarm.drawn, signals_of_runs(swarm.planned, swarm.options), "ablate")
     make_swarm(run, plan_swarm(run, run.tokens, swarm.drawn, swarm.planned, swarm.options))
     return swarm.planned
 

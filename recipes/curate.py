@@ -336,8 +336,10 @@ def _leave_out_again(run: Run, plan: Plan) -> None:
 
 def compile_recipe(recipe: Recipe) -> Program:
     """The recipe's steps as stages; a step that cannot be compiled is an error with its place in the recipe."""
+    from recipes.sorting import check_signals
+
     try:
-        return compile_program(
+        program = compile_program(
             recipe.sources,
             recipe.steps,
             lambda step, source: step_for(step, source, recipe),
@@ -345,6 +347,8 @@ def compile_recipe(recipe: Recipe) -> Program:
         )
     except ProgramError as error:
         raise RecipeErrors([_located(recipe, error)]) from None
+    check_signals(recipe, program.columns)
+    return program
 
 
 def _located(recipe: Recipe, error: ProgramError) -> Located:

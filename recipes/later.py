@@ -19,8 +19,6 @@ _LATER_KINDS = {
 }
 _REMOTE = ("http://", "https://", "s3://", "gs://", "hf://", "az://")
 
-_BY_SIGNAL = "training in the order of a signal is not there yet; uniform and blocked are"
-
 
 def later_problems(recipe: Recipe) -> list[Problem]:
     """(path, value, what comes later) for each key whose work is not there yet."""
@@ -58,12 +56,6 @@ def _dedup(step: Step, path: tuple[str | int, ...]) -> Iterator[Problem]:
 
 
 def _training(recipe: Recipe) -> Iterator[Problem]:
-    for place, phase in enumerate(recipe.schedule):
-        if phase.order.kind == "by":
-            yield ("schedule", place, "order"), phase.order.signal, _BY_SIGNAL
-    for place, order in enumerate(recipe.ablation.orders if recipe.ablation is not None else ()):
-        if order.kind == "by":
-            yield ("ablation", "orders", place), order.signal, _BY_SIGNAL
     if recipe.scaling is not None:
         yield ("scaling",), {}, "scaling laws are not there yet"
     if recipe.training is not None and recipe.training.amendments:

@@ -40,7 +40,7 @@ def rule_problems(recipe: Recipe) -> list[Located]:
         elif step.kind == "perplexity":
             problems += _of_language_model(recipe, step, path)
         known |= set(_ROW_COLUMNS_OF_A_STEP.get(step.kind, ())) | _made(step)
-    return located_problems(recipe, problems)
+    return located_problems(recipe, problems + _of_orders(recipe, known))
 
 
 def _of_rules(recipe: Recipe, step: Any, path: tuple[str | int, ...], known: set[str]) -> list[Problem]:
@@ -60,6 +60,17 @@ def _of_rules(recipe: Recipe, step: Any, path: tuple[str | int, ...], known: set
         except (KeyError, ValueError) as error:
             return [*problems, (path, step.preset, str(error.args[0]))]
     return problems
+
+
+def _of_orders(recipe: Recipe, known: set[str]) -> list[Problem]:
+    """Signals that phases or arms of an ablation are ordered by and that do not exist."""
+    places: list[tuple[tuple[str | int, ...], Any]] = [
+        (("schedule", place, "order", "by"), phase.order) for place, phase in enumerate(recipe.schedule)
+    ]
+    if recipe.ablation is not None:
+        places += [(("ablation", "orders", place, "by"), order) for place, order in enumerate(recipe.ablation.orders)]
+    wanted = [(path, order.signal) for path, order in places if order.kind == "by" and order.signal not in known]
+    return [(path, signal, f"no such signal{did_you_mean(signal, known)}") for path, signal in wanted]
 
 
 def _of_language_model(recipe: Recipe, step: Any, path: tuple[str | int, ...]) -> list[Problem]:

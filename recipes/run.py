@@ -195,6 +195,13 @@ class Run:
         return stage
 
     @cached_property
+    def sort_values(self) -> PlannedStage | None:
+        """What phases ordered by a signal sort by, or None where none is. Makes it."""
+        from recipes.sorting import make_values, signals_of_schedule
+
+        return make_values(self, self.tokens.domains, signals_of_schedule(self.recipe), "plan")
+
+    @cached_property
     def training(self) -> Training:
         """The target model's training as planned."""
         from recipes.train import plan_training

@@ -19,6 +19,7 @@ from recipes.curate import ALL
 from recipes.pipeline import PlannedStage, PlannedTask, TasksSetAside, plan_stage
 from recipes.progress import compact
 from recipes.shapes import batch_tokens_of, learning_rate_of, optimizer_of, shape_of, tokens_of
+from recipes.sorting import plan_values
 from recipes.tokens import plan_domains
 from training.models.shape import flops_per_token, num_parameters
 from training.swarm import SwarmOptions, SwarmRun, read_run, train_run
@@ -102,13 +103,18 @@ def plan_swarm(
         title: what a person reads.
     """
     domains, measured = drawn.file(ALL, ".domains.json"), str(tokens.domains_path)
+    values = plan_values(run, drawn, signals_of_runs(planned, options), "ablate")
+    sorted_by = None if values is None else values.file(ALL, ".values.json")
     tasks = tuple(
         PlannedTask(
             run_task(one),
-            SwarmRun(one.name, tuple(sorted(one.weights.items())), one.seed, domains, measured, one.order),
+            SwarmRun(
+                one.name, tuple(sorted(one.weights.items())), one.seed, domains, measured, one.order,
+                sorted_by if one.order[0] == "by" else None,
+            ),
         )
         for one in planned
-    )
+    )  # fmt: skip
     return plan_stage(
         run.store,
         "proxies",
@@ -121,6 +127,11 @@ def plan_swarm(
         tasks=tasks,
         sets_aside=True,
     )
+
+
+def signals_of_runs(planned: Sequence[PlannedRun], options: SwarmOptions) -> list[tuple[str, int]]:
+    """(signal, context) of every run that is ordered by a signal."""
+    return sorted({(one.order[1][0], options.shape.context) for one in planned if one.order[0] == "by"})
 
 
 def make_swarm(run: Run, swarm: PlannedStage) -> None:

@@ -177,12 +177,14 @@ def plan_domains(
 
 
 def _packed_contexts(run: Run) -> tuple[int, ...]:
-    """Contexts for which sequences are packed: the model's, those of phases, and the proxies'."""
-    recipe = run.recipe
+    """Contexts for which sequences are packed: those of the model, of phases, and of all proxies."""
+    recipe, study = run.recipe, run.recipe.ablation
     if recipe.sequences.packing == "contiguous":
         return ()
     contexts = {phase.context for phase in recipe.schedule if phase.context is not None}
-    models = [recipe.model, recipe.ablation.proxy if recipe.ablation is not None else None]
+    models = [recipe.model, *(recipe.scaling.sizes if recipe.scaling is not None else ())]
+    if study is not None:
+        models += [study.proxy, study.confirm.model if study.confirm is not None else None]
     return tuple(sorted(contexts | {model.context for model in models if model is not None}))
 
 

@@ -18,6 +18,8 @@ from mixing.domain_stage import Domain, read_domains
 from mixing.domains import DomainTokens
 from mixing.order import Order, open_order
 from mixing.plan_record import Plan
+from mixing.sort_values import open_sort_values
+from recipes.curate import ALL
 from recipes.errors import RunError
 from recipes.queries import fates, open_ledger
 from recipes.train import read_plan, spans_of
@@ -65,7 +67,9 @@ def open_plan(run: Run) -> Opened:
     plan = read_plan(run.plan)
     folder = run.tokens.domains_path.parent
     domains = {domain.name: domain for domain in read_domains(run.tokens.domains_path)}
-    return Opened(plan, open_order(plan), spans_of(plan), folder, domains)
+    values = run.sort_values
+    order = open_order(plan, None if values is None else open_sort_values(values.file(ALL, ".values.json")))
+    return Opened(plan, order, spans_of(plan), folder, domains)
 
 
 def documents_of_step(opened: Opened, step: int) -> Iterator[Traced]:

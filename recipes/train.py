@@ -82,6 +82,7 @@ def plan_training(run: Run, tokens: Tokens, plan_stage: PlannedStage) -> Trainin
                 "domains": str(tokens.domains_path),
                 "context": recipe.model.context,
                 "max_held_out": MAX_HELD_OUT,
+                **_values_of(run),
             },
         ),
         spans=spans_of(plan),
@@ -99,6 +100,11 @@ def plan_training(run: Run, tokens: Tokens, plan_stage: PlannedStage) -> Trainin
         prefix=prefix,
     )
     return Training(spec, folder, key_of(prefix, plan.num_steps))
+
+
+def _values_of(run: Run) -> dict[str, str]:
+    """What phases ordered by a signal sort by, where there are any."""
+    return {} if run.sort_values is None else {"values": run.sort_values.file(ALL, ".values.json")}
 
 
 def read_plan(stage: PlannedStage) -> SequencePlan:
@@ -129,7 +135,7 @@ def _prefix(run: Run, tokens: Tokens, plan: SequencePlan, shape: ModelShape) -> 
         course.append([decay_from, [rate.final, rate.total_tokens]])
     else:
         course[0][1] += [rate.final, rate.total_tokens]
-    order = [[span.start, [*_law_of(span, plan), phase.window, _order_of(phase)]] for phase, span in plan.spans]
+    order = [[span.start, [*_law_of(span, plan), phase.window, _order_of(phase, run)]] for phase, span in plan.spans]
     batch = [[span.first_position, [span.sequences, span.context]] for span in spans_of(plan)]
     return {
         "model": asdict(shape),
@@ -153,10 +159,14 @@ def _law_of(span: Any, plan: SequencePlan) -> list[Any]:
     return [names, list(span.weights), list(span.changes), span.ramp, list(span.remainders), list(span.draws_before)]
 
 
-def _order_of(phase: PlannedPhase) -> list[Any]:
+def _order_of(phase: PlannedPhase, run: Run) -> list[Any]:
     """How a phase orders what it draws. What stands in which block is told by the spans' domains."""
     order = phase.order
-    return ["by", order.signal, order.descending] if isinstance(order, BySignal) else ["keyed"]
+    if not isinstance(order, BySignal):
+        return ["keyed"]
+    assert run.sort_values is not None
+    # A phase is sorted as a whole: which draws it has decides what comes first.
+    return ["by", order.signal, order.descending, run.sort_values.folder.key, phase.num_positions]
 
 
 def _start_of(recipe: Any) -> str | None:

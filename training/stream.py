@@ -14,6 +14,7 @@ from mixing.domain_stage import Domain, read_domains
 from mixing.order import open_order
 from mixing.plan_record import Plan
 from mixing.reader import TokenReader
+from mixing.sort_values import open_sort_values
 from training.batches import HeldOut, TokenStream
 
 
@@ -51,7 +52,12 @@ class _Spread:
 
 
 def open_stream(
-    plan: str, domains: str, context: int, max_held_out: int | None = None, measured: str | None = None
+    plan: str,
+    domains: str,
+    context: int,
+    max_held_out: int | None = None,
+    measured: str | None = None,
+    values: str | None = None,
 ) -> TokenStream:
     """Open the text of a training.
 
@@ -62,13 +68,15 @@ def open_stream(
         max_held_out: most held-out windows of a domain; None takes all.
         measured: `domains.json` whose held-out text is measured, where it is not that of `domains` (proxies on thinned
             domains are measured on the same text as their target).
+        values: `values.json` that phases ordered by a signal sort by.
     """
     made = Plan.from_json(Path(plan).read_text(encoding="utf-8"))
     listed = {domain.name: domain for domain in read_domains(domains)}
     names = [supply.name for supply in made.domains]
     folder = Path(domains).parent
     reader = Windows(folder, [listed[name] for name in names], "training")
-    return TokenStream(names, open_order(made), reader, open_held_out(measured or domains, context, max_held_out))
+    order = open_order(made, None if values is None else open_sort_values(values))
+    return TokenStream(names, order, reader, open_held_out(measured or domains, context, max_held_out))
 
 
 def open_held_out(domains: str, context: int, most: int | None = None) -> HeldOut:

@@ -56,6 +56,7 @@ class SwarmRun:
         domains: `domains.json` that is drawn from, thinned to the target's repetition.
         measured: `domains.json` whose held-out text is measured.
         order: (kind, patterns, direction) as in `mixing.plan_stage.PhaseOptions`.
+        values: `values.json` that orders by a signal sort by.
     """
 
     name: str
@@ -64,6 +65,7 @@ class SwarmRun:
     domains: str
     measured: str
     order: tuple[str, tuple[str, ...], str] = ("uniform", (), "asc")
+    values: str | None = None
 
 
 def train_run(run: SwarmRun, options: SwarmOptions, output: Output) -> Counts:
@@ -78,6 +80,7 @@ def train_run(run: SwarmRun, options: SwarmOptions, output: Output) -> Counts:
         "context": options.shape.context,
         "max_held_out": options.max_held_out,
         "measured": run.measured,
+        "values": run.values,
     }
     result = train_proxy(
         ProxyRun(

@@ -319,6 +319,41 @@ def test_order_by_signal_inverts_to_the_same_positions():
         assert order.positions_of_draws(name, [located.draw[position]]).tolist() == [position]
 
 
+def ramped_by_signal():
+    """Two domains in a sorted phase of 400 sequences, 200 of them a ramp; some sequences have no value."""
+    first = Phase("first", Amount(50, "sequences"), {"a": 1, "b": 1}, 2)
+    second = Phase("second", Amount(400, "sequences"), {"a": 3, "b": 1}, 2, Amount(200, "sequences"), BySignal("score"))
+    values = {"a": np.arange(100) * 7 % 100 * 1.0, "b": np.arange(200) * 13 % 50 * 1.0}
+    values["a"][::5] = np.nan
+    plan = make_plan([DomainSupply("a", 201), DomainSupply("b", 401)], [first, second], [BatchLine(0, 2)])
+    assert len(plan.phases[1].spans) == 2
+    return open_order(plan, lambda name, signal, context: values[name]), values
+
+
+def test_order_by_signal_is_sorted_over_the_whole_phase_with_its_ramp():
+    order, values = ramped_by_signal()
+    located = locate_all(order)
+    for g, name in enumerate(order.names):
+        mine = (located.domain == g) & (np.arange(450) >= 50)
+        in_draw_order = np.argsort(located.draw[mine])
+        epochs = located.epoch[mine][in_draw_order]
+        scores = values[name][located.sequence[mine][in_draw_order]]
+        assert (np.diff(epochs) >= 0).all()
+        for epoch in set(epochs.tolist()):
+            here = scores[epochs == epoch]
+            assert np.array_equal(here, np.sort(here), equal_nan=True)  # those without a value come last
+
+
+def test_order_by_signal_over_a_ramp_inverts_to_the_same_positions():
+    order, _ = ramped_by_signal()
+    located = locate_all(order)
+    for position in range(0, 450, 11):
+        same = (located.domain == located.domain[position]) & (located.sequence == located.sequence[position])
+        name = order.names[located.domain[position]]
+        found = order.positions_of_sequence(name, int(located.sequence[position]))
+        assert found.tolist() == np.flatnonzero(same).tolist()
+
+
 def test_order_by_signal_without_its_values_is_refused():
     phase = Phase("only", Amount(20, "sequences"), {"a": 1}, 2, order=BySignal("score"))
 

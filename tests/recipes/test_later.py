@@ -9,16 +9,17 @@ RECIPE = """
 sources:
   a: {path: a.jsonl, language: de}
 tokenizer: {algorithm: byte_bpe, vocabulary: 300}
+sequences: {packing: best_fit}
 ablation: {proxy: llama_tiny, tokens: 4K, runs: {dirichlet: 4}, objective: {a: 1}, orders: [ORDER]}
 schedule: [{name: main, tokens: 4K, weights: natural, order: ORDER}]
 model: {preset: llama_tiny, context: 16}
+execution: {engine: ENGINE}
 """
 
 
-@pytest.mark.parametrize(("order", "lines"), [("uniform", []), ("{by: {word_count: asc}}", [5, 6])])
-def test_order_by_a_signal_is_said_to_come_later(tmp_path, order, lines):
+@pytest.mark.parametrize(("engine", "lines"), [("local", []), ("ray", [9])])
+@pytest.mark.parametrize("order", ["uniform", "{by: {word_count: asc}}"])
+def test_key_that_comes_later_is_named_with_its_line(tmp_path, order, engine, lines):
     path = tmp_path / "r.yaml"
-    path.write_text(RECIPE.replace("ORDER", order))
-    found = not_yet(load_recipe(path))
-    assert sorted(one.place.line for one in found) == lines
-    assert all("order of a signal is not there yet" in str(one) for one in found)
+    path.write_text(RECIPE.replace("ORDER", order).replace("ENGINE", engine))
+    assert [one.place.line for one in not_yet(load_recipe(path))] == lines

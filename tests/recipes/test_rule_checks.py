@@ -2,8 +2,11 @@
 
 from pathlib import Path
 
+import pytest
+
 from curation.signals import SIGNALS
 from recipes.curate import compile_recipe
+from recipes.errors import RunError
 from recipes.recipe import load_recipe
 from recipes.rule_checks import rule_problems, signal_list
 
@@ -50,6 +53,31 @@ def test_language_without_text_to_train_on_is_named_with_both_remedies(tmp_path)
     (found,) = problems_of(sources + step, tmp_path)
     assert "r.yaml:5" in str(found)
     assert "'zh', which the step scores; add one, or name the step's `sources`" in str(found)
+
+
+ORDERED = """
+sources:
+  books: {path: b.jsonl, language: de}
+steps: [{measure: {signals: [digit_share]}}]
+tokenizer: {algorithm: byte_bpe, vocabulary: 300}
+schedule: [{name: main, tokens: 4K, weights: natural, order: {by: {SIGNAL: asc}}}]
+model: {preset: llama_tiny, context: 16}
+"""
+
+
+def test_order_by_an_unknown_signal_is_named_with_its_line(tmp_path):
+    (found,) = problems_of(ORDERED.replace("SIGNAL", "digit_shore"), tmp_path)
+    assert "r.yaml:6" in str(found)
+    assert "did you mean digit_share?" in str(found)
+
+
+def test_order_by_a_signal_that_no_step_measures_is_refused_before_anything_runs(tmp_path):
+    path = tmp_path / "r.yaml"
+    path.write_text(ORDERED.replace("SIGNAL", "word_count"))
+    with pytest.raises(RunError, match=r"no step measures 'word_count'.*add a step - measure"):
+        compile_recipe(load_recipe(path))
+    path.write_text(ORDERED.replace("SIGNAL", "digit_share"))
+    assert compile_recipe(load_recipe(path)).columns["books"]["digit_share"] == "digit_share"
 
 
 def test_recipe_of_the_readme_compiles(tmp_path):
