@@ -205,12 +205,14 @@ def _published(name: str) -> str:
 
 
 class Index(Section):
-    """Duplicate indexes of other runs."""
+    """Indexes of what other runs kept."""
 
     against: tuple[Annotated[str, AfterValidator(_published)], ...] = Field(
-        default=(), description="Indexes to drop against."
+        default=(), description="Versions whose documents are dropped here: NAME@1 (with all before it)."
     )
-    publish: Name | None = Field(default=None, description="Name to publish this run's signatures under.")
+    publish: Name | None = Field(
+        default=None, description="Name to publish what the step keeps under, as its next version."
+    )
 
 
 class Dedup(Step):

@@ -41,7 +41,8 @@ VERSIONS = {
     "model": 2,
     "cutoffs": 1,
     "signatures": 1,
-    "duplicates": 2,
+    "duplicates": 3,
+    "index": 1,
     "copies": 2,
 }
 

@@ -28,9 +28,11 @@ from curation.source import Reader
 from curation.stages.inputs import GlobalInputs
 from recipes.artifacts import InputChecksums, Store, key_of, write_atomically
 from recipes.errors import RunError
+from recipes.indexes import Publication, check_indexes, index_artifacts, plan_publications
 from recipes.located import NOTHING, Located, Node, Place, RecipeErrors
 from recipes.pipeline import PlannedStage, PlannedTask, TasksSetAside, options_that_count, plan_stage
 from recipes.recipe import step_for
+from recipes.run import Stopped
 
 if TYPE_CHECKING:
     from recipes.recipe import Recipe
@@ -116,6 +118,7 @@ def plan_steps(plan: Plan, program: Program) -> list[PlannedStage]:
     """Plan every stage of the compiled steps, in order."""
     before = len(plan.stages)
     plan.columns = program.columns
+    plan.artifacts |= index_artifacts(plan.store, program.stages)
     for stage in program.stages:
         if isinstance(stage, LocalStage):
             _bind_local(plan, stage)
@@ -161,7 +164,7 @@ def _bind_global(plan: Plan, stage: GlobalStage) -> None:
     tasks = tuple(task for state in states for task in state.tasks)
     paths = tuple(sorted((name, path) for name, (_, path) in needed.items()))
     inputs = GlobalInputs(shards, tasks, paths, max(plan.memory - LIBRARIES, plan.memory // 2))
-    parts = [
+    parts: list[object] = [
         VERSIONS[stage.layer],
         stage.options,
         [state.made_of() for state in states],
@@ -286,10 +289,13 @@ def curate(run: Run, remember: bool = True) -> Plan:
     """Make every layer of every source, and keep the ledger's list of layers beside the run (`remember`)."""
     run.narrator.heading("Curation")
     program = compile_recipe(run.recipe)  # first, so that a mistake in a step shows before anything is read
+    check_indexes(run)
     plan = plan_sources(run)
     _make_rows(run, plan)
+    stages = plan_steps(plan, program)
+    publications = plan_publications(run, plan)
     try:
-        _make_steps(run, plan_steps(plan, program))
+        _make_steps(run, stages, publications)
     except TooMuchDropped:
         # `inspect` has to show what was dropped, so the ledger is kept as far as it goes.
         write_atomically(run.folder / "ledger.json", plan.ledger().so_far().to_json())
@@ -300,7 +306,7 @@ def curate(run: Run, remember: bool = True) -> Plan:
     return plan
 
 
-def _make_steps(run: Run, stages: list[PlannedStage]) -> None:
+def _make_steps(run: Run, stages: list[PlannedStage], publications: Mapping[str, Publication]) -> None:
     """Make the stages in order. Sources of which a step drops too much are named together, before a global stage."""
     refused: list[TooMuchDropped] = []
     last = run.last_until(stages)
@@ -308,7 +314,11 @@ def _make_steps(run: Run, stages: list[PlannedStage]) -> None:
         if refused and stage.task_names == [ALL]:
             break
         try:
-            run.make([stage], stops=place == last)
+            run.make([stage], stops=False)
+            if stage.folder.name in publications:
+                publications[stage.folder.name].publish(run)
+            if place == last:
+                raise Stopped(stage.title)
         except TooMuchDropped as error:
             refused.append(error)
     if refused:
@@ -317,6 +327,7 @@ def _make_steps(run: Run, stages: list[PlannedStage]) -> None:
 
 def plan_curation(run: Run) -> Plan:
     """All of curation as it would run, without running it. Shards that the last run could not read stay set aside."""
+    check_indexes(run)
     plan = plan_sources(run)
     plan_rows(plan)
     _leave_out_again(run, plan)

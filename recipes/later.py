@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from curation.config import LATER_FORMATS, Dedup, Step
+from curation.config import LATER_FORMATS
 from curation.fields import Problem
 from recipes.recipe import Recipe
 
@@ -46,13 +46,6 @@ def _steps(recipe: Recipe) -> Iterator[Problem]:
         path = ("steps", place, step.kind)
         if step.kind in _LATER_KINDS:
             yield path, step.preset, f"{_LATER_KINDS[step.kind]} is not there yet"
-        elif isinstance(step, Dedup):
-            yield from _dedup(step, path)
-
-
-def _dedup(step: Step, path: tuple[str | int, ...]) -> Iterator[Problem]:
-    if getattr(step, "index", None) is not None:
-        yield (*path, "index"), {}, "indexes across runs are not there yet"
 
 
 def _training(recipe: Recipe) -> Iterator[Problem]:

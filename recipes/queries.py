@@ -154,6 +154,8 @@ def _duplicate(row: Mapping[str, Any], step: str) -> dict[str, Any]:
         said["duplicate_of"] = [row.get(f"duplicate_{part}@{step}") for part in ("source", "shard", "row")]
         if f"similarity@{step}" in row:
             said["similarity"] = row[f"similarity@{step}"]
+        if row.get(f"duplicate_index@{step}"):
+            said["index"] = row[f"duplicate_index@{step}"]
     if row.get(f"kept_by@{step}"):
         said["kept_by"] = row[f"kept_by@{step}"]
     return said

@@ -43,6 +43,7 @@ class Run:
     verify_inputs: bool = False
     until: str | None = None
     checks: bool = True  # whether a step that drops too much stops the run; a forecast only counts
+    publishes: bool = True  # whether `index: {publish}` gives what it made a name; not for samples
     remembers: bool = True  # whether what it makes is kept track of beside the run; not for samples
     counts: dict[str, dict[str, Any]] = field(default_factory=dict)  # stage folder name -> counts
     used: dict[str, dict[str, Any]] = field(default_factory=dict)  # artifact folder name -> what the summary says of it

@@ -1,213 +1,237 @@
-"""A named index: an immutable chain of versions of signatures with document ids, to dedup a new dump against.
+"""A named index: a chain of immutable versions of signatures with document ids, to dedup a new dump against.
 
-`FOLDER/NAME/000003.parquet` holds the signatures of the documents that the third run kept and where each came from;
-`000003.json` its options, counts, checksum and the version before it. `name@3` means versions 1 to 3 together. Matching
-against an index never drops what is in it: a document of the new dump that is similar to one of them is a duplicate of
-it, and the layer names that one's source, shard and row.
+    FOLDER/NAME/000003.json            manifest of the third version: config, counts, sources, parent, checksums
+    FOLDER/NAME/000003-<hash>.parquet  documents it adds: ids, exact hash, band hashes, sketch
+    FOLDER/NAME/000003-<hash>.removed.parquet   documents of earlier versions that it takes out
+
+`name@3` means what versions 1 to 3 added, without what they removed. The manifest is the last file to be put in place,
+by a link that fails where one exists, so a version is there whole or not at all and is never changed; it holds the hash
+of its parent, so a version names the content of its whole chain. Nothing in it tells of time or machine.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import xxhash
 
-from curation.dedup.inputs import Inputs, MatchInput, band_names
-from curation.dedup.minhash import METADATA_KEY, Options, described
+from curation.dedup.inputs import MatchInput
+from curation.dedup.minhash import Options, described
+from curation.fields import did_you_mean
+
+_LABEL = re.compile(r"([\w.-]+)@([1-9]\d*)")
+_ALWAYS_COUNTS = ("normalize", "unit", "version", "unicode")  # what exact hashes of normalised text depend on
 
 
 class PublishedIndexError(ValueError):
-    """An index that does not exist, is broken, would be overwritten, or was made with other options."""
+    """An index that does not exist, is broken, would be overwritten, or was made with another config."""
 
 
 @dataclass(frozen=True)
 class Version:
-    """One version of an index: its name, number, files and manifest."""
+    """One version of an index: its name, number and manifest, and where that lies."""
 
     name: str
     number: int
     path: Path
-    manifest: dict[str, Any]
+    manifest: Mapping[str, Any]
 
     @property
     def label(self) -> str:
         """`name@number`."""
         return f"{self.name}@{self.number}"
 
+    @property
+    def hash(self) -> str:
+        """Hash of the manifest, and through its parent's hash and checksums of all that the version holds."""
+        return str(self.manifest["hash"])
 
-def open_index(folder: str, label: str, options: Options) -> list[MatchInput]:
-    """Inputs of all versions up to `name@number`, checked.
+    @property
+    def entries(self) -> Path:
+        """Documents that the version adds."""
+        return self.path.with_name(self.manifest["files"]["entries"]["path"])
 
-    Args:
-        folder: where indexes lie.
-        label: `name@3`.
-        options: signature options of the run that wants it.
-
-    Raises:
-        PublishedIndexError: for a version that is missing or broken, a broken chain, or other options (both are shown).
-    """
-    inputs = []
-    for version in _chain(Path(folder), *_parse(label)):
-        stored, wanted = version.manifest["options"], described(options)
-        if stored != wanted:
-            differing = [name for name in sorted(stored.keys() | wanted.keys()) if stored.get(name) != wanted.get(name)]
-            raise PublishedIndexError(
-                f"index {version.label} was made with other options ({', '.join(differing)} differ)\n"
-                f"  it has: {json.dumps(stored, sort_keys=True)}\n  wanted: {json.dumps(wanted, sort_keys=True)}\n"
-                "use its options in this step, or publish a new index with these"
-            )
-        if _checksum(version.path) != version.manifest["checksum"]:
-            raise PublishedIndexError(
-                f"{version.path} of index {version.label} is corrupt: its checksum is not the published one"
-            )
-        inputs.append(MatchInput(version.label, version.path.name, str(version.path), fixed=True))
-    return inputs
+    @property
+    def removed(self) -> Path | None:
+        """Documents of earlier versions that it takes out, or None."""
+        file = self.manifest["files"].get("removed")
+        return None if file is None else self.path.with_name(file["path"])
 
 
-def publish(
-    folder: str,
-    name: str,
-    given: Sequence[MatchInput],
-    layers: Sequence[str],
-    options: Options,
-    *,
-    previous: str | None = None,
-    suffix: str = "",
-) -> str:
-    """Write the kept documents' signatures as the next version of an index.
-
-    Args:
-        folder: where indexes lie.
-        name: of the index: letters, digits, `_`, `-` and `.`.
-        given: the inputs of the matching, without `fixed` ones.
-        layers: the layer that matching wrote for each.
-        options: of the signatures.
-        previous: version that the documents were matched against, `name@2`; it must be the newest. Null starts a chain.
-        suffix: of the layers' columns.
-
-    Returns:
-        The new version, `name@3`. Memory: one row batch.
+def parse_label(label: str) -> tuple[str, int]:
+    """Name and number of `name@3`.
 
     Raises:
-        PublishedIndexError: where the version exists already, or `previous` is not the newest one.
+        PublishedIndexError: for anything else.
     """
-    number = _next_number(Path(folder), name, previous)
-    path = Path(folder) / name / f"{number:06d}.parquet"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.exists() or path.with_suffix(".json").exists():
-        raise PublishedIndexError(
-            f"index {name}@{number} exists already; versions are never rewritten: match against it and publish the next"
-        )
-    temporary = path.with_suffix(".tmp")
-    documents = 0
-    with pq.ParquetWriter(temporary, _schema(options), compression="zstd", write_page_checksum=True) as writer:
-        for batch in _kept_rows(given, layers, options, suffix):
-            documents += batch.num_rows
-            writer.write_batch(batch)
-    manifest = {
-        "name": name,
-        "version": number,
-        "previous": previous,
-        "previous_checksum": _chain(Path(folder), name, number - 1)[-1].manifest["checksum"] if previous else None,
-        "options": described(options),
-        "documents": documents,
-        "checksum": _checksum(temporary),
-    }
-    temporary.rename(path)
-    path.with_suffix(".json").write_text(json.dumps(manifest, indent=2, sort_keys=True) + "\n")
-    return f"{name}@{number}"
-
-
-def _schema(options: Options) -> pa.Schema:
-    fields = [pa.field("source", pa.string()), pa.field("shard", pa.string()), pa.field("row", pa.int64())]
-    fields += [
-        pa.field("content_id", pa.binary(16)),
-        pa.field("exact", pa.binary(16)),
-        pa.field("num_shingles", pa.int32()),
-    ]
-    fields += [pa.field(name, pa.uint64()) for name in band_names(options)]
-    return pa.schema(fields, metadata={METADATA_KEY: json.dumps(described(options)).encode()})
-
-
-def _kept_rows(
-    given: Sequence[MatchInput], layers: Sequence[str], options: Options, suffix: str
-) -> Iterator[pa.RecordBatch]:
-    inputs = Inputs(given, options, "exact")
-    names = ["exact", "num_shingles", *band_names(options)]
-    with_content = inputs.has("content_id")
-    for number, one in enumerate(inputs.inputs):
-        start = int(inputs.offsets[number])
-        drop = pq.read_table(layers[inputs.places[number]], columns=[f"drop{suffix}"]).column(0).to_numpy()
-        alive = inputs.alive(number)
-        for document, batch in inputs.rows(number, names):
-            here = slice(document - start, document - start + batch.num_rows)
-            kept = (drop[here] == 0) & np.asarray(batch.column("exact").is_valid().to_numpy(zero_copy_only=False))
-            kept = kept if alive is None else kept & alive[here]
-            rows = np.flatnonzero(kept)
-            taken = batch.take(pa.array(rows))
-            content = (
-                inputs.values("content_id", document + rows).combine_chunks()
-                if with_content and len(rows)
-                else taken.column("exact")
-            )
-            where = [pa.array([one.source] * len(rows), pa.string()), pa.array([one.shard] * len(rows), pa.string())]
-            numbers = pa.array(rows + here.start, pa.int64())
-            yield pa.RecordBatch.from_arrays([*where, numbers, content, *taken.columns], schema=_schema(options))
-
-
-def _parse(label: str) -> tuple[str, int]:
-    match = re.fullmatch(r"([\w.-]+)@([1-9]\d*)", label)
+    match = _LABEL.fullmatch(label)
     if match is None:
         raise PublishedIndexError(f"{label!r} is no version of an index; write NAME@NUMBER, such as web@3")
     return match[1], int(match[2])
 
 
-def _chain(folder: Path, name: str, number: int) -> list[Version]:
-    """Versions 1 to `number`, each checked to continue the one before."""
+def names_in(folder: Path) -> dict[str, list[int]]:
+    """Indexes below a folder, with the numbers of their versions."""
+    found = {path.name: numbers_of(folder, path.name) for path in sorted(folder.glob("*")) if path.is_dir()}
+    return {name: numbers for name, numbers in found.items() if numbers}
+
+
+def numbers_of(folder: Path, name: str) -> list[int]:
+    """Numbers of the published versions of an index, rising."""
+    return sorted(int(path.stem) for path in (folder / name).glob("*.json") if path.stem.isdecimal())
+
+
+def open_chain(folders: Sequence[Path], label: str) -> list[Version]:
+    """Versions 1 to `name@number`, each checked to continue the one before. Reads manifests only.
+
+    Args:
+        folders: where indexes lie; a name is looked up in the first folder that has it.
+        label: `name@3`.
+
+    Raises:
+        PublishedIndexError: for a version that is not there, or a manifest that is broken or does not fit its parent.
+    """
+    name, number = parse_label(label)
+    folder = next((folder for folder in folders if numbers_of(folder, name)), None)
+    if folder is None:
+        known = [f"{found}@{numbers[-1]}" for one in folders for found, numbers in names_in(one).items()]
+        hint = did_you_mean(label, known) if known else "; there is none"
+        raise PublishedIndexError(f"no index {name!r} in {' or '.join(map(str, folders))}{hint}")
+    there = numbers_of(folder, name)
+    if number not in there:
+        raise PublishedIndexError(
+            f"index {label} does not exist; {name} has version{'s' * (len(there) > 1)} {', '.join(map(str, there))}"
+        )
     chain: list[Version] = []
     for version_number in range(1, number + 1):
-        path = folder / name / f"{version_number:06d}.parquet"
-        try:
-            manifest = json.loads(path.with_suffix(".json").read_text())
-        except FileNotFoundError:
-            there = sorted(int(found.stem) for found in (folder / name).glob("*.json"))
+        version = read_manifest(folder, name, version_number)
+        parent = chain[-1].hash if chain else None
+        if version.manifest["parent_hash"] != parent:
             raise PublishedIndexError(
-                f"index {name}@{version_number} does not exist in {folder}; versions there: {there or 'none'}"
-            ) from None
-        before = chain[-1].manifest["checksum"] if chain else None
-        if manifest["previous_checksum"] != before or not path.exists():
-            raise PublishedIndexError(
-                f"index {name}@{version_number} does not continue {name}@{version_number - 1}: its chain is broken"
+                f"{version.path}: its parent's hash is {version.manifest['parent_hash']}, and that of "
+                f"{chain[-1].label if chain else 'none'} is {parent}; the chain is broken: restore the files"
             )
-        chain.append(Version(name, version_number, path, manifest))
+        chain.append(version)
     return chain
 
 
-def _next_number(folder: Path, name: str, previous: str | None) -> int:
-    if not re.fullmatch(r"[\w.-]+", name):
-        raise PublishedIndexError(f"index name {name!r}: only letters, digits, _, - and . can stand in it")
-    newest = max((int(found.stem) for found in (folder / name).glob("*.json")), default=0)
-    if previous is None:
-        if newest:
-            raise PublishedIndexError(
-                f"index {name}@{newest} exists; match against it (index.against: [{name}@{newest}]) to publish the next"
-            )
-        return 1
-    previous_name, number = _parse(previous)
-    if previous_name != name or number != newest:
-        raise PublishedIndexError(f"a version of {name} must follow its newest, {name}@{newest}, not {previous}")
-    return newest + 1
+def read_manifest(folder: Path, name: str, number: int) -> Version:
+    """One version, its manifest checked against its own hash."""
+    path = folder / name / f"{number:06d}.json"
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        sound = manifest["hash"] == manifest_hash(manifest)
+    except FileNotFoundError:
+        raise PublishedIndexError(f"{path} is missing, and later versions of {name} build on it; restore it") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise PublishedIndexError(f"{path}: the manifest of {name}@{number} cannot be read ({error})") from error
+    if not sound:
+        raise PublishedIndexError(f"{path}: the manifest of {name}@{number} was changed; its hash does not fit it")
+    return Version(name, number, path, manifest)
 
 
-def _checksum(path: Path) -> str:
+def check_files(chain: Sequence[Version]) -> None:
+    """Compare every file of a chain with its manifest's size and checksum; reads all of it.
+
+    Raises:
+        PublishedIndexError: for a file that is missing, cut off or changed.
+    """
+    for version in chain:
+        for told in version.manifest["files"].values():
+            path = version.path.with_name(told["path"])
+            if not path.exists():
+                raise PublishedIndexError(f"{path} of index {version.label} is missing; restore it")
+            size = path.stat().st_size
+            if size != told["bytes"]:
+                raise PublishedIndexError(
+                    f"{path} of index {version.label} is cut off or changed: it has {size:,} bytes, and "
+                    f"{told['bytes']:,} were published"
+                )
+            if file_checksum(path) != told["checksum"]:
+                raise PublishedIndexError(
+                    f"{path} of index {version.label} is corrupt: its checksum is not the published one"
+                )
+
+
+def config_of(options: Options, exact_column: str = "exact") -> dict[str, Any]:
+    """What an index must have in common with who reads it, as its manifest says it."""
+    if exact_column == "content_id":
+        return {"compares": "raw text"}
+    return {"compares": "shingles" if options.bands else "normalised text", **described(options)}
+
+
+def check_config(version: Version, wanted: Mapping[str, Any]) -> None:
+    """Refuse an index of another config. Every index has the hash of the raw text; one of shingles also that of the
+    normalised text, so exact steps read it too.
+
+    Raises:
+        PublishedIndexError: with both configs, and what differs.
+    """
+    stored = version.manifest["config"]
+    if wanted["compares"] == "raw text":
+        return
+    names: Sequence[str] = sorted(stored.keys() | wanted.keys())
+    if wanted["compares"] == "normalised text" and stored["compares"] != "raw text":
+        names = _ALWAYS_COUNTS
+    differing = [name for name in names if stored.get(name) != wanted.get(name)]
+    if differing:
+        raise PublishedIndexError(
+            f"index {version.label} was made with another config ({', '.join(differing)} differ)\n"
+            f"  it has: {json.dumps(stored, sort_keys=True)}\n  wanted: {json.dumps(wanted, sort_keys=True)}\n"
+            "use its config in this step, or publish a new index with this one"
+        )
+
+
+def chain_inputs(chain: Sequence[Version], left_out: Mapping[int, np.ndarray] | None = None) -> list[MatchInput]:
+    """Inputs of a matching, one a version, without what later versions removed.
+
+    Args:
+        chain: of `open_chain`.
+        left_out: version number -> bool by entry, entries to leave out besides.
+
+    Memory: one byte a document of versions of which anything is left out.
+    """
+    alive = alive_masks(chain)
+    for number, mask in (left_out or {}).items():
+        alive[number] = ~mask if number not in alive else alive[number] & ~mask
+    return [
+        MatchInput(one.label, one.entries.name, str(one.entries), alive=alive.get(one.number), fixed=True)
+        for one in chain
+    ]
+
+
+def alive_masks(chain: Sequence[Version]) -> dict[int, np.ndarray]:
+    """Version number -> which of its entries no later version removed (bool); versions that are whole are left out."""
+    rows = {one.number: pq.read_metadata(one.entries).num_rows for one in chain}
+    masks: dict[int, np.ndarray] = {}
+    for version in chain:
+        if version.removed is None:
+            continue
+        table = pq.read_table(version.removed, columns=["version", "entry"])
+        numbers, entries = table.column("version").to_numpy(), table.column("entry").to_numpy()
+        for number in np.unique(numbers).tolist():
+            mask = masks.setdefault(number, np.ones(rows[number], bool))
+            mask[entries[numbers == number]] = False
+    return masks
+
+
+def manifest_hash(manifest: Mapping[str, Any]) -> str:
+    """Hash of a manifest without its own hash: 32 hexadecimal digits."""
+    told = {name: value for name, value in manifest.items() if name != "hash"}
+    canonical = json.dumps(told, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.blake2b(canonical.encode(), digest_size=16).hexdigest()
+
+
+def file_checksum(path: Path) -> str:
+    """xxh3-128 of a file's bytes, read in pieces of 4 MiB."""
     digest = xxhash.xxh3_128()
     with path.open("rb") as file:
         while piece := file.read(1 << 22):

@@ -88,8 +88,13 @@ class Inputs:
             )
         return alive
 
-    def values(self, column: str, documents: np.ndarray) -> pa.ChunkedArray:
+    def values(self, column: str, documents: np.ndarray, of_index: str | None = None) -> pa.ChunkedArray:
         """A column's values at ascending documents, from the first file of each input that has it.
+
+        Args:
+            column: its name.
+            documents: their numbers, ascending.
+            of_index: name of the column in inputs that are `fixed`, where it is another.
 
         Raises:
             SignatureError: where no file of an input has the column.
@@ -99,11 +104,24 @@ class Inputs:
         for number, one in enumerate(self.inputs):
             rows = documents[bounds[number] : bounds[number + 1]] - self.offsets[number]
             if len(rows):
-                chunks.append(_take(one, column, rows))
+                chunks.append(_take(one, of_index if one.fixed and of_index else column, rows))
         if not chunks:
             return pa.chunked_array([], pa.null())
         kind = next((chunk.type for chunk in chunks if not pa.types.is_null(chunk.type)), chunks[0].type)
         return pa.chunked_array([chunk.cast(kind) for chunk in chunks], kind)
+
+    def sketches(self, number: int, rows: np.ndarray) -> Iterator[tuple[slice, pa.ListArray]]:
+        """Sketches of ascending rows of an index, with where each piece stands among them; none where it has none."""
+        one = self.inputs[number]
+        if not len(rows) or "sketch" not in pq.read_schema(one.signatures).names:
+            return
+        with _open(one.signatures) as file:
+            first = 0
+            for batch in file.iter_batches(1 << 14, columns=["sketch"]):
+                low, high = np.searchsorted(rows, [first, first + batch.num_rows])
+                if high > low:
+                    yield slice(low, high), batch.column(0).take(pa.array(rows[low:high] - first))
+                first += batch.num_rows
 
     def has(self, column: str) -> bool:
         """Whether every input has the column."""

@@ -14,6 +14,7 @@ from curation.dedup.candidates import Candidates
 from curation.dedup.inputs import Inputs
 from curation.dedup.keep import deciding
 
+DUPLICATE, IN_INDEX = 1, 2  # bits of `drop`: of a document of this run, of one that an index has
 FIRST = "first"  # kept_by where nothing but the canonical order decided
 
 
@@ -63,13 +64,27 @@ class Result:
         """Which documents are duplicates of another that stays; bool by place."""
         return np.asarray(self.survivor != np.arange(len(self.survivor)))
 
+    def in_index(self, inputs: Inputs) -> np.ndarray:
+        """Whose survivor stands in an index; bool by place."""
+        fixed = np.array([one.fixed for one in inputs.inputs], bool)
+        return fixed[inputs.input_of(self.documents[self.survivor])] if len(self.documents) else np.zeros(0, bool)
+
 
 def write_layers(inputs: Inputs, result: Result, output_paths: Sequence[str | None], suffix: str) -> None:
-    """Write one row-aligned Parquet file for each input that has an output path."""
+    """Write one row-aligned Parquet file for each input that has an output path.
+
+    `drop` is 1 for a duplicate of a document of this run and 2 for one of an index; with an index among the inputs,
+    `duplicate_index` names the version that has the other document.
+    """
     names, shards, rows = _identities(inputs, result.documents[result.survivor])
     clusters = _cluster_ids(inputs, result)
     bounds = np.searchsorted(result.documents, inputs.offsets)
     kept_by = pa.array([*result.criteria, FIRST], pa.string())
+    with_index = any(one.fixed for one in inputs.inputs)
+    indexed = result.in_index(inputs)
+    labels = pa.array([one.source for one in inputs.inputs], pa.string()).take(
+        pa.array(inputs.input_of(result.documents[result.survivor]))
+    )
     for number, place in enumerate(inputs.places):
         path = output_paths[place]
         if path is None:
@@ -79,10 +94,12 @@ def write_layers(inputs: Inputs, result: Result, output_paths: Sequence[str | No
         at = result.documents[here] - inputs.offsets[number]
         dropped, shared = result.dropped[here], result.size[here] > 1
         drop = np.zeros(num_rows, np.uint64)
-        drop[at[dropped]] = 1
+        drop[at[dropped]] = np.where(indexed[here][dropped], IN_INDEX, DUPLICATE)
         scatter = _Scatter(num_rows, at)
-        columns = {
-            "drop": pa.array(drop),
+        columns = {"drop": pa.array(drop)}
+        if with_index:
+            columns["duplicate_index"] = scatter(labels[here], dropped & indexed[here])
+        columns |= {
             "duplicate_source": scatter(names[here], dropped),
             "duplicate_shard": scatter(shards[here], dropped),
             "duplicate_row": scatter(rows[here], dropped),
@@ -123,15 +140,24 @@ def _identities(inputs: Inputs, documents: np.ndarray) -> tuple[pa.Array, pa.Arr
     names = pa.array([one.source for one in inputs.inputs], pa.string()).take(taken)
     shards = pa.array([one.shard for one in inputs.inputs], pa.string()).take(taken)
     rows = documents - inputs.offsets[number] if len(documents) else documents
+    numbers = _row_numbers(inputs, documents, rows)
     if not any(one.fixed for one in inputs.inputs):
-        return names, shards, pa.array(rows, pa.int64())
-    return _index_identities(inputs, number, rows, names, shards)
+        return names, shards, pa.array(numbers, pa.int64())
+    return _index_identities(inputs, number, rows, numbers, names, shards)
+
+
+def _row_numbers(inputs: Inputs, documents: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """Each document's row in its shard: its place among the rows that were read, unless some were passed over."""
+    if not len(documents) or not inputs.has("row"):
+        return places
+    distinct, inverse = np.unique(documents, return_inverse=True)
+    return np.asarray(inputs.values("row", distinct).to_numpy())[inverse]
 
 
 def _index_identities(
-    inputs: Inputs, number: np.ndarray, rows: np.ndarray, names: pa.Array, shards: pa.Array
+    inputs: Inputs, number: np.ndarray, rows: np.ndarray, numbers: np.ndarray, names: pa.Array, shards: pa.Array
 ) -> tuple[pa.Array, pa.Array, pa.Array]:
-    sources, paths, places = (np.array(names.to_pylist(), object), np.array(shards.to_pylist(), object), rows.copy())
+    sources, paths, places = (np.array(names.to_pylist(), object), np.array(shards.to_pylist(), object), numbers.copy())
     for input_number in np.unique(number):
         one = inputs.inputs[input_number]
         if not one.fixed:
@@ -148,28 +174,39 @@ def _cluster_ids(inputs: Inputs, result: Result) -> pa.Array:
     """16 bytes that name each document's cluster: the content id of its canonical first, or its exact hash."""
     firsts, inverse = np.unique(result.first, return_inverse=True)
     column = "content_id" if inputs.has("content_id") else inputs.exact
-    values = inputs.values(column, result.documents[firsts])
+    values = inputs.values(column, result.documents[firsts], of_index="cluster")
     return values.combine_chunks().take(pa.array(inverse)) if len(firsts) else pa.array([], pa.binary(16))
 
 
 def count_result(
     inputs: Inputs, candidates: Candidates, result: Result, max_cluster: int | None, max_lost: float | None
 ) -> dict[str, Any]:
-    """Counts of a matching as plain values, with alarms in words."""
+    """Counts of a matching as plain values, with alarms in words. Documents of an index are counted under `indexes`."""
     dropped = np.flatnonzero(result.dropped)
     number = inputs.input_of(result.documents)
-    lost_by_input = np.bincount(number[dropped], minlength=len(inputs.inputs))
+    num_inputs = len(inputs.inputs)
+    lost_by_input = np.bincount(number[dropped], minlength=num_inputs)
+    in_index = np.bincount(number[dropped[result.in_index(inputs)[dropped]]], minlength=num_inputs)
     sources: dict[str, dict[str, int]] = {}
+    indexes: dict[str, int] = {}
+    with_index = any(one.fixed for one in inputs.inputs)
     for place, one in enumerate(inputs.inputs):
+        alive = int(candidates.num_alive_by_input[place])
+        if one.fixed:
+            indexes[one.source] = indexes.get(one.source, 0) + alive
+            continue
         counts = sources.setdefault(one.source, {"documents": 0, "duplicates": 0})
-        counts["documents"] += int(candidates.num_alive_by_input[place])
+        counts["documents"] += alive
         counts["duplicates"] += int(lost_by_input[place])
+        if with_index:
+            counts["in_index"] = counts.get("in_index", 0) + int(in_index[place])
     survivors = np.flatnonzero(~result.dropped & (result.size > 1))
     largest = int(result.size.max()) if len(result.size) else 0
     checked, rejected, unlisted = result.pairs
     return {
-        "documents": int(candidates.num_alive_by_input.sum()),
+        "documents": sum(counts["documents"] for counts in sources.values()),
         "duplicates": len(dropped),
+        "in_index": int(in_index.sum()),
         "exact_duplicates": len(candidates.copies.members) - (len(candidates.copies.starts) - 1),
         "clusters": len(survivors),
         "largest_cluster": max(largest, 1) if inputs.num_documents else 0,
@@ -177,6 +214,7 @@ def count_result(
         "pairs_rejected": rejected,
         "documents_unlisted": unlisted,
         "sources": sources,
+        "indexes": indexes,
         "overlap": _overlap(inputs, number, result, dropped),
         "alarms": _alarms(inputs, result, sources, survivors, max_cluster, max_lost),
     }

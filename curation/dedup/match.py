@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +97,8 @@ def match(
         if options.verify is not None and fetch_text is not None and candidates.groups.num_members:
             sets = _read_sets(inputs, candidates, involved, options, fetch_text, Path(folder))
         result = _cluster_all(candidates, involved, sets, options, memory)
+        if sets is None and fetch_text is not None and options.signatures.bands:
+            result = _with_index_similarity(inputs, result, options, fetch_text, Path(folder))
     write_layers(inputs, result, output_paths, options.suffix)
     return count_result(inputs, candidates, result, options.max_cluster, options.max_lost)
 
@@ -162,10 +164,47 @@ def _read_sets(
         if first == last:
             continue
         rows = involved.grouped[first:last] - inputs.offsets[number]
-        texts = fetch_text(inputs.places[number], rows)
-        if texts is not None:
-            sets.add(places[first:last], texts, options.signatures)
+        _add_sets(sets, inputs, number, places[first:last], rows, options, fetch_text)
     return sets
+
+
+def _add_sets(
+    sets: ShingleSets,
+    inputs: Inputs,
+    number: int,
+    places: np.ndarray,
+    rows: np.ndarray,
+    options: MatchOptions,
+    fetch_text: FetchText,
+) -> None:
+    """Add what is known of some rows of an input: an index's sketches, else sets of their texts."""
+    if inputs.inputs[number].fixed:
+        for chosen, found in inputs.sketches(number, rows):
+            sets.add_sketches(places[chosen], found)
+        return
+    texts = fetch_text(inputs.places[number], rows)
+    if texts is not None:
+        sets.add(places, texts, options.signatures)
+
+
+def _with_index_similarity(
+    inputs: Inputs, result: Result, options: MatchOptions, fetch_text: FetchText, folder: Path
+) -> Result:
+    """Where nothing was checked: measure the similarity of each dropped document to the index's, for the ledger."""
+    wanted = np.flatnonzero(result.dropped & result.in_index(inputs) & np.isnan(result.similarity))
+    if not len(wanted):
+        return result
+    sets = ShingleSets(folder / "of_index", len(result.documents))
+    places = np.unique(np.concatenate([wanted, result.survivor[wanted]]))
+    bounds = np.searchsorted(result.documents[places], inputs.offsets)
+    for number in range(len(inputs.inputs)):
+        here = places[bounds[number] : bounds[number + 1]]
+        if len(here):
+            rows = result.documents[here] - inputs.offsets[number]
+            _add_sets(sets, inputs, number, here, rows, options, fetch_text)
+    similarity = result.similarity.copy()
+    similarity[wanted] = sets.similarity(result.survivor[wanted], wanted, options.measure)
+    return replace(result, similarity=similarity)
 
 
 def _cluster_all(

@@ -6,7 +6,7 @@ and no signatures; which rows take part is looked up in the layers when they are
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,8 @@ import pyarrow.parquet as pq
 
 from curation import config
 from curation.dedup import exact
+from curation.dedup.index import chain_inputs, check_config, check_files, config_of, open_chain
+from curation.dedup.index_entries import standing_in
 from curation.dedup.inputs import MatchInput
 from curation.dedup.keep import Criterion, read_keep
 from curation.dedup.match import MatchOptions, match
@@ -49,6 +51,7 @@ class DuplicateOptions:
     match: MatchOptions
     keep: tuple[Criterion, ...]
     of_rows: bool  # matched by the rows layer's content_id: no signatures of its own
+    against: tuple[str, ...] = ()  # index versions whose documents these are duplicates of
 
 
 def add_dedup(compiler: Compiler, path: str, step: config.Dedup, names: list[str]) -> None:
@@ -71,7 +74,8 @@ def _add_documents(compiler: Compiler, path: str, step: config.Dedup, names: lis
     keep = _criteria(compiler, path, step, names)
     compiler.close(names)
     of_rows = step.preset == "exact" and step.normalize == "raw"
-    options = _match_options(step)
+    options = match_options(step)
+    against = () if step.index is None else step.index.against
     needs = []
     if not of_rows:
         for name in names:
@@ -87,19 +91,24 @@ def _add_documents(compiler: Compiler, path: str, step: config.Dedup, names: lis
             step.name,
             tuple(names),
             make_duplicates,
-            DuplicateOptions(step.name, options, keep, of_rows),
+            DuplicateOptions(step.name, options, keep, of_rows, against),
             None,
-            tuple(needs),
+            (*needs, *(f"index.{label}" for label in against)),
             ((step.name, step.max_drop),),
         )
     )
+    if step.index is not None and step.index.publish is not None:
+        from curation.stages.index import add_index
+
+        add_index(compiler, step, names, options, tuple(needs))
     for name in names:
         compiler.open[name].columns |= {
             column: f"{column}@{step.name}" for column in ("similarity", "cluster_size", "duplicate_source")
         }
 
 
-def _match_options(step: config.Dedup) -> MatchOptions:
+def match_options(step: config.Dedup) -> MatchOptions:
+    """What an exact or MinHash step compares, and when two documents are the same."""
     suffix = f"@{step.name}"
     if step.preset == "exact":
         normalize = None if step.normalize == "raw" else step.normalize
@@ -148,20 +157,26 @@ def make_signatures(inputs: ShardInputs, options: SignatureOptions, output: Outp
 
 def make_duplicates(inputs: GlobalInputs, options: DuplicateOptions, output: Output) -> Counts:
     """Match the signatures of all shards and write each shard's layer of duplicates."""
-    given = [_match_input(inputs, shard, task, options) for shard, task in zip(inputs.shards, inputs.tasks)]
+    given = [
+        match_input(inputs, shard, task, options.of_rows, kept_mask(shard))
+        for shard, task in zip(inputs.shards, inputs.tasks)
+    ]
+    known = index_inputs(
+        inputs, options.against, given, config_of(options.match.signatures, options.match.exact_column)
+    )
     paths = [output.path(f".{shard.source}.{task}.parquet") for shard, task in zip(inputs.shards, inputs.tasks)]
     # The scratch folder lies beside the artifacts, on the disk that has the room.
     scratch = str(paths[0].parent) if paths else None
     result = match(
-        given, options.match, options.keep, [str(path) for path in paths], inputs.memory,
+        [*given, *known], options.match, options.keep, [*map(str, paths), *[None] * len(known)], inputs.memory,
         fetch_text=lambda place, rows: texts_at(inputs.shards[place], rows), scratch=scratch,
     )  # fmt: skip
     for path in paths:
-        _name_reason(path, options.step)
+        _name_reasons(path, options.step, ["duplicate", *(["in_index"] if known else [])])
     counts: dict[str, Any] = {
         "rows": sum(0 if one.alive is None else len(one.alive) for one in given),
         f"reached.{options.step}": result["documents"],
-        f"drop.{options.step}.duplicate": result["duplicates"],
+        f"drop.{options.step}.duplicate": result["duplicates"] - result["in_index"],
         "clusters": result["clusters"],
         "pairs_checked": result["pairs_checked"],
         "pairs_rejected": result["pairs_rejected"],
@@ -169,15 +184,37 @@ def make_duplicates(inputs: GlobalInputs, options: DuplicateOptions, output: Out
     }
     for name, numbers in result["sources"].items():  # type: ignore[attr-defined]
         counts |= {f"of.{name}.documents": numbers["documents"], f"of.{name}.duplicates": numbers["duplicates"]}
+        if known:
+            counts[f"of.{name}.in_index"] = numbers["in_index"]
+    if known:
+        counts[f"drop.{options.step}.in_index"] = result["in_index"]
+        counts |= {f"index.{label}.documents": number for label, number in result["indexes"].items()}  # type: ignore[attr-defined]
     for name, others in result["overlap"].items():  # type: ignore[attr-defined]
         counts |= {f"overlap.{name}.{other}": number for other, number in others.items()}
     return counts
 
 
-def _match_input(inputs: GlobalInputs, shard: ShardInputs, task: str, options: DuplicateOptions) -> MatchInput:
+def match_input(
+    inputs: GlobalInputs, shard: ShardInputs, task: str, of_rows: bool, alive: np.ndarray | None
+) -> MatchInput:
+    """A shard's signatures as matching reads them; `of_rows`: the rows layer, for its `content_id`."""
     folders = {name.split(".")[1]: path for name, path in inputs.artifacts if name.startswith("signatures.")}
-    made = shard.layers[0] if options.of_rows else str(Path(folders[shard.source]) / f"{task}.parquet")
-    return MatchInput(shard.source, shard.shard, made, tuple(shard.layers), kept_mask(shard))
+    made = shard.layers[0] if of_rows else str(Path(folders[shard.source]) / f"{task}.parquet")
+    return MatchInput(shard.source, shard.shard, made, tuple(shard.layers), alive)
+
+
+def index_inputs(
+    inputs: GlobalInputs, labels: Sequence[str], given: Sequence[MatchInput], wanted: Mapping[str, Any]
+) -> list[MatchInput]:
+    """Inputs of index versions, checked; what stands in this run itself (same source, shard and text) is left out."""
+    found = []
+    for label in labels:
+        chain = open_chain([inputs.artifact(f"index.{label}").parent.parent], label)
+        check_config(chain[-1], wanted)
+        check_files(chain)
+        left_out = {version.number: standing_in(version.entries, given) for version in chain}
+        found += chain_inputs(chain, left_out)
+    return found
 
 
 def kept_mask(shard: ShardInputs) -> np.ndarray:
@@ -198,8 +235,8 @@ def texts_at(shard: ShardInputs, rows: np.ndarray) -> Iterator[pa.Array]:
             return
 
 
-def _name_reason(path: Path, step: str) -> None:
-    """Name the layer's one drop bit in its metadata, as every decisions layer does."""
+def _name_reasons(path: Path, step: str, reasons: list[str]) -> None:
+    """Name the layer's drop bits in its metadata, as every decisions layer does."""
     table = pq.read_table(path)
-    schema = with_reasons(table.schema.remove_metadata(), {step: ["duplicate"]})
+    schema = with_reasons(table.schema.remove_metadata(), {step: reasons})
     write_layer(path, table.to_batches(), schema)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from recipes.cli.options import Flags, print_json, shared_flags
@@ -16,19 +18,28 @@ from recipes.cli.options import Flags, print_json, shared_flags
 def command(flags: Flags, rule: str, source: str | None, number: int, characters: int) -> None:
     """Show documents that a rule kept, dropped or nearly dropped, with the deciding value.
 
-    RULE is a step, or step.reason.
+    RULE is a step, or step.reason. Of a dedup step it shows dropped documents beside the one that stays: `duplicate`
+    of a document of this run, `in_index` of one that an index has.
 
     \b
     gristmill inspect recipes/quickstart.yaml gopher
     gristmill inspect recipes/quickstart.yaml gopher.too_few_words --number 10
+    gristmill inspect recipes/quickstart.yaml minhash.duplicate
     """
-    from recipes.queries import examples
+    from recipes.duplicates import drops_duplicates, duplicate_examples
+    from recipes.queries import examples, open_ledger
 
     step, _, reason = rule.partition(".")
     with flags.open_run() as run:
-        found = examples(run, step, reason or None, number, source)
+        if is_dedup := drops_duplicates(ledger := open_ledger(run), step):
+            found = duplicate_examples(ledger, step, reason or None, number, source)
+        else:
+            found = examples(run, step, reason or None, number, source)
     if flags.as_json:
         print_json(found)
+        return
+    if is_dedup:
+        _show_duplicates(found, step, characters)
         return
     last = None
     for one in found:
@@ -40,3 +51,20 @@ def command(flags: Flags, rule: str, source: str | None, number: int, characters
         values = ", ".join(f"{n} = {v:.4g}" if isinstance(v, float) else f"{n} = {v}" for n, v in one["values"].items())
         text = " ".join((one["text"] or "").split())[:characters]
         click.echo(f"  {one['content_id'][:12]}  {values}\n    “{text}”")
+
+
+def _show_duplicates(found: list[dict[str, Any]], step: str, characters: int) -> None:
+    if not found:
+        click.echo(f"{step}: no such document was dropped")
+    last = None
+    for one in found:
+        if (head := (one["source"], one["reason"])) != last:
+            click.echo(click.style(f"\n{one['source']}  {step}.{one['reason']}", bold=True))
+            last = head
+        source, shard, row = one["duplicate_of"]
+        similar = "" if one["similarity"] is None else f", similarity {one['similarity']:.2f}"
+        where = f"stands in index {one['index']} as" if one["index"] else "duplicate of"
+        click.echo(f"  {one['content_id'][:12]}  {where} {source} {shard} row {row}{similar}")
+        texts = [one["text"]] + ([one["other_text"]] if one["other_text"] is not None else [])
+        for text in texts:
+            click.echo(f"    “{' '.join((text or '').split())[:characters]}”")

@@ -41,7 +41,9 @@ class Flags:
         """The run of the recipe: its work directory, and what is there already."""
         from recipes.run import Run
 
-        return Run.open(self.load(), self.as_json or quiet, self.verify_inputs, brief)
+        run = Run.open(self.load(), self.as_json or quiet, self.verify_inputs, brief)
+        run.publishes = self.sample is None
+        return run
 
     def open_run_unsampled(self) -> Run:
         """The run of the recipe without `--sample`, which the verb uses for itself."""

@@ -65,6 +65,19 @@ def _removed(said: dict[str, Any]) -> str:
     return f"lost {said['characters_removed']:,} characters; the longest piece stays in {source} {shard} row {row}"
 
 
+def _duplicate(said: dict[str, Any]) -> str:
+    """What a step that drops duplicates said of a document."""
+    size = said["cluster_size"]
+    if "duplicate_of" not in said:
+        return f"stays of a cluster of {size}, by {said.get('kept_by')}" if size and size > 1 else "no duplicate"
+    source, shard, row = said["duplicate_of"]
+    how = f", similarity {said['similarity']:.2f}" if said["similarity"] is not None else ""
+    if "index" in said:
+        return f"stands in index {said['index']} as {source} {shard} row {row}{how}"
+    why = f"; {size} in its cluster, of which it stays by {said.get('kept_by')}"
+    return f"duplicate of {source} {shard} row {row}{how}{why}"
+
+
 def _verdict(said: dict[str, Any]) -> str:
     """What one step said, in a line."""
     if "bucket" in said:
@@ -73,13 +86,7 @@ def _verdict(said: dict[str, Any]) -> str:
     if "paragraphs_removed" in said or "characters_removed" in said:
         return _removed(said)
     if "cluster_size" in said:
-        if "duplicate_of" in said:
-            source, shard, row = said["duplicate_of"]
-            how = f", similarity {said['similarity']:.2f}" if said["similarity"] is not None else ""
-            why = f"; {said['cluster_size']} in its cluster, of which it stays by {said.get('kept_by')}"
-            return f"duplicate of {source} {shard} row {row}{how}{why}"
-        size = said["cluster_size"]
-        return f"stays of a cluster of {size}, by {said.get('kept_by')}" if size and size > 1 else "no duplicate"
+        return _duplicate(said)
     if not said["drops"]:
         return "passed" + (f" (undecided: {', '.join(said['undecided'])})" if said["undecided"] else "")
     parts = []

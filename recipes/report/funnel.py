@@ -60,7 +60,10 @@ def _funnel(record: Record, source: str) -> Funnel:
             found.steps += [_step(counts, step) for step in steps_counted(stage)]
         elif f"of.{source}.documents" in counts:
             step = steps_counted(stage)[0]
-            drops = {"duplicate": int(counts.get(f"of.{source}.duplicates", 0))}
+            known = int(counts.get(f"of.{source}.in_index", 0))
+            drops = {"duplicate": int(counts.get(f"of.{source}.duplicates", 0)) - known}
+            if f"of.{source}.in_index" in counts:
+                drops["in_index"] = known
             found.steps.append(StepCount(step, int(counts[f"of.{source}.documents"]), drops))
     return found
 

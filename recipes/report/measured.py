@@ -142,16 +142,21 @@ def _overlap(record: Record, stage: Stage, step: str, lost: int, reached: int) -
     table = {(one, other): int(stage.counts.get(f"overlap.{one}.{other}", 0)) for one in names for other in names}
     documents = {name: int(stage.counts.get(f"of.{name}.documents", 0)) for name in names}
     names = [name for name in names if documents[name]]
+    indexes = [name[len("index.") : -len(".documents")] for name in stage.counts if name.startswith("index.")]
+    table |= {(one, index): int(stage.counts.get(f"overlap.{one}.{index}", 0)) for one in names for index in indexes}
     rows = tuple(
         (one, other, table[one, other], table[one, other] / documents[one])
         for one in names
-        for other in names
+        for other in [*names, *indexes]
         if table[one, other]
     )
     drawn = sorted(names, key=lambda name: -sum(n for pair, n in table.items() if name in pair))[:MOST_SOURCES]
     shown = [name for name in names if name in drawn]
-    most = max((table[one, other] / documents[one] for one in shown for other in shown), default=0.0) or 1.0
-    cells = [[_overlap_cell(one, other, table[one, other], documents[one], most) for other in shown] for one in shown]
+    across = [*shown, *indexes[-MOST_SOURCES:]]
+    most = max((table[one, other] / documents[one] for one in shown for other in across), default=0.0) or 1.0
+    cells = [[_overlap_cell(one, other, table[one, other], documents[one], most) for other in across] for one in shown]
+    known = int(stage.counts.get(f"drop.{step}.in_index", 0))
+    of_index = f"; {known:,} more stand in {' and '.join(indexes)}" if indexes else ""
     columns = (
         Column("dropped from"), Column("the copy that stays is in"), Column("documents", "count"),
         Column("share of the documents that reached the step", "share", bar=True),
@@ -160,12 +165,12 @@ def _overlap(record: Record, stage: Stage, step: str, lost: int, reached: int) -
         f"overlap-{step}",
         f"Duplicates between sources ({step})",
         f"{lost:,} of {reached:,} documents ({share(lost / max(1, reached))}) are duplicates, in "
-        f"{stage.counts['clusters']:,} clusters. A row is a source that lost documents, a column the source of the "
-        "copy that stayed; the number is the share of the row's documents, the stronger the colour the larger. The "
-        "diagonal is duplicates inside a source.",
+        f"{stage.counts['clusters']:,} clusters{of_index}. A row is a source that lost documents, a column the source "
+        "of the copy that stayed; the number is the share of the row's documents, the stronger the colour the "
+        "larger. The diagonal is duplicates inside a source.",
         heat_map(
             shown,
-            shown,
+            across,
             cells,
             "Share of documents dropped by source of the copy that stays",
             ("dropped from", "stays in"),

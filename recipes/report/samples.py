@@ -78,7 +78,7 @@ def _rules_that_drop(found: Sequence[Funnel]) -> list[tuple[str, str, str]]:
         (one.source, rules[turn][1], rules[turn][2])
         for turn in range(turns)
         for one, rules in zip(found, ranked)
-        if turn < len(rules) and rules[turn][1] != "read" and rules[turn][2] != "duplicate"
+        if turn < len(rules) and rules[turn][1] != "read" and rules[turn][2] not in ("duplicate", "in_index")
     ]
 
 

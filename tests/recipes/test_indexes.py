@@ -1,0 +1,114 @@
+"""Indexes across runs by the command line: published, matched against, told of, refused."""
+
+import json
+import os
+import signal
+import time
+
+import pytest
+
+RECIPE = """
+sources:
+  SOURCE: {path: "SOURCE/*.jsonl", language: de, licence: CC0-1.0}
+steps:
+  - dedup: {preset: minhash, max_drop: 1, index: INDEX}
+execution: {raw: raw, workdir: work, workers: 1}
+"""
+WORDS = "das ist ein Satz mit vielen Worten und jeder davon steht hier nur ein einziges Mal"
+
+
+def text_of(number):
+    return " ".join(f"{word}{number}" for word in WORDS.split())
+
+
+def write(folder, name, numbers, index):
+    """A source of made documents and the recipe of its run."""
+    lines = [json.dumps({"text": text_of(number), "id": f"{name}-{number}"}) + "\n" for number in numbers]
+    (folder / "raw" / name).mkdir(parents=True, exist_ok=True)
+    (folder / "raw" / name / "part.jsonl").write_text("".join(lines))
+    path = folder / f"{name}.yaml"
+    path.write_text(RECIPE.replace("SOURCE", name).replace("INDEX", index))
+    return path
+
+
+@pytest.fixture(scope="module")
+def published(gristmill, tmp_path_factory):
+    """Two dumps, the second matched against the first; the folder with both recipes."""
+    folder = tmp_path_factory.mktemp("indexes")
+    gristmill("curate", write(folder, "old", range(6), "{publish: web}"))
+    gristmill("curate", write(folder, "new", range(4, 9), "{against: [web@1], publish: web}"))
+    return folder
+
+
+def test_second_dump_is_published_with_its_parent_and_licences(published):
+    first, second = (json.loads((published / "work/indexes/web" / f"00000{n}.json").read_text()) for n in (1, 2))
+    assert (first["documents"], second["documents"], second["added"]) == (6, 9, 3)
+    assert (second["parent"], second["parent_hash"]) == ("web@1", first["hash"])
+    assert second["sources"]["new"]["licences"] == {"CC0-1.0": 3}
+    assert first["config"]["compares"] == "shingles"
+
+
+def test_why_inspect_and_counts_tell_what_an_index_has(published, gristmill_here):
+    recipe = published / "new.yaml"
+    assert (
+        "stands in index web@1 as old old/part.jsonl row 4, similarity 1.00"
+        in gristmill_here("why", recipe, "new-4").out
+    )
+    shown = json.loads(gristmill_here("inspect", recipe, "minhash", "--json").out)
+    assert [(one["reason"], one["index"]) for one in shown] == [("in_index", "web@1")] * 2
+    (fate,) = json.loads(gristmill_here("why", recipe, "new-5", "--json").out)
+    assert fate["reason"] == "minhash.in_index"
+
+
+def test_same_run_again_publishes_nothing(published, gristmill):
+    before = sorted(path.name for path in (published / "work/indexes/web").iterdir())
+    assert "web@2: 9 documents (3 added, 0 removed)" in (said := gristmill("curate", published / "new.yaml").err)
+    assert "published before" in said
+    assert sorted(path.name for path in (published / "work/indexes/web").iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("index", "said"),
+    [
+        ("{against: [wbe@1]}", "did you mean web@2"),
+        ("{against: [web@5]}", "web has versions 1, 2"),
+        ("{publish: web}", "index web@2 is there and was made from something else"),
+        ("{against: [web@1], publish: web}", "what continues web@1 cannot follow it"),
+    ],
+)
+def test_index_that_does_not_fit_is_refused_before_anything_runs(published, gristmill_here, index, said):
+    path = write(published, "third", range(3), index)
+    error = gristmill_here("show", path, code=2) if "publish" not in index else None
+    error = error or gristmill_here("curate", path, code=2)
+    assert said in error.err
+    assert "third.yaml:5" in error.err
+
+
+def test_index_of_another_config_is_refused_with_both(published, gristmill_here):
+    path = write(published, "other", range(3), "{against: [web@1]}, bands: 9, rows: 13")
+    said = gristmill_here("show", path, code=2).err
+    assert '"bands": 14' in said
+    assert '"bands": 9' in said
+
+
+@pytest.mark.slow
+def test_run_killed_while_it_publishes_resumes_to_the_same_version(published, gristmill, start, tmp_path):
+    """Killed at twelve moments around the last stages: no half version is ever seen, and the end is the same."""
+    write(tmp_path, "old", range(6), "{publish: web}")
+    wanted = (published / "work/indexes/web/000001.json").read_bytes()
+    place = tmp_path / "work" / "indexes" / "web"
+    for number in range(12):
+        process = start("curate", tmp_path / "old.yaml", start_new_session=True)
+        end = time.monotonic() + 60
+        while process.poll() is None and time.monotonic() < end and not any((tmp_path / "work").glob("*duplicates*")):
+            time.sleep(0.01)
+        time.sleep(0.15 * number)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        if (place / "000001.json").exists():
+            assert (place / "000001.json").read_bytes() == wanted
+    gristmill("curate", tmp_path / "old.yaml")
+    assert (place / "000001.json").read_bytes() == wanted
+    assert sorted(path.name for path in place.glob("0*")) == sorted(
+        path.name for path in (published / "work/indexes/web").glob("000001*")
+    )
