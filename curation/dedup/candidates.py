@@ -20,7 +20,8 @@ from curation.dedup.minhash import Options, SignatureError
 from curation.dedup.spill import BYTES_PER_RECORD, HashFile, RunFile, Runs
 
 STATE_BYTES = 18  # a document in the forest, its flags and its place, at most
-_FLUSH_ROWS = 1 << 20
+_FLUSH_ROWS = 1 << 20  # rows of all bands that are split by prefix at a time, at most; 1 KiB each while they are
+_FLUSH_BYTES = 1 << 10
 
 
 @dataclass(frozen=True)
@@ -54,13 +55,14 @@ def find_candidates(inputs: Inputs, options: Options, folder: Path, memory: int)
     if state_gib > memory_gib / 2:
         raise SignatureError(
             f"{num_documents:,} documents x {STATE_BYTES} bytes of state = {state_gib:.3g} GiB is more than half of "
-            f"the memory of {memory_gib:.3g} GiB; raise execution.memory to {2 * state_gib:.3g} GiB"
+            f"the {memory_gib:.3g} GiB for matching; raise execution.memory by {2 * state_gib - memory_gib:.3g} GiB"
         )
     document_type = np.dtype(np.int32 if num_documents < 2**31 else np.int64)
     parts = 1
     while num_documents // parts * BYTES_PER_RECORD > memory // 3:
         parts *= 2
-    files, num_alive = _gather(inputs, options, folder, parts, document_type)
+    flush_rows = min(max(memory // 4 // _FLUSH_BYTES, 1 << 12), _FLUSH_ROWS)
+    files, num_alive = _gather(inputs, options, folder, (parts, flush_rows), document_type)
     copies = _concatenated([files[0].runs(part) for part in range(parts)], document_type)
     copied = np.zeros(num_documents, bool)
     copied[copies.members] = True
@@ -77,9 +79,10 @@ def find_candidates(inputs: Inputs, options: Options, folder: Path, memory: int)
 
 
 def _gather(
-    inputs: Inputs, options: Options, folder: Path, parts: int, document_type: np.dtype
+    inputs: Inputs, options: Options, folder: Path, sizes: tuple[int, int], document_type: np.dtype
 ) -> tuple[list[HashFile], np.ndarray]:
-    """Read every input once into one file of exact hashes and one for each band."""
+    """Read every input once into a file of exact hashes and one for each band; sizes: parts, rows written at once."""
+    parts, flush_rows = sizes
     names = band_names(options)
     files = [HashFile(folder, "exact", parts, document_type, wide=True)]
     files += [HashFile(folder, name, parts, document_type) for name in names]
@@ -97,7 +100,7 @@ def _gather(
             num_alive[number] += len(rows)
             waiting.append((document + rows, batch if len(rows) == batch.num_rows else batch.take(pa.array(rows))))
             waiting_rows += len(rows)
-            if waiting_rows >= _FLUSH_ROWS:
+            if waiting_rows >= flush_rows:
                 _write(files, waiting)
                 waiting, waiting_rows = [], 0
     _write(files, waiting)

@@ -68,7 +68,7 @@ class Inputs:
         document = int(self.offsets[number])
         try:
             with _open(self.inputs[number].signatures) as file:
-                for batch in file.iter_batches(1 << 18, columns=list(columns)):
+                for batch in file.iter_batches(1 << 16, columns=list(columns)):
                     yield document, batch
                     document += batch.num_rows
         except (pa.ArrowInvalid, OSError) as error:

@@ -76,15 +76,12 @@ def write_layers(inputs: Inputs, result: Result, output_paths: Sequence[str | No
     `drop` is 1 for a duplicate of a document of this run and 2 for one of an index; with an index among the inputs,
     `duplicate_index` names the version that has the other document.
     """
-    names, shards, rows = _identities(inputs, result.documents[result.survivor])
-    clusters = _cluster_ids(inputs, result)
+    who = _Identities(inputs, result.documents[result.survivor])
+    cluster_ids, cluster_of = _cluster_ids(inputs, result)
     bounds = np.searchsorted(result.documents, inputs.offsets)
     kept_by = pa.array([*result.criteria, FIRST], pa.string())
     with_index = any(one.fixed for one in inputs.inputs)
     indexed = result.in_index(inputs)
-    labels = pa.array([one.source for one in inputs.inputs], pa.string()).take(
-        pa.array(inputs.input_of(result.documents[result.survivor]))
-    )
     for number, place in enumerate(inputs.places):
         path = output_paths[place]
         if path is None:
@@ -96,15 +93,16 @@ def write_layers(inputs: Inputs, result: Result, output_paths: Sequence[str | No
         drop = np.zeros(num_rows, np.uint64)
         drop[at[dropped]] = np.where(indexed[here][dropped], IN_INDEX, DUPLICATE)
         scatter = _Scatter(num_rows, at)
+        names, shards, rows, labels = who.of(here)
         columns = {"drop": pa.array(drop)}
         if with_index:
-            columns["duplicate_index"] = scatter(labels[here], dropped & indexed[here])
+            columns["duplicate_index"] = scatter(labels, dropped & indexed[here])
         columns |= {
-            "duplicate_source": scatter(names[here], dropped),
-            "duplicate_shard": scatter(shards[here], dropped),
-            "duplicate_row": scatter(rows[here], dropped),
+            "duplicate_source": scatter(names, dropped),
+            "duplicate_shard": scatter(shards, dropped),
+            "duplicate_row": scatter(rows, dropped),
             "similarity": scatter(pa.array(result.similarity[here]), dropped & ~np.isnan(result.similarity[here])),
-            "cluster": scatter(clusters[here], shared),
+            "cluster": scatter(cluster_ids.take(pa.array(cluster_of[here])), shared),
             "cluster_size": _sizes(num_rows, at, result.size[here]),
             "kept_by": scatter(kept_by.take(pa.array(result.decided[here])), shared),
         }
@@ -133,17 +131,34 @@ def _sizes(num_rows: int, at: np.ndarray, size: np.ndarray) -> pa.Array:
     return pa.array(sizes)
 
 
-def _identities(inputs: Inputs, documents: np.ndarray) -> tuple[pa.Array, pa.Array, pa.Array]:
+class _Identities:
     """Source, shard and row of documents; those of an index name where they came from."""
-    number = inputs.input_of(documents)
-    taken = pa.array(number)
-    names = pa.array([one.source for one in inputs.inputs], pa.string()).take(taken)
-    shards = pa.array([one.shard for one in inputs.inputs], pa.string()).take(taken)
-    rows = documents - inputs.offsets[number] if len(documents) else documents
-    numbers = _row_numbers(inputs, documents, rows)
-    if not any(one.fixed for one in inputs.inputs):
-        return names, shards, pa.array(numbers, pa.int64())
-    return _index_identities(inputs, number, rows, numbers, names, shards)
+
+    def __init__(self, inputs: Inputs, documents: np.ndarray) -> None:
+        self._number = inputs.input_of(documents)
+        self._labels = pa.array([one.source for one in inputs.inputs], pa.string())
+        self._paths = pa.array([one.shard for one in inputs.inputs], pa.string())
+        places = documents - inputs.offsets[self._number] if len(documents) else documents
+        numbers = _row_numbers(inputs, documents, places)
+        self._names: pa.Array | None = None
+        self._shards: pa.Array | None = None
+        self._rows = pa.array(numbers, pa.int64())
+        if any(one.fixed for one in inputs.inputs):
+            names, paths = self._labels.take(pa.array(self._number)), self._paths.take(pa.array(self._number))
+            found = _index_identities(inputs, self._number, places, numbers, names, paths)
+            self._names, self._shards, self._rows = found
+
+    def of(self, here: slice) -> tuple[pa.Array, pa.Array, pa.Array, pa.Array]:
+        """Sources, shards and rows of some of the documents, and what their inputs are called.
+
+        Without an index the names are put together here, for one shard: a path for each document would be most of
+        the memory.
+        """
+        taken = pa.array(self._number[here])
+        labels = self._labels.take(taken)
+        names = labels if self._names is None else self._names[here]
+        shards = self._paths.take(taken) if self._shards is None else self._shards[here]
+        return names, shards, self._rows[here], labels
 
 
 def _row_numbers(inputs: Inputs, documents: np.ndarray, places: np.ndarray) -> np.ndarray:
@@ -170,12 +185,12 @@ def _index_identities(
     return pa.array(sources, pa.string()), pa.array(paths, pa.string()), pa.array(places, pa.int64())
 
 
-def _cluster_ids(inputs: Inputs, result: Result) -> pa.Array:
-    """16 bytes that name each document's cluster: the content id of its canonical first, or its exact hash."""
+def _cluster_ids(inputs: Inputs, result: Result) -> tuple[pa.Array, np.ndarray]:
+    """16 bytes that name each cluster, and which is each document's: the content id of its first, or its exact hash."""
     firsts, inverse = np.unique(result.first, return_inverse=True)
     column = "content_id" if inputs.has("content_id") else inputs.exact
     values = inputs.values(column, result.documents[firsts], of_index="cluster")
-    return values.combine_chunks().take(pa.array(inverse)) if len(firsts) else pa.array([], pa.binary(16))
+    return values.combine_chunks() if len(firsts) else pa.array([], pa.binary(16)), inverse
 
 
 def count_result(

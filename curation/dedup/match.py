@@ -1,8 +1,10 @@
 """Match signatures of all shards, check the candidates, keep one document of each cluster, write the layers.
 
 The result does not depend on the order of the inputs, the memory (how often hashes are split) or the number of workers
-that made the signatures. Memory: 10 to 18 bytes a document, and for documents that have a candidate about 24 bytes for
-each band group they are in (worked through in parts when that is more than the memory) and 60 bytes for the result.
+that made the signatures. Memory: 10 to 18 bytes a document; for documents that have a candidate or a copy 140 bytes
+and 8 for each entry of `keep`, and 24 for each band group they are in. Hashes are sorted, and band groups worked
+through, in as many parts as it takes to stay within the memory; where the rest alone is more, matching refuses with
+the arithmetic.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ import numpy as np
 
 from curation.dedup import cluster as clustering
 from curation.dedup import keep as keeping
-from curation.dedup.candidates import Candidates, find_candidates
+from curation.dedup.candidates import STATE_BYTES, Candidates, find_candidates
 from curation.dedup.inputs import Inputs, MatchInput
 from curation.dedup.layer import Result, count_result, write_layers
 from curation.dedup.minhash import Options, SignatureError
@@ -25,6 +27,8 @@ from curation.dedup.spill import Runs, sort_runs
 from curation.dedup.verify import FetchText, ShingleSets
 
 _BYTES_PER_MEMBER = 24  # a member of a band group while its part is clustered
+_BYTES_PER_INVOLVED = 140  # a document with a candidate or a copy: its places, ranks, cluster and what is said of it
+_BYTES_PER_CRITERION = 8
 
 
 @dataclass(frozen=True)
@@ -92,15 +96,37 @@ def match(
     inputs = Inputs(given, options.signatures, options.exact_column)
     with tempfile.TemporaryDirectory(prefix="match-", suffix=".tmp", dir=scratch) as folder:
         candidates = find_candidates(inputs, options.signatures, Path(folder), memory)
+        left = _memory_left(inputs.num_documents, candidates, len(keep), memory)
         involved = _Involved(inputs, candidates, keep)
         sets = None
         if options.verify is not None and fetch_text is not None and candidates.groups.num_members:
             sets = _read_sets(inputs, candidates, involved, options, fetch_text, Path(folder))
-        result = _cluster_all(candidates, involved, sets, options, memory)
+        result = _cluster_all(candidates, involved, sets, options, left)
         if sets is None and fetch_text is not None and options.signatures.bands:
             result = _with_index_similarity(inputs, result, options, fetch_text, Path(folder))
     write_layers(inputs, result, output_paths, options.suffix)
     return count_result(inputs, candidates, result, options.max_cluster, options.max_lost)
+
+
+def _memory_left(num_documents: int, candidates: Candidates, num_criteria: int, memory: int) -> int:
+    """Bytes for band groups beside what each document takes.
+
+    Raises:
+        SignatureError: when the documents that have a candidate or a copy take more than the memory.
+    """
+    marked = np.zeros(num_documents, bool)
+    candidates.groups.mark(marked)
+    marked[candidates.copies.members] = True
+    involved, each = int(np.count_nonzero(marked)), _BYTES_PER_INVOLVED + _BYTES_PER_CRITERION * num_criteria
+    needed = num_documents * STATE_BYTES + involved * each
+    if needed > memory:
+        raise SignatureError(
+            f"{involved:,} of {num_documents:,} documents have a candidate or a copy: "
+            f"{num_documents:,} x {STATE_BYTES} + {involved:,} x {each} bytes = {needed / 2**30:.3g} GiB, and matching "
+            f"may take {memory / 2**30:.3g} GiB; raise execution.memory by {(needed - memory) / 2**30:.3g} GiB or drop "
+            "exact copies by a step of their own first"
+        )
+    return max(memory - needed, memory // 8)
 
 
 class _Involved:
@@ -214,7 +240,7 @@ def _cluster_all(
     num_involved = len(involved.documents)
     centre, similarity = np.arange(num_involved), np.full(num_involved, np.nan, np.float32)
     checked = rejected = unlisted = 0
-    num_parts = 1 + candidates.groups.num_members * _BYTES_PER_MEMBER // max(memory // 2, 1)
+    num_parts = 1 + candidates.groups.num_members * _BYTES_PER_MEMBER // max(memory, 1)
     part_of = _parts_of_components(candidates, num_parts) if num_parts > 1 else None
     for part in range(num_parts):
         runs = candidates.groups.read() if part_of is None else candidates.groups.read_part(part_of, part)

@@ -32,7 +32,7 @@ VERSION = 1
 METADATA_KEY = b"gristmill.substrings"
 LEAST_MEMORY = 64 << 20
 _BYTES_PER_UNIT = 16  # on disk while spans are found: its hash, and where its window stands first
-_BYTES_PER_DOCUMENT = 16
+_BYTES_PER_DOCUMENT = 24
 _SPANS = pa.schema(
     [
         ("spans", pa.large_list(pa.int32())),
@@ -73,7 +73,8 @@ class SubstringOptions:
 class SubstringInput(NamedTuple):
     """One shard's units; rows whose `alive` (bool by row) is false take no part and keep their text.
 
-    Shards of a smaller `preference` come first, then those of a smaller source and shard.
+    Shards of a smaller `preference` come first, then those of a smaller source and shard. `rows` is a Parquet file whose
+    column `row` has the rows' numbers, where some of the shard were not read.
     """
 
     source: str
@@ -81,6 +82,7 @@ class SubstringInput(NamedTuple):
     units: str
     alive: np.ndarray | None = None
     preference: int = 0
+    rows: str | None = None
 
 
 def units(text: pa.Array, options: SubstringOptions) -> pa.RecordBatch:
@@ -108,7 +110,7 @@ def find(
 ) -> dict[str, int]:
     """Find the spans to remove, over all shards, and write one row-aligned file for each.
 
-    Memory: `memory` for the tables (less of it means more passes over the units, which lie on disk) and 16 bytes a
+    Memory: `memory` for the tables (less of it means more passes over the units, which lie on disk) and 24 bytes a
     document; more than half of it for these is refused. Disk: 16 bytes a unit.
 
     Args:
@@ -160,21 +162,26 @@ def _check_disk(total: int, folder: Path) -> None:
 
 
 class _Corpus(NamedTuple):
-    """Documents that have a window, in order: their units, where each one's end, whose they are, first copies."""
+    """Documents that have a window, in order: their units, where each one's end, whose they are, first copies.
+
+    `row` is the place among the rows that were read, `number` the row's number in its shard.
+    """
 
     units: np.ndarray
     ends: np.ndarray
     input: np.ndarray
     row: np.ndarray
+    number: np.ndarray
     origin: np.ndarray
 
 
 def _gather(given: Sequence[SubstringInput], order: Sequence[int], size: int, folder: Path) -> _Corpus:
     """Write the units of all documents with a window to one file."""
-    lengths, inputs, rows = [], [], []
+    lengths, inputs, rows, numbers = [], [], [], []
     with (folder / "units").open("wb") as file:
         for place in order:
-            row = 0
+            row, path = 0, given[place].rows
+            number = None if path is None else pq.read_table(path, columns=["row"]).column(0).to_numpy()
             for lists in read_lists(given[place].units, "units"):
                 values, ends = flat_lists(lists)
                 counts = np.diff(ends, prepend=0)
@@ -187,6 +194,7 @@ def _gather(given: Sequence[SubstringInput], order: Sequence[int], size: int, fo
                 lengths.append(counts[chosen])
                 inputs.append(np.full(len(chosen), place, np.int32))
                 rows.append((chosen + row).astype(np.int32))
+                numbers.append(chosen + row if number is None else number[chosen + row])
                 row += len(lists)
     ends = np.cumsum(np.concatenate(lengths)) if lengths else np.zeros(0, np.int64)
     total = int(ends[-1]) if len(ends) else 0
@@ -194,9 +202,8 @@ def _gather(given: Sequence[SubstringInput], order: Sequence[int], size: int, fo
     origin = np.memmap(folder / "origin", np.int64, "w+", shape=max(total, 1))
     found = np.memmap(folder / "units", np.uint64, "r") if total else np.zeros(0, np.uint64)
     none = np.zeros(0, np.int32)
-    return _Corpus(
-        found, ends, np.concatenate(inputs) if inputs else none, np.concatenate(rows) if rows else none, origin
-    )
+    columns = [np.concatenate(parts) if parts else none for parts in (inputs, rows, numbers)]
+    return _Corpus(found, ends, *columns, origin)
 
 
 def _write_spans(
@@ -223,7 +230,7 @@ def _write_spans(
                             _span_lists(len(lists), at, found, found_ends),
                             _scattered(len(lists), at[told], pa.array(sources[corpus.input[who]], pa.string())),
                             _scattered(len(lists), at[told], pa.array(shards[corpus.input[who]], pa.string())),
-                            _scattered(len(lists), at[told], pa.array(corpus.row[who], pa.int64())),
+                            _scattered(len(lists), at[told], pa.array(corpus.number[who], pa.int64())),
                         ],
                         schema=_SPANS,
                     )

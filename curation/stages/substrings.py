@@ -85,6 +85,7 @@ def find_spans(inputs: GlobalInputs, options: SubstringStageOptions, output: Out
             f"{folders[shard.source]}/{task}.parquet",
             kept_mask(shard),
             preference[shard.source],
+            shard.layers[0],
         )
         for shard, task in zip(inputs.shards, inputs.tasks)
     ]

@@ -135,7 +135,7 @@ def test_keep_by_source_equals_brute_force_and_says_so(tmp_path):
 def test_match_is_the_same_for_any_order_of_inputs_and_any_memory(tmp_path, cluster, verify):
     corpus = Corpus(tmp_path, sharded(near_duplicates(5)))
     counts, layers = corpus.match(cluster=cluster, verify=verify)
-    for order, memory in (([4, 2, 0, 3, 1], MEMORY), ([1, 3, 0, 2, 4], 5000)):
+    for order, memory in (([4, 2, 0, 3, 1], MEMORY), ([1, 3, 0, 2, 4], 14_000)):
         other_counts, other_layers = corpus.match(cluster=cluster, verify=verify, order=order, memory=memory)
         assert other_counts == counts
         assert all(other_layers[name].equals(layers[name]) for name in layers)
@@ -326,6 +326,15 @@ def test_too_little_memory_is_refused_with_what_it_takes(tmp_path):
     corpus = Corpus(tmp_path, {("web", "a"): ["eins zwei drei"] * 100})
     with pytest.raises(SignatureError, match=r"raise execution\.memory"):
         corpus.match(memory=1000)
+
+
+def test_more_copies_than_the_memory_holds_are_refused_with_what_it_takes(tmp_path):
+    """81 of 126 documents have a copy or a candidate: 18 bytes for each document and 140 for each of these."""
+    corpus = Corpus(tmp_path, sharded(near_duplicates(5)))
+    with pytest.raises(
+        SignatureError, match=r"81 of 126 documents .* 126 x 18 \+ 81 x 140 bytes = .* execution\.memory"
+    ):
+        corpus.match(memory=10_000)
 
 
 def test_no_documents_and_no_inputs_give_empty_layers(tmp_path):

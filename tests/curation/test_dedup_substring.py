@@ -211,6 +211,15 @@ def test_every_removed_window_still_stands_in_what_is_left(tmp_path):
     assert {word for text in left["web", "a"] for word in text.split()} == words
 
 
+def test_copy_is_named_by_its_row_in_the_shard_where_some_rows_were_not_read(tmp_path):
+    text, path = " ".join(f"w{number}" for number in range(12)), str(tmp_path / "0.units.parquet")
+    dedup(tmp_path, {("web", "a"): ["kurz", text, text]}, WORDS)
+    pq.write_table(pa.table({"row": [4, 17, 30]}), tmp_path / "rows")
+    found = SubstringInput("web", "a", path, rows=str(tmp_path / "rows"))
+    substring.find([found], WORDS, [str(tmp_path / "out")], 1 << 28)
+    assert pq.read_table(tmp_path / "out").column("duplicate_row").to_pylist() == [None, None, 17]
+
+
 def test_repeated_text_within_a_document_keeps_its_first_copy(tmp_path):
     verse = "Der Mond ist aufgegangen, die goldnen Sternlein prangen "
     left, *_ = dedup(tmp_path, {("web", "a"): [verse * 5 + "am Himmel hell und klar"]}, SubstringOptions(size=8))
@@ -274,7 +283,7 @@ def test_too_little_memory_or_disk_is_refused_with_what_it_takes(tmp_path, monke
     monkeypatch.setattr(substring, "_BYTES_PER_DOCUMENT", LEAST_MEMORY // 20)
     with pytest.raises(SignatureError, match=r"raise execution\.memory by 0\.5"):
         dedup(tmp_path, shards, WORDS, memory=LEAST_MEMORY)
-    monkeypatch.setattr(substring, "_BYTES_PER_DOCUMENT", 16)
+    monkeypatch.setattr(substring, "_BYTES_PER_DOCUMENT", 24)
     monkeypatch.setattr(substring, "_BYTES_PER_UNIT", 1 << 50)
     with pytest.raises(SignatureError, match=r"400 units needs .* are free; make room or set execution\.workdir"):
         dedup(tmp_path, shards, WORDS)
