@@ -73,8 +73,8 @@ class SubstringOptions:
 class SubstringInput(NamedTuple):
     """One shard's units; rows whose `alive` (bool by row) is false take no part and keep their text.
 
-    Shards of a smaller `preference` come first, then those of a smaller source and shard. `rows` is a Parquet file whose
-    column `row` has the rows' numbers, where some of the shard were not read.
+    Shards of a smaller `preference` come first, then those of a smaller source and shard. `rows` is a Parquet file
+    whose column `row` has the rows' numbers, where some of the shard were not read.
     """
 
     source: str
@@ -202,8 +202,8 @@ def _gather(given: Sequence[SubstringInput], order: Sequence[int], size: int, fo
     origin = np.memmap(folder / "origin", np.int64, "w+", shape=max(total, 1))
     found = np.memmap(folder / "units", np.uint64, "r") if total else np.zeros(0, np.uint64)
     none = np.zeros(0, np.int32)
-    columns = [np.concatenate(parts) if parts else none for parts in (inputs, rows, numbers)]
-    return _Corpus(found, ends, *columns, origin)
+    whose, row, number = (np.concatenate(parts) if parts else none for parts in (inputs, rows, numbers))
+    return _Corpus(found, ends, whose, row, number, origin)
 
 
 def _write_spans(
