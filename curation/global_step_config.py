@@ -6,7 +6,16 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, WithJsonSchema, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Discriminator,
+    Field,
+    Tag,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 
 from curation.amounts import Amount
 from curation.fields import (
@@ -14,6 +23,7 @@ from curation.fields import (
     AnyKey,
     Count,
     Direction,
+    Flag,
     Name,
     Patterns,
     PositiveCount,
@@ -21,6 +31,7 @@ from curation.fields import (
     Section,
     Share,
     file_path,
+    looks_like_path,
     one_of,
     refuse,
 )
@@ -65,11 +76,17 @@ class Buckets(Section):
     values: tuple[float, ...] | None = Field(default=None, description="Perplexities to cut at, rising.")
     shares: tuple[Share, ...] | None = Field(default=None, description="Shares of documents below each cut, rising.")
     of: str = Field(
-        default="run", description="What the shares are of: run, a path (a reference), or a source pattern."
+        default="run",
+        description="What the shares are of: run, a source pattern, or the cutoffs file of another run (a reference).",
     )
     by: Literal["language", "source"] = Field(
         default="language", description="Cut for each language or for each source."
     )
+
+    @field_validator("of", mode="before")
+    @classmethod
+    def _reference(cls, of: object) -> object:
+        return file_path(of) if isinstance(of, str) and looks_like_path(of) else of
 
     @classmethod
     def from_word(cls, word: str) -> Mapping[str, Any]:
@@ -114,7 +131,9 @@ class Perplexity(Step):
         ]
         | None
     ) = Field(
-        default=None, description="Folder or file of a model (with its pieces), or {train_on, order, prune, with}."
+        default=None,
+        description="A model with its pieces: a file, a folder of ours, or a folder of CCNet's files by language; "
+        "or {train_on, order, prune, with}.",
     )
     pieces: Pieces = Field(default=Pieces(unigram=65536), description="{unigram: size}, tokenizer or words.")
     scoring: Literal["ccnet", "lines"] = Field(
@@ -123,9 +142,16 @@ class Perplexity(Step):
     buckets: Buckets = Field(
         default=Buckets(cutoffs="ccnet"), description="ccnet, {values: [..]} or {shares: [..], of, by}."
     )
+    per_line: Flag = Field(default=False, description="Keep the perplexity of each line as `line_perplexity`, a list.")
+    line_cutoff: Annotated[float, Field(gt=1)] | None = Field(
+        default=None, description="Adds `share_above`: the share of a document's lines with a higher perplexity."
+    )
 
     @model_validator(mode="after")
     def _model_named(self, info: Any) -> Self:
+        if self.scoring == "ccnet" and (self.per_line or self.line_cutoff is not None):
+            key = "per_line" if self.per_line else "line_cutoff"
+            refuse(((key,), getattr(self, key), "CCNet scores a document as one line; say scoring: lines"))
         if self.model is None and not (info.context or {}).get("defaults"):
             refuse((("model",), None, "missing: a path, or {train_on: [SOURCE], order: 5}"))
         return self

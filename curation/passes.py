@@ -70,7 +70,10 @@ class ShardInputs:
 def text_batches(inputs: ShardInputs) -> Iterator[pa.RecordBatch]:
     """Row batches `row, text` of a shard: its own text, or the text layer that replaces it."""
     if inputs.text is not None:
-        yield from read_layer(inputs.text, ["row", "text"])
+        for batch in read_layer(inputs.text, ["row", "text"]):
+            # a layer may have been written with 32-bit offsets; kernels read 64-bit ones
+            columns = [batch.column("row"), batch.column("text").cast(pa.large_string())]
+            yield pa.RecordBatch.from_arrays(columns, names=["row", "text"])
         return
     for batch in read_shard(inputs.path, inputs.reader):
         yield batch.select(["row", "text"])
@@ -128,7 +131,8 @@ class PerplexityMeasure:
     """A perplexity to measure: the column it fills, the model and how a document is scored.
 
     `artifact` names a model that this run trains; `model` is the path of somebody's, with `pieces` beside it, or of
-    whole `words`.
+    whole `words`. `of_lines` is the column of each line's perplexity; `share_above` the column of the share of lines
+    above `line_cutoff`.
     """
 
     column: str
@@ -137,6 +141,9 @@ class PerplexityMeasure:
     model: str | None = field(default=None, metadata={"content": True})
     pieces: str | None = field(default=None, metadata={"content": True})
     words: bool = False
+    of_lines: str | None = None
+    share_above: str | None = None
+    line_cutoff: float | None = None
 
 
 @dataclass(frozen=True)
@@ -215,12 +222,22 @@ def _open_measures(inputs: ShardInputs, options: SignalOptions) -> list[Any]:
 
 
 def _perplexity_measure(inputs: ShardInputs, perplexity: PerplexityMeasure) -> Any:
-    from curation.perplexity.score import load_scorer
+    from curation.perplexity.score import document_perplexity, line_lists, load_scorer, share_above
 
     model = str(inputs.artifact(perplexity.artifact)) if perplexity.artifact else perplexity.model
     assert model is not None
     scorer = load_scorer(model, "words" if perplexity.words else perplexity.pieces, perplexity.scoring)
-    return lambda text: {perplexity.column: scorer.score(text)}
+
+    def measured(text: pa.Array) -> dict[str, pa.Array]:
+        lines = scorer.score_lines(text)
+        columns = {perplexity.column: document_perplexity(lines, rounded=perplexity.scoring == "ccnet")}
+        if perplexity.of_lines is not None:
+            columns[perplexity.of_lines] = line_lists(lines)
+        if perplexity.share_above is not None and perplexity.line_cutoff is not None:
+            columns[perplexity.share_above] = share_above(lines, perplexity.line_cutoff)
+        return columns
+
+    return measured
 
 
 # ---------------------------------------------------------------- decisions
@@ -324,8 +341,7 @@ def _decider(inputs: ShardInputs, step: RuleStep | BucketStep) -> Any:
 
 
 def _bucket_decider(inputs: ShardInputs, step: BucketStep) -> Any:
-    from curation.perplexity.buckets import assign
-    from curation.stages.perplexity import read_cutoffs
+    from curation.perplexity.buckets import assign, read_cutoffs
 
     cutoffs = step.cutoffs if step.artifact is None else read_cutoffs(inputs.artifact(step.artifact), step.group)
     return lambda rows: {step.column: assign(rows.column(step.perplexity), cutoffs or None)}

@@ -39,7 +39,7 @@ VERSIONS = {
     "decisions": 3,
     "text": 2,
     "model": 2,
-    "cutoffs": 1,
+    "cutoffs": 2,
     "signatures": 1,
     "duplicates": 3,
     "index": 1,
@@ -145,11 +145,13 @@ class Compiler:
         steps: Sequence[config.Step],
         resolve: Resolve,
         exempt: Sequence[str] = (),
+        tokenizer: str | None = None,
     ) -> None:
         self.sources = dict(sorted(sources.items()))
         self.steps = steps
         self.resolve = resolve
         self.exempt = frozenset(exempt)
+        self.tokenizer = tokenizer
         self.stages: list[Stage] = []
         self.open = {name: _Open(columns=_brought(source)) for name, source in self.sources.items()}
 
@@ -363,7 +365,11 @@ def matches(name: str, patterns: Sequence[str]) -> bool:
 
 
 def compile_program(
-    sources: Mapping[str, config.Source], steps: Sequence[config.Step], resolve: Resolve, exempt: Sequence[str] = ()
+    sources: Mapping[str, config.Source],
+    steps: Sequence[config.Step],
+    resolve: Resolve,
+    exempt: Sequence[str] = (),
+    tokenizer: str | None = None,
 ) -> Program:
     """Stages of a recipe's curation, in order of work, after the rows layer of each source.
 
@@ -372,11 +378,12 @@ def compile_program(
         steps: its steps, in order.
         resolve: (step, source name) -> the step with that source's own values.
         exempt: sources that are validated on and never trained on.
+        tokenizer: the recipe's tokenizer where it is ready, for `pieces: tokenizer`.
 
     Raises:
         ProgramError: a rule names a signal that nobody measures, or a preset or option does not exist.
     """
-    compiler = Compiler(sources, steps, resolve, exempt)
+    compiler = Compiler(sources, steps, resolve, exempt, tokenizer)
     stages = compiler.compile()
     texts = {step.name: place for place, step in enumerate(steps)}
     return Program(stages, {name: _last_columns(state, texts) for name, state in compiler.open.items()})

@@ -355,11 +355,18 @@ def compile_recipe(recipe: Recipe) -> Program:
             recipe.steps,
             lambda step, source: step_for(step, source, recipe),
             recipe.domains.validate_only,
+            _ready_tokenizer(recipe),
         )
     except ProgramError as error:
         raise RecipeErrors([_located(recipe, error)]) from None
     check_signals(recipe, program.columns)
     return program
+
+
+def _ready_tokenizer(recipe: Recipe) -> str | None:
+    """The recipe's tokenizer where it is a file; one that the run trains is made of text that the steps leave."""
+    tokenizer = recipe.tokenizer
+    return None if tokenizer is None or tokenizer.path is None else str(tokenizer.path)
 
 
 def _located(recipe: Recipe, error: ProgramError) -> Located:

@@ -93,5 +93,6 @@ def _brought(recipe: Recipe) -> set[str]:
 def _made(step: Any) -> set[str]:
     """Columns that a step gives the steps after it."""
     if step.kind == "perplexity":
-        return {f"{step.prefix}perplexity", f"{step.prefix}bucket"}
+        of_lines = {"line_perplexity": step.per_line, "share_above": step.line_cutoff is not None}
+        return {f"{step.prefix}{n}" for n in ("perplexity", "bucket", *(n for n, made in of_lines.items() if made))}
     return {"similarity", "cluster_size", "duplicate_source"} if step.kind == "dedup" else set()

@@ -156,13 +156,24 @@ def ccnet_cutoffs(language: str) -> tuple[float, float] | None:
     return None if head is None or middle is None else (head, middle)
 
 
-def write_cutoffs(path: Path, limits: Mapping[str, Sequence[float]]) -> None:
-    """Write the cutoffs of each group (language or source) to a file, groups sorted."""
-    stored = {group: list(limits[group]) for group in sorted(limits)}
-    path.write_text(json.dumps(stored, indent=1, ensure_ascii=False) + "\n", "utf-8")
+def write_cutoffs(
+    path: Path, limits: Mapping[str, Sequence[float]], counted: Mapping[str, Histogram] | None = None
+) -> None:
+    """Write the cutoffs of each group (language or source) to a file, groups sorted, and what was counted."""
+    stored = {
+        "cutoffs": {group: list(limits[group]) for group in sorted(limits)},
+        "histograms": {group: counts.sparse() for group, counts in sorted((counted or {}).items())},
+    }
+    path.write_text(json.dumps(stored, ensure_ascii=False) + "\n", "utf-8")
 
 
 def read_cutoffs(path: Path, group: str) -> tuple[float, ...] | None:
     """Cutoffs of a group from a file; None where nothing of it was scored."""
-    stored = json.loads(Path(path).read_text("utf-8"))
-    return tuple(map(float, stored[group])) if group in stored else None
+    limits = json.loads(Path(path).read_text("utf-8"))["cutoffs"].get(group)
+    return None if limits is None else tuple(map(float, limits))
+
+
+def read_histograms(path: Path) -> dict[str, Histogram]:
+    """What was counted of each group, from a file of `write_cutoffs`."""
+    stored = json.loads(Path(path).read_text("utf-8"))["histograms"]
+    return {group: Histogram.from_sparse(counts) for group, counts in stored.items()}

@@ -291,6 +291,7 @@ def ccnet(texts: pa.Array) -> pa.Array:
     Returns:
         Large strings of the same length, null where the text is null.
     """
+    texts = texts.cast(pa.large_string())
     result = _normalized(texts, "ccnet", by_line=False)
     if texts.null_count == 0:
         return result.lines
@@ -303,4 +304,5 @@ def document_lines(texts: pa.Array, scoring: str) -> Lines:
     """The sentences that models learn and score: whole texts (`ccnet`), or their lines that are not empty (`lines`)."""
     if scoring not in ("ccnet", "lines"):
         raise ValueError(f"scoring {scoring!r}: ccnet (CCNet's models and cutoffs) or lines")
+    texts = texts.cast(pa.large_string())
     return _normalized(texts, scoring, by_line=scoring == "lines")

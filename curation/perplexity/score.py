@@ -220,6 +220,14 @@ def line_perplexity(scores: LineScores) -> np.ndarray:
     return _power(scores.log10_probability, scores.num_tokens.astype(np.float64))
 
 
+def line_lists(scores: LineScores) -> pa.Array:
+    """Perplexities of each document's lines as lists of float64, in order; null where there are no lines."""
+    no_lines = pa.array(np.diff(scores.offsets) == 0)
+    return pa.LargeListArray.from_arrays(
+        pa.array(scores.offsets, pa.int64()), pa.array(line_perplexity(scores), pa.float64()), mask=no_lines
+    )
+
+
 def share_above(scores: LineScores, cutoff: float) -> pa.Array:
     """Share of each document's lines whose perplexity is above `cutoff`; null where there are no lines."""
     above = _sums((line_perplexity(scores) > cutoff).astype(np.float64), scores.offsets)

@@ -23,7 +23,6 @@ from curation.perplexity.estimate import EstimationError
 from curation.perplexity.ngrams import BEGIN, END
 from curation.perplexity.normalize import document_lines
 from curation.perplexity.pieces import (
-    SAMPLE_BYTES,
     Pieces,
     SentencePieces,
     TokenizerPieces,
@@ -278,8 +277,7 @@ def _pieces(options: Training, folder: Path, spool: Path) -> tuple[Pieces, dict[
         return load_pieces("words"), {"kind": "words"}
     if isinstance(options.pieces, int):
         path = folder / "pieces.model"
-        sample_bytes = min(SAMPLE_BYTES, max(1 << 20, options.memory // 64))
-        made = {"kind": "unigram", **train_pieces(_read_lines(spool), options.pieces, path, sample_bytes)}
+        made = {"kind": "unigram", **train_pieces(_read_lines(spool), options.pieces, path)}
     else:
         source = Path(options.pieces)
         load_pieces(source)

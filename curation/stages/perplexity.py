@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation import config
+from curation.fields import looks_like_path
 from curation.layers import kept_rows, mask_columns, read_layers
 from curation.passes import BucketStep, PerplexityMeasure, SignalOptions, kept_text, make_signals
 from curation.stage import Counts, Output
@@ -24,9 +24,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ModelOptions:
-    """A language model to train."""
+    """A language model to train; `tokenizer` is the file of its pieces where the recipe's are meant."""
 
     training: Training
+    tokenizer: str | None = field(default=None, metadata={"content": True})
 
 
 @dataclass(frozen=True)
@@ -46,15 +47,22 @@ def add_perplexity(compiler: Compiler, path: str, step: config.Perplexity, names
     if not names:
         return
     column, bucket = f"{step.prefix}perplexity", f"{step.prefix}bucket"
+    columns = [column]
+    lines: dict[str, Any] = {}
+    if step.per_line:
+        lines["of_lines"] = f"{step.prefix}line_perplexity"
+    if step.line_cutoff is not None:
+        lines |= {"share_above": f"{step.prefix}share_above", "line_cutoff": step.line_cutoff}
+    columns += [lines[key] for key in ("of_lines", "share_above") if key in lines]
     models = _models(compiler, path, step, names)
     compiler.close(names)
     for name in names:
-        measure = PerplexityMeasure(column, step.scoring, **models[name])
+        measure = PerplexityMeasure(column, step.scoring, **models[name], **lines)
         options = SignalOptions(
             suffix=_suffix(compiler, name), perplexities=(measure,), survivors=step.on == "survivors"
         )
         needs = () if measure.artifact is None else (measure.artifact,)
-        measured = {column: f"{column}{options.suffix}"}
+        measured = {made: f"{made}{options.suffix}" for made in columns}
         stage = LocalStage(
             name, "signals", f"{step.name} scores", make_signals, options, needs, reads_layers=options.survivors
         )
@@ -76,7 +84,8 @@ def _suffix(compiler: Compiler, name: str) -> str:
 def _models(compiler: Compiler, path: str, step: config.Perplexity, names: list[str]) -> dict[str, dict[str, Any]]:
     """Which model scores each source: somebody's by its path, or one this run trains for the source's language."""
     if not isinstance(step.model, config.LanguageModel):
-        return dict.fromkeys(names, _foreign_model(path, step, str(step.model)))
+        languages = {name: compiler.sources[name].language[0] for name in names}
+        return {name: _foreign_model(compiler, path, step, code) for name, code in languages.items()}
     from curation.program import ProgramError, matches
 
     trained_on = [n for n in compiler.sources if matches(n, step.model.train_on) and n not in compiler.exempt]
@@ -90,11 +99,11 @@ def _models(compiler: Compiler, path: str, step: config.Perplexity, names: list[
                 f"none of its sources is in {language!r}, which this step scores; "
                 "add one, or name the step's `sources`",
             )
-        models[language] = _add_model(compiler, step, language, sources)
+        models[language] = _add_model(compiler, path, step, language, sources)
     return {name: {"artifact": models[compiler.sources[name].language[0]]} for name in names}
 
 
-def _add_model(compiler: Compiler, step: config.Perplexity, language: str, sources: tuple[str, ...]) -> str:
+def _add_model(compiler: Compiler, path: str, step: config.Perplexity, language: str, sources: tuple[str, ...]) -> str:
     from curation.perplexity.training import Training
     from curation.program import GlobalStage
 
@@ -111,18 +120,51 @@ def _add_model(compiler: Compiler, step: config.Perplexity, language: str, sourc
     )
     name = f"model.{step.name}.{language}"
     label = f"{step.name}.{language}"
-    compiler.stages.append(GlobalStage(name, "model", label, sources, make_model, ModelOptions(training), ".model"))
+    tokenizer = _tokenizer(compiler, path) if step.pieces.unit == "tokenizer" else None
+    options = ModelOptions(training, tokenizer)
+    compiler.stages.append(GlobalStage(name, "model", label, sources, make_model, options, ".model"))
     return name
 
 
-def _foreign_model(path: str, step: config.Perplexity, model: str) -> dict[str, Any]:
-    """Somebody's model and what its text is cut into, both looked for before anything runs."""
+def _tokenizer(compiler: Compiler, path: str) -> str:
+    """The file of the recipe's tokenizer, whose pieces the model counts."""
     from curation.program import ProgramError
 
-    if not Path(model).exists():
-        raise ProgramError(f"{path}.model", f"{model}: no such file or folder")
+    if compiler.tokenizer is None:
+        raise ProgramError(
+            f"{path}.pieces",
+            "the recipe's tokenizer is not a ready one, and one that the run trains is learnt from text that this step "
+            "decides on; write `tokenizer: PATH`, or pieces: {unigram: 65536} or words",
+        )
+    place = Path(compiler.tokenizer)
+    for found in (place / "tokenizer.json", place):
+        if found.is_file():
+            return str(found)
+    raise ProgramError(f"{path}.pieces", f"{place}: no tokenizer.json; pieces: tokenizer wants the recipe's tokenizer")
+
+
+def _foreign_model(compiler: Compiler, path: str, step: config.Perplexity, language: str) -> dict[str, Any]:
+    """Somebody's model for a language and what its text is cut into, both looked for before anything runs."""
+    from curation.program import ProgramError
+
+    place = Path(str(step.model))
+    if not place.exists():
+        raise ProgramError(f"{path}.model", f"{place}: no such file or folder")
+    if place.is_dir() and not (place / "model.json").exists():
+        files = [place / f"{language}{suffix}" for suffix in (".arpa.bin", ".bin", ".arpa")]
+        found = [file for file in files if file.is_file()]
+        if not found:
+            raise ProgramError(
+                f"{path}.model",
+                f"{place}: neither a model.json (a model of ours) nor {files[0].name} (CCNet's) for the sources in "
+                f"{language!r}; add it, or name the step's `sources`",
+            )
+        place = found[0]
+    model = str(place)
     if step.pieces.unit == "words":
         return {"model": model, "words": True}
+    if step.pieces.unit == "tokenizer":
+        return {"model": model, "pieces": _tokenizer(compiler, path)}
     pieces = _pieces_beside(model)
     if pieces is not None and not Path(pieces).exists():
         raise ProgramError(f"{path}.model", f"{pieces}, the pieces of {model}, is not there; or say pieces: words")
@@ -150,6 +192,8 @@ def _cut(
     if buckets.shares is None:
         found = {name: ccnet_cutoffs(compiler.sources[name].language[0]) for name in names}
         return {name: {"cutoffs": cutoffs or ()} for name, cutoffs in found.items()}
+    if buckets.of != "run" and looks_like_path(buckets.of):
+        return {name: {"cutoffs": _reference_cutoffs(compiler, path, buckets, name)} for name in names}
     counted = names if buckets.of == "run" else [name for name in names if matches(name, [buckets.of])]
     if not counted:
         raise ProgramError(f"{path}.buckets.of", f"{buckets.of!r} is none of the sources this step scores")
@@ -166,6 +210,25 @@ def _cut(
     return {name: {"artifact": artifact, "group": groups[name]} for name in names}
 
 
+def _reference_cutoffs(compiler: Compiler, path: str, buckets: config.Buckets, name: str) -> tuple[float, ...]:
+    """Percentiles of the documents another run counted, for a source's language or the source."""
+    from curation.perplexity.buckets import cutoffs, read_histograms
+    from curation.program import ProgramError
+
+    try:
+        counted = read_histograms(Path(buckets.of))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ProgramError(f"{path}.buckets.of", f"{buckets.of}: not a cutoffs file of a run ({error})") from None
+    group = name if buckets.by == "source" else compiler.sources[name].language[0]
+    if group not in counted:
+        raise ProgramError(
+            f"{path}.buckets.of",
+            f"{buckets.of} counted {', '.join(sorted(counted)) or 'nothing'}, not {group!r}; it counts by "
+            "language or by source, and `by` says which is meant",
+        )
+    return cutoffs(counted[group], buckets.shares or ())
+
+
 # ---------------------------------------------------------------- what the stages do
 
 
@@ -178,13 +241,17 @@ def make_model(inputs: GlobalInputs, options: ModelOptions, output: Output) -> C
             for batch in kept_text(shard):
                 yield batch.column("text").drop_null()
 
-    card = train_model(texts(), options.training, output.path(".model"))
+    training = replace(options.training, memory=inputs.memory, pieces=options.tokenizer or options.training.pieces)
+    card = train_model(texts(), training, output.path(".model"))
     return {"documents": card["training_text"]["documents"], "bytes": card["training_text"]["bytes"]}
 
 
 def make_cutoffs(inputs: GlobalInputs, options: CutoffOptions, output: Output) -> Counts:
-    """Write the perplexities below which the shares of this run's kept documents lie, by group, as JSON."""
-    from curation.perplexity.buckets import cutoffs, histogram, merge
+    """Write the perplexities below which the shares of this run's kept documents lie, by group, as JSON.
+
+    The histograms are kept with them, so that another run can cut its documents by this one's percentiles.
+    """
+    from curation.perplexity.buckets import cutoffs, histogram, merge, write_cutoffs
 
     counted: dict[str, list[Any]] = {}
     for shard in inputs.shards:
@@ -192,12 +259,7 @@ def make_cutoffs(inputs: GlobalInputs, options: CutoffOptions, output: Output) -
         for batch in read_layers(shard.layers, [options.column, *mask_columns(shard.layers)]):
             perplexity = pc.filter(batch.column(options.column), pa.array(kept_rows(batch)))
             counted[group] = [merge([*counted.get(group, []), histogram(perplexity)])]
-    found = {group: list(cutoffs(parts[0], options.shares)) for group, parts in counted.items() if parts[0].total}
-    output.path(".cutoffs.json").write_text(json.dumps(found, indent=1, sort_keys=True), encoding="utf-8")
+    whole = {group: parts[0] for group, parts in counted.items() if parts[0].total}
+    found = {group: cutoffs(counts, options.shares) for group, counts in whole.items()}
+    write_cutoffs(output.path(".cutoffs.json"), found, whole)
     return {"documents": sum(parts[0].total for parts in counted.values())}
-
-
-def read_cutoffs(path: Path, group: str) -> tuple[float, ...] | None:
-    """Cutoffs of a group from what `make_cutoffs` wrote; None where the group had no document."""
-    found = json.loads(path.read_text(encoding="utf-8")).get(group)
-    return None if found is None else tuple(found)

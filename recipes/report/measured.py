@@ -5,18 +5,19 @@ Columns are read shard by shard, in row batches; what stays in memory are histog
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curation.fields import looks_like_path
 from curation.layers import kept_rows, layer_columns, mask_columns, read_layers
 from curation.ledger import Source
-from curation.perplexity.buckets import level_names
+from curation.perplexity.buckets import ccnet_cutoffs, cutoffs, level_names, read_cutoffs, read_histograms
 from recipes.report.axes import colour, legend
 from recipes.report.bars import Bar, Counted, Piece, histograms, stacked_bars
 from recipes.report.funnel import steps_counted
@@ -88,15 +89,17 @@ def _values(source: Source, column: str, bucket: str) -> dict[tuple[float, str],
 
 def _cutoffs(record: Record, step: Any, source: Source) -> tuple[float, ...]:
     """Where the buckets of a source are cut."""
-    from curation.perplexity.buckets import ccnet_cutoffs
-
     if step.buckets.values is not None:
         return tuple(step.buckets.values)
     if step.buckets.shares is None:
         return ccnet_cutoffs(source.language) or ()
+    if looks_like_path(step.buckets.of):
+        counted = read_histograms(Path(step.buckets.of))
+        group = source.name if step.buckets.by == "source" else source.language
+        return cutoffs(counted[group], step.buckets.shares) if group in counted else ()
     path = record.path(f"{step.name} cutoffs", "all.cutoffs.json")
-    stored = json.loads(path.read_text(encoding="utf-8")) if path else {}
-    return tuple(stored.get(source.name if step.buckets.by == "source" else source.language, ()))
+    group = source.name if step.buckets.by == "source" else source.language
+    return (read_cutoffs(path, group) if path else None) or ()
 
 
 def _counted(

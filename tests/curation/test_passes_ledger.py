@@ -18,8 +18,8 @@ from curation.passes import (
     make_rows,
     make_signals,
 )
+from curation.perplexity.buckets import read_cutoffs, write_cutoffs
 from curation.source import Reader
-from curation.stages.perplexity import read_cutoffs
 
 LINES = [
     '{"text": "eins zwei drei", "id": "a"}',
@@ -138,7 +138,7 @@ def test_row_batches_do_not_change_what_is_decided(made, tmp_path, monkeypatch):
 
 def test_buckets_are_cut_at_the_values_of_the_sources_group(made, tmp_path):
     cutoffs = tmp_path / "cutoffs.json"
-    cutoffs.write_text(json.dumps({"de": [1.5, 4.0]}))
+    write_cutoffs(cutoffs, {"de": [1.5, 4.0]})
     reader = Reader("jsonl", (("text", "t"),), ("stars",), "stars > 1", types=(("stars", "int64"),))
     shard = ShardInputs(**{**vars(made[1]), "reader": reader, "artifacts": (("cutoffs.p", str(cutoffs)),)})
     for group, wanted in (

@@ -18,6 +18,7 @@ from curation.perplexity.buckets import (
     level_names,
     merge,
     read_cutoffs,
+    read_histograms,
     write_cutoffs,
 )
 
@@ -116,6 +117,10 @@ def test_cutoffs_without_documents_or_with_falling_shares_are_refused():
 
 
 def test_cutoffs_file_round_trips(tmp_path):
-    write_cutoffs(tmp_path / "c.json", {"zh": (1.5, 2.25), "de": (370.0, 590.0)})
+    counted = histogram(column(1.0, 2.0, 3.0))
+    write_cutoffs(tmp_path / "c.json", {"zh": (1.5, 2.25), "de": (370.0, 590.0)}, {"de": counted})
     assert read_cutoffs(tmp_path / "c.json", "zh") == (1.5, 2.25)
     assert read_cutoffs(tmp_path / "c.json", "en") is None
+    read = read_histograms(tmp_path / "c.json")
+    assert list(read) == ["de"]
+    assert (read["de"].counts == counted.counts).all()

@@ -88,3 +88,9 @@ def test_lines_any_text_equals_the_twin(values):
 def test_document_lines_unknown_scoring_is_named():
     with pytest.raises(ValueError, match="scoring 'line'"):
         document_lines(texts("x"), "line")
+
+
+def test_normalizers_take_strings_with_short_offsets():
+    short = pa.array(["Größe: 12\nZweite", None, "x"], pa.string())
+    assert ccnet(short).to_pylist() == ccnet(short.cast(pa.large_string())).to_pylist()
+    assert document_lines(short, "lines").lines.to_pylist() == ["größe: 00", "zweite", "x"]
