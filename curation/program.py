@@ -43,6 +43,7 @@ VERSIONS = {
     "signatures": 1,
     "duplicates": 3,
     "index": 1,
+    "overlap": 1,
     "copies": 2,
 }
 

@@ -380,11 +380,25 @@ def _located(recipe: Recipe, error: ProgramError) -> Located:
     return located(recipe.tree or Node({}, Place(str(recipe.path))), path, NOTHING, error.reason)
 
 
-def plan_sources(run: Run) -> Plan:
-    """List the shards of every source, with a checksum of each."""
+def read_sources(run: Run, names: Sequence[str]) -> Plan:
+    """Some sources as they are read, without any step: their rows layers, made where they are missing."""
+    plan = plan_sources(run, names)
+    _make_rows(run, plan)
+    return plan
+
+
+def plan_stages(plan: Plan, stages: Sequence[LocalStage | GlobalStage]) -> list[PlannedStage]:
+    """Plan stages over the sources of a plan, in order."""
+    return plan_steps(plan, Program(list(stages), plan.columns))
+
+
+def plan_sources(run: Run, names: Sequence[str] | None = None) -> Plan:
+    """List the shards of every source (or of some), with a checksum of each."""
     checksums = run.checksums()
     plan = Plan(run.store, {}, memory=run.recipe.execution.memory.number)
     for name, source in sorted(run.recipe.sources.items()):
+        if names is not None and name not in names:
+            continue
         plan.sources[name] = _source_state(run, name, source, checksums)
     checksums.save()
     return plan

@@ -6,6 +6,7 @@ what `equal_runs` finds.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -162,6 +163,19 @@ class RunFile:
             return Runs(np.zeros(1, np.int64), np.zeros(0, self.document_type))
         sizes = np.fromfile(self._sizes, np.int64)
         return Runs(np.concatenate([[0], np.cumsum(sizes)]), np.fromfile(self._members, self.document_type))
+
+    def pieces(self, most: int) -> Iterator[Runs]:
+        """All groups in the order they were added, in pieces of about `most` members."""
+        if not self.num_members:
+            return
+        ends = np.cumsum(np.fromfile(self._sizes, np.int64))
+        members = np.memmap(self._members, self.document_type, "r")
+        first = start = 0
+        while first < len(ends):
+            last = max(int(np.searchsorted(ends, start + most, side="right")), first + 1)
+            starts = np.concatenate([[start], ends[first:last]]) - start
+            yield Runs(starts, np.asarray(members[start : ends[last - 1]]))
+            first, start = last, int(ends[last - 1])
 
     def read_part(self, part_of_document: np.ndarray, part: int) -> Runs:
         """The groups whose first member lies in `part` (uint16 by document)."""

@@ -112,3 +112,28 @@ def test_run_killed_while_it_publishes_resumes_to_the_same_version(published, gr
     assert sorted(path.name for path in place.glob("0*")) == sorted(
         path.name for path in (published / "work/indexes/web").glob("000001*")
     )
+
+
+def test_overlap_counts_sources_and_indexes_and_shows_what_they_share(published, gristmill):
+    """`new` has 5 documents, 2 of them in web@1 and all in web@2; nothing of it stands in `old` alone but these two."""
+    said = gristmill("overlap", published / "new.yaml", "new", "web@1", "web@2", "--json", "--csv", published / "o.csv")
+    found = json.loads(said.out)
+    cells = {(cell["of"], cell["in"]): (cell["exact"], cell["near"]) for cell in found["overlap"]}
+    assert cells["new", "web@1"] == (2, 0)
+    assert cells["new", "web@2"] == (5, 0)
+    assert cells["web@1", "new"] == (2, 0)
+    assert cells["web@1", "web@2"] == (6, 0)
+    (shown, _) = [pair for pair in found["pairs"] if (pair["of"], pair["in"]) == ("new", "web@1")]
+    assert shown["documents"][1]["index"] == "web@1"
+    assert shown["documents"][1]["source"] == "old"
+    assert shown["common"].startswith("das")
+    assert "new,web@1,5,2,0,0.4,0.4," in (published / "o.csv").read_text()
+
+
+@pytest.mark.parametrize(
+    ("name", "said"), [("nwe", "did you mean new"), ("web@9", "web has versions 1, 2"), ("wbe@1", "did you mean web@2")]
+)
+def test_overlap_answers_unknown_names(published, gristmill_here, name, said):
+    error = gristmill_here("overlap", published / "new.yaml", name, code=None)
+    assert error.code != 0
+    assert said in error.err
