@@ -7,6 +7,7 @@ The stream is in canonical order (source name, shard path, row). Contiguous: seq
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -107,7 +108,7 @@ class DomainTokens:
         """Documents of a sequence's `context` + 1 positions, in order; padding is left out."""
         start = self._start(sequence, context)
         stop = start + context + 1
-        first = int(np.searchsorted(self.documents[:, 0], start, side="right")) - 1
+        first = bisect_right(self.documents[:, 0], start) - 1
         slices = []
         for number in range(max(first, 0), len(self.documents)):
             begin, row = self.documents[number].tolist()
@@ -135,20 +136,42 @@ class DomainTokens:
         return sequence * self.stride(context)
 
     def _slice(self, row: int, begin: int, end: int, start: int) -> Slice:
-        position, number, offset = self.runs[int(np.searchsorted(self.runs[:, 0], begin, side="right")) - 1].tolist()
+        position, number, offset = self.runs[bisect_right(self.runs[:, 0], begin) - 1].tolist()
         shard = self.footer.shards[int(shard_of(number))]
         return Slice(shard.source, shard.shard, row, begin - start, end - start, offset + begin - position)
 
     def _spans(self, source: str, shard: str, row: int) -> Iterator[tuple[int, int]]:
-        """Stretches of the stream that hold a document; several where packing cut it. Reads the table in pieces."""
+        """Stretches of the stream that hold a document; several where packing cut it.
+
+        A few searches where text lies end to end, in canonical order; packed, the table is read in pieces.
+        """
         numbers = [n for n, known in enumerate(self.footer.shards) if (known.source, known.shard) == (source, shard)]
+        if self.footer.context is None:
+            yield from (span for number in numbers for span in self._found_in_order(number, row))
+            return
         for piece in range(0, len(self.documents), 1 << 20):
             for number in (np.flatnonzero(self.documents[piece : piece + (1 << 20), 1] == row) + piece).tolist():
                 begin = int(self.documents[number, 0])
                 end = int(self.documents[number + 1, 0]) if number + 1 < len(self.documents) else self.length
-                run = int(np.searchsorted(self.runs[:, 0], begin, side="right")) - 1
+                run = bisect_right(self.runs[:, 0], begin) - 1
                 if end > begin and int(shard_of(self.runs[run, 1])) in numbers:
                     yield begin, end
+
+    def _found_in_order(self, number: int, row: int) -> Iterator[tuple[int, int]]:
+        """The stretch of a document of a shard, by number, where documents lie in order of shards and rows."""
+        # `bisect` reads a few places; numpy's search would copy a column of the whole table into memory first.
+        begins, rows, shards = self.documents[:, 0], self.documents[:, 1], self.runs[:, 1]
+        low, high = bisect_left(shards, number), bisect_right(shards, number)
+        if low == high:
+            return
+        # the last document that begins there: those before it at the same place have no tokens
+        first = bisect_right(begins, int(self.runs[low, 0])) - 1
+        stop = bisect_left(begins, int(self.runs[high, 0])) if high < len(self.runs) else len(rows)
+        place = bisect_left(rows, row, first, stop)
+        if place < stop and int(rows[place]) == row:
+            end = int(begins[place + 1]) if place + 1 < len(begins) else self.length
+            if end > int(begins[place]):
+                yield int(begins[place]), end
 
 
 def build_domain_index(

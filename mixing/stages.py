@@ -17,6 +17,7 @@ from curation.layers import kept_rows, layer_columns, mask_columns, read_layers
 from curation.passes import ShardInputs, kept_text
 from curation.stage import Counts, Output
 from curation.stages.inputs import GlobalInputs
+from mixing.document_ids import SUFFIX, write_document_ids
 from mixing.patterns import resolve_weights
 from mixing.selections import part_names
 from mixing.shards import write_token_shard
@@ -160,16 +161,18 @@ class TokenOptions:
 
 
 def make_tokens(inputs: ShardInputs, options: TokenOptions, output: Output) -> Counts:
-    """Write the tokens of a shard's kept rows, and a row for each document."""
+    """Write the tokens of a shard's kept rows, a row for each document, and the index of their content ids."""
     tokenizer = load_tokenizer(options.tokenizer or inputs.artifact("tokenizer"))
+    documents_path = output.path(".documents.parquet")
     counts = write_token_shard(
         documents(inputs, options),
         tokenizer,
         output.path(".tokens"),
-        output.path(".documents.parquet"),
+        documents_path,
         bos=options.bos,
         eos=options.eos,
     )
+    write_document_ids(documents_path, output.path(SUFFIX))
     named = {
         "num_documents": "documents",
         "num_tokens": "tokens",

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from recipes.run import Run
 
 _WHO = ("origin_id", "url", "date", "licence", "size_bytes", "num_characters", "repaired")
-_HEXADECIMAL = re.compile(r"[0-9a-f]{8,32}")
+CONTENT_ID = re.compile(r"[0-9a-f]{8,32}")
 
 
 def open_ledger(run: Run) -> Ledger:
@@ -83,7 +83,7 @@ def fates(run: Run, wanted: str, most: int = 5) -> list[Fate]:
 def _rows_named(shard: ShardInputs, wanted: str) -> list[int]:
     """Rows whose content id begins with, or whose own id or URL equals, what is wanted."""
     match = (pl.col("origin_id") == wanted) | (pl.col("url") == wanted)
-    if _HEXADECIMAL.fullmatch(wanted.lower()):
+    if CONTENT_ID.fullmatch(wanted.lower()):
         match = match | pl.col("content_id").bin.encode("hex").str.starts_with(wanted.lower())
     rows = pl.scan_parquet(shard.layers[0]).filter(match).select("row").collect()
     return rows["row"].to_list()

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from recipes.run import Run
 
 # Raised when the same options give other token shards, domains or plans.
-VERSIONS = {"tokenizer": 2, "tokenizer_study": 1, "tokens": 1, "domains": 2, "plan": 1}
+VERSIONS = {"tokenizer": 2, "tokenizer_study": 1, "tokens": 2, "domains": 2, "plan": 1}
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from recipes.cli.main import gristmill as verbs
 from recipes.queries import open_ledger
 from recipes.recipe import load_recipe
 from recipes.run import Run
-from recipes.tracing import documents_of_step, open_plan, steps_of_document, with_texts
+from recipes.tracing import documents_of_step, open_plan, steps_of_document, with_stretches, with_texts
 from training.stream import open_stream
 
 
@@ -220,8 +220,45 @@ def test_trace_by_the_command_line_prints_what_the_functions_give(run, finished)
     assert all("word_count" in one["signals"] for one in found if one["source"] == "en")
 
 
+def test_trace_shows_the_stretch_that_is_trained_on(run, finished):
+    """Its text, cut from the tokens, is in the document; its content id is the ledger's."""
+    opened = open_plan(run)
+    whole = with_texts(run, list(documents_of_step(opened, 5)))
+    found = ask("trace", finished.recipe, "--train-step", 5, "--characters", 60)
+    ids = {
+        (row["source"], row["shard"], row["row"]): row["content_id"].hex()
+        for row in open_ledger(run).scan().collect().to_dicts()
+    }
+    assert len(found) == len(whole) > 16
+    for stretch, document in zip(found, whole):
+        assert stretch["text"].strip("\ufffd") in document["text"]
+        assert len(stretch["text"]) == 60 or stretch["num_tokens"] <= 68
+        assert stretch["content_id"] == ids[stretch["source"], stretch["shard"], stretch["row"]]
+    one = ask("trace", finished.recipe, "--train-step", 5, "--sequence", 3, "--characters", 60)
+    assert one == [stretch for stretch in found if stretch["sequence_of_step"] == 3]
+    told = said("trace", finished.recipe, "--train-step", 5)
+    assert told.startswith(
+        f"train step 5 of {opened.plan.num_steps} (phase main): positions 80 to 95, 16 sequences of 64"
+    )
+    assert told.count("sequence ") >= 16
+
+
+def test_trace_of_a_content_id_is_found_beside_the_token_shards_and_is_the_inverse(run, finished, monkeypatch):
+    monkeypatch.setattr("recipes.tracing.fates", None)  # the ledger is not asked
+    opened = open_plan(run)
+    for traced in with_stretches(run, opened, list(documents_of_step(opened, 7))[::9], 20):
+        found = steps_of_document(run, opened, traced["content_id"][:16])
+        assert [one["position"] for one in found] == sorted(one["position"] for one in found)
+        mine = next(one for one in found if one["position"] == traced["position"])
+        assert mine["num_tokens"] == traced["num_tokens"]
+        assert (mine["train_step"], mine["epoch"], mine["sequence"]) == (7, traced["epoch"], traced["sequence"])
+    told = said("trace", finished.recipe, "--document", traced["content_id"])
+    assert f"{len({one['train_step'] for one in found}):,} train steps of" in told
+
+
 def test_trace_of_a_step_or_document_that_is_not_there_is_an_error(gristmill_here, finished, rows):
     assert "train steps" in gristmill_here("trace", finished.recipe, "--train-step", 10_000, code=1).err
+    assert "--sequence 16" in gristmill_here("trace", finished.recipe, "--train-step", 1, "--sequence", 16, code=1).err
     dropped = rows.filter(pl.col("reason").str.starts_with("gopher")).to_dicts()[0]
     assert "gristmill why" in gristmill_here("trace", finished.recipe, "--document", dropped["origin_id"], code=1).err
 
