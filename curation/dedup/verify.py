@@ -11,7 +11,7 @@ it is the share of common hashes among the smallest of both, with a standard dev
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +115,12 @@ def shingle_sets(text: pa.Array, options: Options) -> tuple[np.ndarray, np.ndarr
         if needed <= room:
             return out[: ends[-1] if len(ends) else 0], ends
         room = 20 * room  # compatibility letters expand up to 18-fold
+
+
+def sketch_similarity(one: Sequence[int], other: Sequence[int]) -> float:
+    """Jaccard similarity of two documents by their sketches, exact where both have fewer than `SKETCH_SIZE` hashes."""
+    sets = [np.array(hashes, np.uint64) << _HALF for hashes in (one, other)]
+    return float(_sketched_similarity(sets[0], sets[1], SKETCH_SIZE in (len(one), len(other))))
 
 
 @kernel

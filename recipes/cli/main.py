@@ -35,6 +35,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "whatif": ("whatif", "Say what a changed threshold would keep, without running anything."),
     "inspect": ("inspect", "Show documents that a rule kept, dropped or nearly dropped."),
     "overlap": ("overlap", "Show how much sources and indexes share, with examples."),
+    "index": ("index", "List indexes, find documents in one, or publish a version without some."),
     "diff": ("diff", "Compare two runs: what was newly kept and dropped, and why."),
     "trace": ("trace", "List the documents of a train step, or the train steps of a document."),
     "clean": ("clean", "List or remove artifacts that no recipe reaches."),

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import time
 
@@ -137,3 +138,33 @@ def test_overlap_answers_unknown_names(published, gristmill_here, name, said):
     error = gristmill_here("overlap", published / "new.yaml", name, code=None)
     assert error.code != 0
     assert said in error.err
+
+
+def test_index_verb_lists_finds_checks_and_takes_out(published, gristmill_here):
+    recipe = published / "new.yaml"
+    listed = json.loads(gristmill_here("index", recipe, "--json").out)
+    assert [(one["name"], one["version"], one["documents"]) for one in listed] == [("web", 1, 6), ("web", 2, 9)]
+    near = f"{text_of(3)} und noch etwas"
+    (found,) = json.loads(gristmill_here("index", recipe, "web@2", "--find", near, "--json").out)
+    assert (found["source"], found["row"]) == ("old", 3)
+    assert 0.7 < found["similarity"] < 1
+    (same,) = json.loads(gristmill_here("index", recipe, "web@2", "--find", found["content_id"][:10], "--json").out)
+    assert same["content_id"] == found["content_id"]
+    assert "as it was published" in gristmill_here("index", recipe, "web@2", "--check").out
+    unknown = gristmill_here("index", recipe, "web@2", "--remove", "0" * 32, code=None)
+    assert "has no document 0000" in unknown.err
+
+    # On a copy, so that the other tests find the two versions alone.
+    copy = published.parent / f"{published.name}-copy"
+    shutil.copytree(published, copy)
+    out = gristmill_here(
+        "index", copy / "new.yaml", "web@2", "--remove", found["content_id"], "--remove-source", "new"
+    ).out
+    assert "web@3  5 documents (0 added, 4 removed) after web@2" in out
+    assert "no such document" in gristmill_here("index", copy / "new.yaml", "web@3", "--find", near).out
+    assert (
+        "web@3"
+        in gristmill_here(
+            "index", copy / "new.yaml", "web@2", "--remove", found["content_id"], "--remove-source", "new"
+        ).out
+    )
