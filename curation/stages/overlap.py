@@ -57,7 +57,7 @@ def make_overlap(inputs: GlobalInputs, options: OverlapOptions, output: Output) 
             lambda place, rows: texts_at(inputs.shards[place], rows) if place < len(inputs.shards) else None,
         )  # fmt: skip
     table = _told(found, options) | {"pairs": _examples(found, options, given, inputs)}
-    path.write_text(json.dumps(table, ensure_ascii=False, sort_keys=True), encoding="utf-8")
+    path.write_text(json.dumps(table, ensure_ascii=False), encoding="utf-8")
     return {"rows": int(found.documents.sum())}
 
 

@@ -128,6 +128,9 @@ def test_overlap_counts_sources_and_indexes_and_shows_what_they_share(published,
     assert shown["documents"][1]["index"] == "web@1"
     assert shown["documents"][1]["source"] == "old"
     assert shown["common"].startswith("das")
+    shown = gristmill("overlap", published / "new.yaml", "new", "web@1", "web@2").out
+    assert "2 of 5 documents of new in web@1, 40.0 % of its text: 2 exact, 0 near" in shown
+    assert "~  " in shown.partition("2 of 5 documents of new in web@1")[2].partition("documents of new in web@2")[0]
     assert "new,web@1,5,2,0,0.4,0.4," in (published / "o.csv").read_text()
 
 
