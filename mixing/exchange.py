@@ -49,10 +49,10 @@ def export_datatrove(index_path: str | Path, path: str | Path, *, tokenizer_name
     Returns:
         num_documents, num_tokens.
     """
-    domain, path = _contiguous(index_path), Path(path)
+    domain, path = contiguous(index_path), Path(path)
     width = max((np.dtype(shard.dtype).itemsize for shard in domain.footer.shards), default=2)
     with path.open("wb") as tokens, path.with_name(path.name + ".index").open("wb") as index:
-        for documents, _, ends in _documents(domain):
+        for documents, _, ends in documents_of(domain):
             tokens.write(documents.astype(f"<u{width}").tobytes())
             index.write(ends.astype("<u8").tobytes())
     counts = {"num_documents": domain.footer.num_documents, "num_tokens": domain.num_tokens}
@@ -63,17 +63,17 @@ def export_datatrove(index_path: str | Path, path: str | Path, *, tokenizer_name
 
 def export_megatron(index_path: str | Path, path: str | Path) -> dict[str, int]:
     """Write a domain's documents, one sequence each, as `path`.bin and `path`.idx; counts as `export_datatrove`."""
-    domain, path = _contiguous(index_path), Path(path)
+    domain, path = contiguous(index_path), Path(path)
     wide = any(np.dtype(shard.dtype).itemsize > 2 for shard in domain.footer.shards)
     number = domain.footer.num_documents
     with path.with_name(path.name + ".bin").open("wb") as tokens:
-        for documents, _, _ in _documents(domain):
+        for documents, _, _ in documents_of(domain):
             tokens.write(documents.astype("<i4" if wide else "<u2").tobytes())
     with path.with_name(path.name + ".idx").open("wb") as index:
         index.write(_MAGIC + struct.pack("<QBQQ", 1, 4 if wide else 8, number, number + 1))
-        for _, begins, ends in _documents(domain, tokens=False):
+        for _, begins, ends in documents_of(domain, tokens=False):
             index.write((ends - begins).astype("<i4").tobytes())
-        for _, begins, _ in _documents(domain, tokens=False):
+        for _, begins, _ in documents_of(domain, tokens=False):
             index.write((begins * (4 if wide else 2)).astype("<i8").tobytes())
         for start in range(0, number + 1, 1 << 20):
             index.write(np.arange(start, min(number + 1, start + (1 << 20)), dtype="<i8").tobytes())
@@ -209,14 +209,15 @@ def _all_are(foreign: ForeignTokens, places: np.ndarray, token: int | None) -> b
     return token is not None and len(places) > 0 and bool((np.asarray(foreign.tokens[places]) == token).all())
 
 
-def _contiguous(index_path: str | Path) -> DomainTokens:
+def contiguous(index_path: str | Path) -> DomainTokens:
+    """Open a contiguous index; a packed one is refused."""
     domain = DomainTokens.open(index_path)
     if domain.footer.context is not None:
         raise TokenShardError(f"{index_path}: packed; export the contiguous index")
     return domain
 
 
-def _documents(domain: DomainTokens, *, tokens: bool = True) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+def documents_of(domain: DomainTokens, *, tokens: bool = True) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Tokens of a group of documents in the domain's order, and the offsets before and after each, int64."""
     maps: dict[int, np.ndarray] = {}
     for first in range(0, len(domain.documents), _ROWS):

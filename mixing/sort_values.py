@@ -127,10 +127,11 @@ def _pieces(index: DomainTokens, values_of: ValuesOf) -> Iterator[tuple[np.ndarr
     for first in range(0, len(index.documents), _PIECES):
         table = np.asarray(index.documents[first : first + _PIECES + 1])
         begins = table[:, 0] if len(table) > _PIECES else np.append(table[:, 0], index.length)
-        rows = table[: len(begins) - 1, 1]
+        rows, lengths = table[: len(begins) - 1, 1], np.diff(begins)
+        has_text = (rows >= 0) & (lengths > 0)  # an empty document lies in no run
         runs = np.searchsorted(index.runs[:, 0], begins[:-1], side="right") - 1
         shards = shard_of(np.asarray(index.runs)[runs, 1])
-        used = np.unique(shards[rows >= 0]).tolist()
+        used = np.unique(shards[has_text]).tolist()
         held = {number: values for number, values in held.items() if number in used}
         values = np.full(len(rows), np.nan)
         for number in used:
@@ -139,9 +140,9 @@ def _pieces(index: DomainTokens, values_of: ValuesOf) -> Iterator[tuple[np.ndarr
                 held[number] = values_of(shard.source, shard.shard)
             known = held[number]
             if known is not None:
-                here = (shards == number) & (rows >= 0)
+                here = (shards == number) & has_text
                 values[here] = known[rows[here]]
-        yield begins[:-1], np.diff(begins), values
+        yield begins[:-1], lengths, values
 
 
 def _reader(

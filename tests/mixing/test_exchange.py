@@ -1,6 +1,11 @@
 from __future__ import annotations
 
+import json
+import os
 import struct
+import subprocess
+from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,6 +13,7 @@ import xxhash
 
 from mixing.domains import build_domain_index
 from mixing.exchange import export_datatrove, export_megatron, import_tokens, read_datatrove, read_megatron
+from mixing.exchange_rows import export_litdata, export_parquet
 from mixing.selections import Selection
 from mixing.shards import ShardFiles, TokenShardError, read_documents, read_record
 
@@ -133,3 +139,54 @@ def test_export_of_a_domain_larger_than_a_group_is_whole(make_shard, tmp_path, m
     foreign = read_megatron(tmp_path / "out")
     assert foreign.ends.tolist() == np.cumsum([number % 4 + 1 for number in range(11)]).tolist()
     assert foreign.tokens.tolist() == [t for number in range(11) for t in [*[7] * (number % 4), 0]]
+
+
+def read_chunks(folder):
+    """Documents of a folder of litdata's token chunks, by their layout."""
+    index = json.loads((folder / "index.json").read_text())
+    kind = {"no_header_tensor:20": "<u2", "no_header_tensor:15": "<i4"}[index["config"]["data_format"][0]]
+    documents = []
+    for chunk in index["chunks"]:
+        stored = (folder / chunk["filename"]).read_bytes()
+        assert len(stored) == chunk["chunk_bytes"]
+        (number,) = struct.unpack_from("<I", stored)
+        offsets = np.frombuffer(stored, "<u4", number + 1, 4)
+        assert number == chunk["chunk_size"]
+        found = [np.frombuffer(stored[a:b], kind).tolist() for a, b in pairwise(offsets.tolist())]
+        assert sum(map(len, found)) == chunk["dim"]
+        documents += found
+    return documents
+
+
+@pytest.mark.parametrize(("most", "chunks"), [(1 << 20, 1), (10, 2), (2, 4)])
+def test_litdata_export_has_its_layout(domain, tmp_path, most, chunks):
+    counts = export_litdata(domain, tmp_path / "out", chunk_bytes=most)
+    assert counts == {"num_documents": 4, "num_tokens": 10, "num_chunks": chunks}
+    assert read_chunks(tmp_path / "out") == [[3, 4, 0], [6, 0], [0], [7, 8, 9, 0]]
+
+
+@pytest.mark.slow  # imports torch in a process of its own
+def test_litdata_reads_what_is_exported(domain, tmp_path):
+    python = Path(os.environ.get("GRISTMILL_PEERS", "")) / "litdata" / "bin" / "python"
+    if not python.is_file():
+        pytest.skip("GRISTMILL_PEERS names no folder with an environment `litdata` (docs/order.md)")
+    export_litdata(domain, tmp_path / "out")
+    read = (
+        "import litdata, sys; data = litdata.StreamingDataset(sys.argv[1], item_loader=litdata.TokensLoader(5)); "
+        "print([data[i].tolist() for i in range(len(data))])"
+    )
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    done = subprocess.run(
+        [python, "-c", read, str(tmp_path / "out")], capture_output=True, text=True, env=environment, check=True
+    )
+    assert json.loads(done.stdout.strip().splitlines()[-1]) == [TOKENS[:5], TOKENS[5:]]
+
+
+def test_parquet_export_is_a_dataset_of_documents(domain, tmp_path):
+    datasets = pytest.importorskip("datasets", reason="reading it as Hugging Face does needs `datasets`")
+    assert export_parquet(domain, tmp_path / "out.parquet") == {"num_documents": 4, "num_tokens": 10}
+    rows = datasets.Dataset.from_parquet(str(tmp_path / "out.parquet"), cache_dir=str(tmp_path / "cache"))
+    assert rows["input_ids"][:] == [[3, 4, 0], [6, 0], [0], [7, 8, 9, 0]]
+    assert list(zip(rows["source"][:], rows["shard"][:], rows["row"][:])) == [
+        ("web", "a", 0), ("web", "a", 2), ("web", "b", 0), ("web", "b", 1),
+    ]  # fmt: skip

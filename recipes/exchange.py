@@ -1,0 +1,46 @@
+"""A run's tokens in the formats of other tools: files for each domain's training text and for its held-out text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mixing.domain_stage import file_word, read_domains
+from mixing.exchange import export_datatrove, export_megatron
+from mixing.exchange_rows import export_litdata, export_parquet
+from recipes.errors import RunError
+
+if TYPE_CHECKING:
+    from recipes.run import Run
+
+# Each with the suffix of what it writes; Megatron's and litdata's name several files themselves.
+FORMATS: dict[str, tuple[str, Callable[[Path, Path], dict[str, int]]]] = {
+    "ds": (".ds", export_datatrove),
+    "megatron": ("", export_megatron),
+    "litdata": ("", export_litdata),
+    "parquet": (".parquet", export_parquet),
+}
+
+
+def export_tokens(run: Run, kind: str, folder: Path) -> list[tuple[str, dict[str, int]]]:
+    """Write every domain's tokens into an empty folder; (name, counts) of each.
+
+    Documents stand whole, in the order of the domain: other tools cut and shuffle sequences themselves. Held-out text
+    is written beside, never among training text.
+
+    Raises:
+        RunError: if the folder holds something.
+    """
+    if folder.exists() and any(folder.iterdir()):
+        raise RunError(f"--out {folder}: not empty; name a new folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    suffix, write = FORMATS[kind]
+    indexes = run.tokens.domains_path.parent
+    found = []
+    for domain in read_domains(run.tokens.domains_path):
+        for part, index in (("training", domain.training), ("held_out", domain.held_out)):
+            if index is not None:
+                name = file_word(domain.name) + (".held_out" if part == "held_out" else "") + suffix
+                found.append((name, write(indexes / index, folder / name)))
+    return found
