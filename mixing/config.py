@@ -267,7 +267,7 @@ class Runs(Section):
     d_optimal: Count = Field(default=0, description="Runs where a linear model learns most.")
     sequential: Count = Field(default=0, description="Runs placed one after another where the surrogates expect most.")
     repeats: Count = Field(
-        default=3, description="Seeds at the natural weights and at the optimum; they measure the noise."
+        default=3, description="Seeds at natural weights, of baselines and of orders; they measure the noise."
     )
 
 

@@ -16,11 +16,13 @@ from curation.stage import Counts, Output
 from mixing.ablation.analysis import AnalysisOptions, analyse
 from mixing.ablation.design import DesignOptions, PlannedRun, design
 from mixing.ablation.runs import table_of, write_csv
+from mixing.ablation.sequential import next_runs
 from mixing.domain_stage import Domain, read_domains
 from mixing.patterns import resolve_weights, values_of
 from mixing.weights import natural, unimax
 from recipes.confirm import confirm
 from recipes.curate import ALL
+from recipes.halving import halve
 from recipes.pipeline import PlannedStage, PlannedTask, plan_stage
 from recipes.shapes import batch_tokens_of, tokens_of
 from recipes.sorting import make_values
@@ -29,6 +31,7 @@ from recipes.swarm import (
     announce_swarm,
     make_swarm,
     plan_swarm,
+    rows_of,
     run_file,
     signals_of_runs,
     swarm_options,
@@ -43,6 +46,7 @@ if TYPE_CHECKING:
 
 VERSIONS = {"weights": 2}
 BOOTSTRAPS = 200
+SEQUENTIAL_BATCH = 4
 
 
 @dataclass(frozen=True)
@@ -56,9 +60,10 @@ class Ablation:
 
 @dataclass(frozen=True)
 class AnalysisInputs:
-    """Run files by name, in the design's order, with the kind of each."""
+    """Run files by name, in the design's order, with the kind of each; runs that were stopped early apart."""
 
     runs: tuple[tuple[str, str, str], ...]  # (name, kind, path)
+    stopped: tuple[tuple[str, str, str], ...] = ()
 
 
 def ablate(run: Run) -> Ablation:
@@ -68,8 +73,7 @@ def ablate(run: Run) -> Ablation:
     """
     run.narrator.heading("Ablation")
     swarm = prepare(run)
-    planned = train_swarm(run, swarm)
-    stage = plan_weights(run, swarm, planned)
+    stage = plan_weights(run, swarm, train_swarm(run, swarm))
     run.make([stage])
     confirmation = run.recipe.ablation.confirm if run.recipe.ablation is not None else None
     if confirmation is not None:
@@ -106,12 +110,63 @@ def proxy_options(run: Run) -> SwarmOptions:
     return swarm_options(run, run.tokens, SwarmSize(study.proxy, study.tokens, study.evaluate.number, study.threads))
 
 
-def train_swarm(run: Run, swarm: Prepared) -> list[PlannedRun]:
-    """Train the runs of the design that are missing; returns all that the analysis rests on."""
-    announce_swarm(run, len(swarm.planned), swarm.options)
+@dataclass(frozen=True)
+class Trained:
+    """The runs that an analysis rests on, and those that were stopped early: (name, kind, file of the row so far)."""
+
+    planned: list[PlannedRun]
+    stopped: tuple[tuple[str, str, str], ...] = ()
+
+
+def train_swarm(run: Run, swarm: Prepared) -> Trained:
+    """Train the runs of the design that are missing, then place sequential ones where the results say."""
+    study: Any = run.recipe.ablation
+    announce_swarm(run, len(swarm.planned) + study.runs.sequential, swarm.options)
     make_values(run, swarm.drawn, signals_of_runs(swarm.planned, swarm.options), "ablate")
-    make_swarm(run, plan_swarm(run, run.tokens, swarm.drawn, swarm.planned, swarm.options))
-    return swarm.planned
+    stage = plan_swarm(run, run.tokens, swarm.drawn, swarm.planned, swarm.options)
+    if study.stop is None:
+        make_swarm(run, stage)
+        trained = Trained(swarm.planned)
+    else:
+        halved = halve(run, stage, swarm.planned, swarm.options, objective_of(study, run))
+        make_swarm(run, halved.swarm)
+        trained = Trained(halved.kept, halved.stopped)
+    return replace(trained, planned=place_next(run, swarm, trained.planned, train=True))
+
+
+def place_next(run: Run, swarm: Prepared, planned: list[PlannedRun], *, train: bool) -> list[PlannedRun]:
+    """The runs with sequential ones, a few at a time where the runs so far expect most of them.
+
+    A place follows from the runs before it alone, so that a study that was cut short goes on as it would have. Without
+    `train` nothing is trained, and it ends where a run is missing.
+    """
+    study: Any = run.recipe.ablation
+    left, options = study.runs.sequential, analysis_options(run, swarm.listed)
+    while left > 0:
+        stage = plan_swarm(run, run.tokens, swarm.drawn, planned, swarm.options, "sequential proxies")
+        if train:
+            make_swarm(run, stage)
+        elif stage.missing():
+            return planned
+        rows = rows_of(stage, planned)
+        kinds = {one.name: one.kind for one in planned}
+        number = min(SEQUENTIAL_BATCH, left)
+        # In a worker, where float sums have one order whatever the machine's number of threads.
+        more = run.pool.submit(next_of_rows, rows, kinds, options, number).result()
+        if not more:
+            run.narrator.say(f"  {left} sequential runs are left out: there are no more mixtures that differ")
+            break
+        planned, left = [*planned, *more], left - len(more)
+    if train and study.runs.sequential:
+        make_swarm(run, plan_swarm(run, run.tokens, swarm.drawn, planned, swarm.options, "sequential proxies"))
+    return planned
+
+
+def next_of_rows(
+    rows: list[dict[str, Any]], kinds: dict[str, str], options: AnalysisOptions, number: int
+) -> list[PlannedRun]:
+    """The next runs that finished runs ask for."""
+    return next_runs(table_of(rows, kinds), options, number)
 
 
 def domains_to_mix(tokens: Tokens) -> list[Domain]:
@@ -221,23 +276,28 @@ def analysis_options(run: Run, listed: list[Domain]) -> AnalysisOptions:
         surrogates=study.surrogates,
         bootstraps=BOOTSTRAPS,
         seed=run.recipe.seed,
+        effective_tokens=study.effective_tokens,
     )
 
 
-def plan_weights(run: Run, swarm: Prepared, planned: list[PlannedRun]) -> PlannedStage:
-    proxies = plan_swarm(run, run.tokens, swarm.drawn, planned, swarm.options)
+def plan_weights(run: Run, swarm: Prepared, trained: Trained) -> PlannedStage:
+    """The stage that analyses a swarm and chooses weights."""
+    proxies = plan_swarm(run, run.tokens, swarm.drawn, trained.planned, swarm.options)
     options = analysis_options(run, swarm.listed)
-    inputs = AnalysisInputs(tuple((one.name, one.kind, run_file(proxies, one)) for one in planned))
+    files = tuple((one.name, one.kind, run_file(proxies, one)) for one in trained.planned)
     confirms = run.recipe.ablation is not None and run.recipe.ablation.confirm is not None
+    parts = [VERSIONS["weights"], _plain(options), proxies.folder.key, sorted(proxies.task_names)]
+    if trained.stopped:
+        parts.append([name for name, _, _ in trained.stopped])
     return plan_stage(
         run.store,
         "weights",
-        [VERSIONS["weights"], _plain(options), proxies.folder.key, sorted(proxies.task_names)],
+        parts,
         title="surrogates" if confirms else "weights",
         verb="ablate",
         work=make_weights,
         options=options,
-        tasks=(PlannedTask(ALL, inputs),),
+        tasks=(PlannedTask(ALL, AnalysisInputs(files, trained.stopped)),),
     )
 
 
@@ -262,8 +322,20 @@ def make_weights(inputs: AnalysisInputs, options: AnalysisOptions, output: Outpu
     table = table_of(rows, {name: kind for name, kind, _ in inputs.runs})
     write_csv(table, output.path(".runs.csv"))
     analysis = analyse(table, options)
+    if inputs.stopped:
+        analysis["notes"].append(_write_stopped(inputs, output))
+        analysis["stopped"] = [name for name, _, _ in inputs.stopped]
     output.path(".analysis.json").write_text(json.dumps(analysis, indent=1, sort_keys=True), encoding="utf-8")
     return {"runs": len(rows), "surrogate": str(analysis.get("surrogate"))}
+
+
+def _write_stopped(inputs: AnalysisInputs, output: Output) -> str:
+    """Write the rows of stopped runs as far as they came, and say how many there are."""
+    rows = [{**read_run(path), "name": name} for name, _, path in inputs.stopped]
+    table = table_of(rows, {name: kind for name, kind, _ in inputs.stopped})
+    write_csv(table, output.path(".stopped.csv"))
+    total = len(inputs.stopped) + len(inputs.runs)
+    return f"{len(rows)} of {total} runs were behind and were stopped early; no surrogate is fitted to them."
 
 
 __all__ = ["Ablation", "ablate", "make_weights", "plan_design"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from recipes.ablate import (
     domains_to_mix,
     natural_weights,
     objective_of,
+    place_next,
     plan_design,
     prepare,
     proxy_options,
@@ -37,6 +39,7 @@ def finished_rows(run: Run) -> tuple[Prepared, RunsTable]:
         RunError: if no run is finished.
     """
     swarm = prepare(run)
+    swarm = replace(swarm, planned=place_next(run, swarm, swarm.planned, train=False))
     proxies = plan_swarm(run, run.tokens, swarm.drawn, swarm.planned, swarm.options)
     done = finished(proxies, swarm.planned)
     if not done:
@@ -55,23 +58,30 @@ def progress(run: Run) -> tuple[int, int] | None:
     return len(planned) - len(swarm.missing()), len(planned)
 
 
+def _number(run: Run, swarm: Prepared) -> int:
+    """Runs of the whole study, sequential ones that have no place yet among them."""
+    study: Any = run.recipe.ablation
+    placed = sum(one.kind == "sequential" for one in swarm.planned)
+    return len(swarm.planned) + max(0, int(study.runs.sequential) - placed)
+
+
 def write_rows(run: Run, path: Path) -> tuple[int, int]:
     """Write the finished rows as CSV; returns finished and planned runs."""
     swarm, table = finished_rows(run)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_csv(table, path)
-    return table.num_runs, len(swarm.planned)
+    return table.num_runs, _number(run, swarm)
 
 
 def analyse_finished(run: Run) -> dict[str, Any]:
     """The analysis of the runs that are there now, with a note of how many are missing. No weights are kept from it."""
     swarm, table = finished_rows(run)
     analysis = dict(analyse(table, analysis_options(run, swarm.listed)))
-    missing = len(swarm.planned) - table.num_runs
-    if missing:
-        note = f"{table.num_runs} of {len(swarm.planned)} runs are finished: this is what they say so far."
+    total = _number(run, swarm)
+    if table.num_runs < total:
+        note = f"{table.num_runs} of {total} runs are finished: this is what they say so far."
         analysis["notes"] = [note, *analysis["notes"]]
-    return {**analysis, "finished": table.num_runs, "planned": len(swarm.planned)}
+    return {**analysis, "finished": table.num_runs, "planned": total}
 
 
 def analyse_table(run: Run, path: Path) -> dict[str, Any]:
@@ -93,6 +103,7 @@ def analyse_table(run: Run, path: Path) -> dict[str, Any]:
         surrogates=() if study is None else study.surrogates,
         bootstraps=BOOTSTRAPS,
         seed=run.recipe.seed,
+        effective_tokens=study is not None and study.effective_tokens,
     )
     analysis = dict(analyse(table, options))
     if not listed:

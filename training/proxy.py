@@ -6,6 +6,8 @@ bit for bit on the same kind of processor and number of threads.
 
 from __future__ import annotations
 
+import dataclasses
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -34,6 +36,9 @@ class ProxyRun:
         threads: torch's threads; another number gives other bits.
         log_every: train steps a point of the loss curve.
         save_to: folder for a checkpoint of the trained weights; None saves none.
+        stop_after: train steps after which the run pauses, one of `evaluate_at`; None trains to the end.
+        state: file that a paused run is kept in, and that a run goes on from where it is there. The result is bit for
+            bit that of a run without a pause.
     """
 
     name: str
@@ -53,9 +58,13 @@ class ProxyRun:
     log_every: int = 10
     separator: int | None = None
     save_to: str | None = None
+    stop_after: int | None = None
+    state: str | None = None
 
     def __post_init__(self) -> None:
         check_spans(self.spans)
+        if self.stop_after is not None and self.stop_after not in self.evaluate_at:
+            raise ValueError(f"a run pauses where it is measured; {self.stop_after} is not among {self.evaluate_at}")
 
 
 @dataclass(frozen=True)
@@ -168,9 +177,13 @@ def _train(
         separator=run.separator,
     )
     optimizer = make_optimizer(model, run.optimizer)
-    _measure(run, stream, model, options, course)
+    if run.state is not None and Path(run.state).exists():
+        _resume(Path(run.state), model, optimizer, course)
+    else:
+        _measure(run, stream, model, options, course)
     since = time.perf_counter()
-    for batch in TrainBatches(stream, run.spans, 0, run.num_steps, 0, 1):
+    until = run.num_steps if run.stop_after is None else run.stop_after
+    for batch in TrainBatches(stream, run.spans, course.done, until, 0, 1):
         rate = learning_rate_at(run.learning_rate, tokens_after(run.spans, batch.step + 1))
         course.unread.append(train_step(model, optimizer, batch.to(device), rate, options))
         course.done = batch.step + 1
@@ -182,6 +195,31 @@ def _train(
             course.training_s += time.perf_counter() - since
             _measure(run, stream, model, options, course)
             since = time.perf_counter()
+    if run.stop_after is not None and run.state is not None:
+        _pause(Path(run.state), model, optimizer, course)
+
+
+def _pause(path: Path, model: Any, optimizer: torch.optim.Optimizer, course: _Course) -> None:
+    """Keep a paused run: weights, moments, and what was measured. All losses are noted where a run pauses."""
+    kept = {
+        "model": model.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "done": course.done,
+        "curve": [dataclasses.asdict(point) for point in course.curve],
+        "held_out": [dataclasses.asdict(found) for found in course.held_out],
+    }
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    torch.save(kept, temporary)
+    temporary.replace(path)
+
+
+def _resume(path: Path, model: Any, optimizer: torch.optim.Optimizer, course: _Course) -> None:
+    kept = torch.load(path, map_location="cpu", weights_only=True)
+    model.load_state_dict(kept["model"])
+    optimizer.load_state_dict(kept["optimizer"])
+    course.done = kept["done"]
+    course.curve = [CurvePoint(**point) for point in kept["curve"]]
+    course.held_out = [Measurement(**found) for found in kept["held_out"]]
 
 
 def _note_losses(run: ProxyRun, course: _Course) -> None:

@@ -57,6 +57,8 @@ class SwarmRun:
         measured: `domains.json` whose held-out text is measured.
         order: (kind, patterns, direction) as in `mixing.plan_stage.PhaseOptions`.
         values: `values.json` that orders by a signal sort by.
+        state: file that a paused run is kept in; a run goes on from it where it is there.
+        pause_at: train step after which the run pauses; None trains to the end.
     """
 
     name: str
@@ -66,6 +68,8 @@ class SwarmRun:
     measured: str
     order: tuple[str, tuple[str, ...], str] = ("uniform", (), "asc")
     values: str | None = None
+    state: str | None = None
+    pause_at: int | None = None
 
 
 def train_run(run: SwarmRun, options: SwarmOptions, output: Output) -> Counts:
@@ -97,8 +101,12 @@ def train_run(run: SwarmRun, options: SwarmOptions, output: Output) -> Counts:
             threads=options.threads,
             log_every=max(1, plan.num_steps // 50),
             separator=options.separator,
+            stop_after=run.pause_at,
+            state=run.state,
         )
     )
+    if run.state is not None and run.pause_at is None:
+        Path(run.state).unlink(missing_ok=True)  # weights and moments of a run that is whole
     output.path(".run.json").write_text(json.dumps(_row(run, result), indent=1, sort_keys=True), encoding="utf-8")
     return {"tokens": result.num_tokens, "steps": plan.num_steps, "diverged": int(result.diverged_at is not None)}
 
@@ -119,6 +127,13 @@ def _plan_options(run: SwarmRun, options: SwarmOptions) -> PlanOptions:
 def evaluation_steps(num_steps: int, points: int) -> tuple[int, ...]:
     """Train steps at which held-out loss is measured: evenly spread, the last among them."""
     return tuple(sorted({max(1, round(num_steps * k / points)) for k in range(1, points + 1)}))
+
+
+def pause_step(options: SwarmOptions, share: float) -> int:
+    """The first measurement at or after a share of a run, where runs can be compared."""
+    num_steps = options.tokens // options.batch_tokens
+    measured = evaluation_steps(num_steps, options.evaluate)
+    return next(step for step in measured if step >= min(share * num_steps, num_steps))
 
 
 def _row(run: SwarmRun, result: ProxyResult) -> dict[str, object]:

@@ -9,7 +9,7 @@ replicates.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,9 +21,10 @@ from mixing.ablation.linear import Predict
 from mixing.ablation.optimum import Uncertainty, minimise, uncertainty
 from mixing.ablation.question import AnalysisOptions, Question, natural_rows, pose
 from mixing.ablation.region import is_inside
+from mixing.ablation.repeats import PROFILE, Repeats, identification
 from mixing.ablation.runs import RunsTable
 from mixing.ablation.sampling import pool_of
-from mixing.ablation.surrogates import COMBINATION, FITS, all_rows, combined, usable
+from mixing.ablation.surrogates import COMBINATION, all_rows, combined, usable
 from mixing.ablation.validation import Validation, choose, local_error, validate
 from mixing.ablation.verdict import Gain, Noise, best_run, spare_of, surrogate_gain
 
@@ -128,14 +129,33 @@ def make_portfolio(question: Question, options: AnalysisOptions) -> Portfolio:
     fitted, objective = question.fitted, question.objective
     names, notes = usable(preparation.num_mixtures(fitted), len(fitted.domains), options.surrogates)
     repeats = 3 if fitted.num_runs <= 64 else 2 if fitted.num_runs <= 160 else 1
-    held_out = validate(names, fitted.weights, fitted.losses, objective, repeats, options.seed)
+    held_out = validate(names, question.seen(fitted.weights), fitted.losses, objective, repeats, options.seed)
     rows_1NT = all_rows(fitted.losses)
-    predictions = {name: FITS[name](fitted.weights, fitted.losses, rows_1NT) for name in names}
+    predictions = {name: question.fit(name, rows_1NT) for name in names}
     if held_out.shares:
         predictions[COMBINATION] = combined(predictions, held_out.shares)
     asked = {n: p for n, p in held_out.predictions.items() if n in (*options.surrogates, "constant")}
     eligible = asked if len(asked) > 1 else held_out.predictions
-    return Portfolio(predictions, held_out, choose(eligible, fitted.losses, objective), tuple(notes))
+    chosen = choose(eligible, fitted.losses, objective)
+    if question.repeats is not None:
+        notes.append(_repeats_profile(question, question.repeats, chosen, options.seed))
+    return Portfolio(predictions, held_out, chosen, tuple(notes))
+
+
+def _repeats_profile(question: Question, repeats: Repeats, chosen: str, seed: int) -> str:
+    """How well held-out runs are predicted under other values of repeated tokens."""
+    fitted, objective = question.fitted, question.objective
+    name = "ridge_sqrt" if chosen in (COMBINATION, "constant", "lightgbm") else chosen
+    squares: dict[float, np.ndarray] = {}
+    for half_life in PROFILE:
+        seen_ND = replace(repeats, half_life=half_life).seen(fitted.weights)
+        held_out = validate([name], seen_ND, fitted.losses, objective, 1, seed).predictions[name]
+        squares[half_life] = np.square(objective.of(held_out) - objective.of(fitted.losses)).mean(0)
+    errors = {half_life: float(np.sqrt(values_N.mean())) for half_life, values_N in squares.items()}
+    best = min(errors, key=lambda half_life: errors[half_life])
+    # The error of a root of a mean of squares, by the delta method.
+    spread = float(squares[best].std() / np.sqrt(len(squares[best]))) / (2 * max(errors[best], 1e-12))
+    return identification(errors, spread)
 
 
 def _pool(question: Question, seed: int) -> np.ndarray:
@@ -157,7 +177,7 @@ def search_mixtures(question: Question, portfolio: Portfolio, options: AnalysisO
     if portfolio.chosen != "constant":
         optimum_D = best_mixture(question, portfolio.predictions[portfolio.chosen], pool_MD, options.seed)
     rows_RNT = bootstrap_rows(question.fitted.losses, options.bootstraps, options.seed)
-    scores = make_scores(question.fitted, portfolio.shares, portfolio.predictions, question.objective, rows_RNT)
+    scores = make_scores(question, portfolio.shares, portfolio.predictions, rows_RNT)
     start = gather_candidates(question.region, pool_MD, question.home, optimum_D, options.seed)
     slow = portfolio.shares.get("lightgbm", 0) > 0
     candidates, values_RM = refine(scores, question.region, start, slow, options.seed)

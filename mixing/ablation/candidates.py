@@ -12,10 +12,10 @@ import numpy as np
 
 from mixing.ablation.linear import Predict
 from mixing.ablation.objective import Objective
+from mixing.ablation.question import Question
 from mixing.ablation.region import Region, is_inside, repair
-from mixing.ablation.runs import RunsTable
 from mixing.ablation.sampling import LEAST_WEIGHT, generator
-from mixing.ablation.surrogates import FITS, combined
+from mixing.ablation.surrogates import combined
 
 AROUND = 500
 TREE_BOOTSTRAPS = 8
@@ -57,22 +57,22 @@ class Scores:
 
 
 def make_scores(
-    fitted: RunsTable, shares: Mapping[str, float], whole: Mapping[str, Predict], objective: Objective, rows: np.ndarray
+    question: Question, shares: Mapping[str, float], whole: Mapping[str, Predict], rows: np.ndarray
 ) -> Scores:
     """Refit the surrogates that are believed to bootstraps.
 
     Args:
-        fitted: runs that count.
+        question: runs that count, and the objective of their losses.
         shares: surrogates and how much of each.
         whole: their fits to all runs.
-        objective: of losses.
         rows: how often each run counts in each bootstrap, (R, N, T).
     """
     fits = {
-        name: FITS[name](fitted.weights, fitted.losses, rows[: _replicates_of(name, fitted.num_runs)])
+        name: question.fit(name, rows[: _replicates_of(name, question.fitted.num_runs)])
         for name, share in shares.items()
         if share > 0
     }
+    objective = question.objective
     mean, resampled = combined(whole, shares), combined(fits, shares)
     return Scores(
         lambda mixtures_MD: _values(mean, objective, mixtures_MD, 1)[0],

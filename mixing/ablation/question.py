@@ -13,11 +13,12 @@ import numpy as np
 
 from mixing.ablation import preparation
 from mixing.ablation.evidence import mean
-from mixing.ablation.linear import fit_ridge_sqrt
+from mixing.ablation.linear import Predict, fit_ridge_sqrt
 from mixing.ablation.objective import Objective, Wanted, make_objective
 from mixing.ablation.region import Region, allowed_region, is_inside, nearest
+from mixing.ablation.repeats import Repeats, repeats_of
 from mixing.ablation.runs import RunsTable
-from mixing.ablation.surrogates import all_rows
+from mixing.ablation.surrogates import FITS, all_rows
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class AnalysisOptions:
         surrogates: names to compare; all without any.
         bootstraps: replicates behind intervals.
         seed: of folds, bootstraps and the search.
+        effective_tokens: whether repeated tokens count less (`repeats`).
     """
 
     natural: Mapping[str, float]
@@ -45,6 +47,7 @@ class AnalysisOptions:
     surrogates: tuple[str, ...] = ()
     bootstraps: int = 200
     seed: int = 0
+    effective_tokens: bool = False
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,7 @@ class Question:
         natural: natural weights (D,).
         home: the allowed mixture closest to them (D,): themselves where they are allowed.
         notes: what the reader must know, in words.
+        repeats: what repeated tokens are worth; None counts them like new ones.
     """
 
     table: RunsTable
@@ -68,6 +72,16 @@ class Question:
     natural: np.ndarray
     home: np.ndarray
     notes: tuple[str, ...]
+    repeats: Repeats | None = None
+
+    def seen(self, weights_MD: np.ndarray) -> np.ndarray:
+        """Mixtures as surrogates see them: their weights, or effective tokens over the budget."""
+        return weights_MD if self.repeats is None else self.repeats.seen(weights_MD)
+
+    def fit(self, name: str, rows_RNT: np.ndarray) -> Predict:
+        """Fit a surrogate to the runs; `rows_RNT` says how often each loss counts in each replicate."""
+        predict = FITS[name](self.seen(self.fitted.weights), self.fitted.losses, rows_RNT)
+        return predict if self.repeats is None else lambda mixtures_MD: predict(self.seen(mixtures_MD))
 
 
 def pose(table: RunsTable, options: AnalysisOptions) -> Question:
@@ -90,7 +104,13 @@ def pose(table: RunsTable, options: AnalysisOptions) -> Question:
         notes.append(
             "Natural weights are outside the bounds or the supply; the allowed mixture closest to them stands in."
         )
-    return Question(table, fitted, objective, region, natural_D, nearest(region, natural_D), tuple(notes))
+    repeats = repeats_of(fitted.domains, options.supply, options.budget_tokens) if options.effective_tokens else None
+    if options.effective_tokens and repeats is None:
+        notes.append("Supply or budget are unknown: repeated tokens count like new ones.")
+    if repeats is not None and np.array_equal(repeats.seen(fitted.weights), fitted.weights):
+        notes.append("No run's mixture repeats a domain in the target run: effective tokens change nothing.")
+        repeats = None
+    return Question(table, fitted, objective, region, natural_D, nearest(region, natural_D), tuple(notes), repeats)
 
 
 def natural_rows(table: RunsTable, natural_D: np.ndarray) -> np.ndarray:

@@ -228,7 +228,7 @@ def _more_runs(found: Findings, seed: int) -> dict[str, Any]:
     if not shares or max(shares.values()) <= 0:
         return {"surrogate": None, "curve": [], "expected": {}}
     name = max(shares, key=lambda one: shares[one])
-    points = learning_curve(name, fitted.weights, fitted.losses, objective, seed)
+    points = learning_curve(name, found.question.seen(fitted.weights), fitted.losses, objective, seed)
     curve = [list(point) for point in points]
     if len(points) < 3:
         return {"surrogate": name, "curve": curve, "expected": {}}

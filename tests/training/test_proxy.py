@@ -71,3 +71,21 @@ def test_proxy_saved_weights_have_the_measured_losses(run, tmp_path):
 def test_proxy_imports_no_lightning():
     code = "import sys, training.proxy; assert not {'lightning', 'transformers'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_paused_proxy_goes_on_to_the_same_bits(run, tmp_path):
+    state = str(tmp_path / "state.pt")
+    begun = train_proxy(dataclasses.replace(run, state=state, stop_after=20))
+    assert (begun.held_out[-1].step, begun.num_tokens) == (20, 2240)
+    resumed = train_proxy(dataclasses.replace(run, state=state))
+    assert without_times(resumed) == without_times(train_proxy(run))
+
+
+def test_proxy_whose_pause_was_lost_starts_over(run, tmp_path):
+    lost = dataclasses.replace(run, state=str(tmp_path / "none.pt"))
+    assert without_times(train_proxy(lost)) == without_times(train_proxy(run))
+
+
+def test_proxy_pausing_where_nothing_is_measured_is_refused(run):
+    with pytest.raises(ValueError, match="pauses where it is measured"):
+        dataclasses.replace(run, stop_after=7)
