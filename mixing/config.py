@@ -381,10 +381,19 @@ class Ablation(Section, Generic[ModelT]):
     )
 
 
+def _several(value: object) -> object:
+    return tuple(value) if isinstance(value, list | tuple) else (value,)
+
+
 class Scaling(Section, Generic[ModelT]):
     """A scaling law over model sizes."""
 
     sizes: tuple[ModelT, ...] = Field(min_length=2, description="Models of the ladder.")
-    tokens_per_parameter: PositiveNumber = Field(
-        default=20.0, description="Tokens for each of a model's total parameters."
+    tokens_per_parameter: Annotated[
+        tuple[PositiveNumber, ...], BeforeValidator(_several), or_else(NUMBER, {"type": "array", "items": NUMBER})
+    ] = Field(
+        default=(20.0,),
+        min_length=1,
+        description="Tokens for each of a model's total parameters; a list trains every size at each, as laws of size "
+        "and tokens need.",
     )

@@ -229,18 +229,27 @@ def natural_weights(listed: list[Domain]) -> dict[str, float]:
 def baselines_of(run: Run, listed: list[Domain]) -> Iterator[tuple[str, dict[str, float]]]:
     """Weights that are trained beside the design, by name; natural is the design's own."""
     wanted: Any = run.recipe.ablation
-    supply = {domain.name: domain.num_tokens for domain in listed}
     for weights in wanted.baselines:
-        kind, power, shares = weights_of(run, weights, None)
+        kind, power, _ = weights_of(run, weights, None)
         if kind == "natural" and power == 1.0:
             continue
-        if kind == "natural":
-            yield f"natural^{power:g}", _normalised(natural(supply, power))
-        elif kind == "unimax":
-            yield "unimax", _normalised(unimax(supply, target_tokens(run), caps_of(run, list(supply))))
-        else:
+        name = f"natural^{power:g}" if kind == "natural" else kind
+        if kind == "shares":
             name = Path(str(weights.path)).stem if weights.path else "shares"
-            yield name, resolve_weights(dict(shares), list(supply), {n: float(t) for n, t in supply.items()})
+        yield name, mixture_of(run, weights, listed, target_tokens(run))
+
+
+def mixture_of(
+    run: Run, weights: Any, listed: list[Domain], budget: int, chosen: dict[str, float] | None = None
+) -> dict[str, float]:
+    """A recipe's weights as shares of tokens of each domain, summing to 1; `chosen` are an ablation's."""
+    kind, power, shares = weights_of(run, weights, chosen)
+    supply = {domain.name: domain.num_tokens for domain in listed}
+    if kind == "natural":
+        return _normalised(natural(supply, power))
+    if kind == "unimax":
+        return _normalised(unimax(supply, budget, caps_of(run, list(supply))))
+    return resolve_weights(dict(shares), list(supply), {n: float(t) for n, t in supply.items()})
 
 
 def caps_of(run: Run, names: list[str]) -> dict[str, float]:

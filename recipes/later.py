@@ -49,8 +49,6 @@ def _steps(recipe: Recipe) -> Iterator[Problem]:
 
 
 def _training(recipe: Recipe) -> Iterator[Problem]:
-    if recipe.scaling is not None:
-        yield ("scaling",), {}, "scaling laws are not there yet"
     if recipe.training is not None and recipe.training.amendments:
         yield ("training", "amendments"), [a.why for a in recipe.training.amendments], "amendments are not there yet"
     if recipe.training is not None and recipe.training.spikes.action == "rollback":

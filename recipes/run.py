@@ -183,6 +183,13 @@ class Run:
         return ablate(self)
 
     @cached_property
+    def scaling(self) -> dict[str, Any]:
+        """What the recipe's ladder of sizes says, once it is trained. Trains it."""
+        from recipes.scaling import scale
+
+        return scale(self)
+
+    @cached_property
     def plan(self) -> PlannedStage:
         """The plan once it is made. Makes it."""
         from recipes.tokens import plan_options, plan_plan

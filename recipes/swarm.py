@@ -91,6 +91,7 @@ def plan_swarm(
     planned: Sequence[PlannedRun],
     options: SwarmOptions,
     title: str = "proxies",
+    verb: str = "ablate",
 ) -> PlannedStage:
     """The stage that trains a swarm, in the order of its runs.
 
@@ -101,6 +102,7 @@ def plan_swarm(
         planned: the runs.
         options: what they share.
         title: what a person reads.
+        verb: the part of the run that it belongs to.
     """
     domains, measured = drawn.file(ALL, ".domains.json"), str(tokens.domains_path)
     values = plan_values(run, drawn, signals_of_runs(planned, options), "ablate")
@@ -121,7 +123,7 @@ def plan_swarm(
         [VERSIONS["proxies"], options, drawn.folder.key, tokens.domains.folder.key]
         + (["positions"] if options.separator is not None else []),  # start anew in each document
         title=title,
-        verb="ablate",
+        verb=verb,
         work=train_run,
         options=options,
         tasks=tasks,

@@ -89,6 +89,8 @@ def parts_of(run: Run) -> list[str]:
     wanted = not recipe.schedule or any(phase.weights.kind == "ablation" for phase in recipe.schedule)
     if recipe.ablation is not None and recipe.tokenizer is not None and wanted:
         parts.append("ablate")
+    if recipe.scaling is not None and recipe.tokenizer is not None:
+        parts.append("scale")
     if recipe.schedule and recipe.model is not None and recipe.tokenizer is not None:
         parts += ["plan", "train", "evaluate"]
         if recipe.export is not None:
@@ -110,6 +112,7 @@ def make_part(run: Run, part: str) -> Any:
         "curate": "curation",
         "tokenize": "tokens",
         "ablate": "ablation",
+        "scale": "scaling",
         "plan": "plan",
         "train": "trained",
         "export": "exported",

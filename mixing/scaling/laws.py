@@ -5,9 +5,10 @@
     chinchilla          L = E + A / N^α + B / D^β                              Hoffmann et al. 2022, arXiv:2203.15556
     chinchilla_mixture  L = E + A / N^α + B / D^β + exp(m + Σ t_j √w_j)        with a term for the mixture
 
-Each is log L = logsumexp_k(G_k θ), so value and gradient are short. The objective is the *sum* of Huber's loss on log L: with
-a mean, a minimiser's default tolerance stops on the flat floor of the valley; the coefficients published with Chinchilla
-are such an early stop (Besiroglu et al. 2024, arXiv:2404.10102). Shapes: N runs, K terms, P parameters, S starts.
+Each is log L = logsumexp_k(G_k θ), so value and gradient are short. The objective is the *sum* of Huber's loss on
+log L. With a mean, a minimiser's default tolerance stops on the flat floor of the valley: the coefficients published
+with Chinchilla are such an early stop (Besiroglu et al. 2024, arXiv:2404.10102).
+Shapes: N runs, K terms, P parameters, S starts.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import numpy as np
 
 HUBER = 1e-3  # of log loss, as in Hoffmann et al.
 SAME = 1e-6  # relative difference of objectives below which two starts ended in the same place
+MOST_STEPS, STILL = 400, 1e-11  # steps of a start; relative fall of the objective that counts as none
 MIXTURE_RIDGE = 1e-5  # on slopes of the mixture, so that domains that moved together have one answer
 
 
@@ -165,7 +167,9 @@ def fit(
     begins_SP = np.linalg.solve(about_PP, starts_SP.T).T
     ends = [_descend(start_P, terms_NKP, logs_N, counts_N, ridge_P) for start_P in begins_SP]
     ends.sort(key=lambda end: end[0])
-    best, theta_P = _polish(ends[0][1], terms_NKP, logs_N, counts_N, ridge_P)
+    best, theta_P = ends[0]
+    if len(ends) > 1:  # a bootstrap's single start lies in the valley already
+        best, theta_P = _polish(theta_P, terms_NKP, logs_N, counts_N, ridge_P)
     return Fitted(law, about_PP @ theta_P, best, np.array([best, *(value for value, _ in ends[1:])]))
 
 
@@ -183,14 +187,40 @@ def _about_means(law: Law, columns: Mapping[str, np.ndarray]) -> np.ndarray:
     return about_PP
 
 
-def _descend(start_P: np.ndarray, *problem: np.ndarray) -> tuple[float, np.ndarray]:
-    from scipy.optimize import minimize
+def _descend(
+    theta_P: np.ndarray, terms_NKP: np.ndarray, logs_N: np.ndarray, counts_N: np.ndarray, ridge_P: np.ndarray
+) -> tuple[float, np.ndarray]:
+    """Levenberg and Marquardt's steps with Huber's weights, until hundreds of them or none lower the objective."""
+    problem = (terms_NKP, logs_N, counts_N, ridge_P)
+    value, gradient_P = objective(theta_P, *problem)
+    damping, still = 1e-3, 0
+    for _ in range(MOST_STEPS):
+        hessian_PP = _curvature(theta_P, *problem)
+        scale_P = np.maximum(np.diag(hessian_PP), 1e-12)
+        moved_P = theta_P - np.linalg.solve(hessian_PP + damping * np.diag(scale_P), gradient_P)
+        new, new_gradient_P = objective(moved_P, *problem)
+        if not new < value:
+            damping *= 4
+            if damping > 1e10:
+                break
+            continue
+        still = still + 1 if value - new < STILL * value else 0
+        theta_P, value, gradient_P, damping = moved_P, new, new_gradient_P, max(damping / 3, 1e-12)
+        if still == 5:
+            break
+    return value, theta_P
 
-    found = minimize(
-        objective, start_P, problem, "L-BFGS-B", jac=True,
-        options={"ftol": 1e-15, "gtol": 1e-9, "maxiter": 3000, "maxfun": 6000, "maxcor": 20},
-    )  # fmt: skip
-    return float(found.fun), found.x
+
+def _curvature(
+    theta_P: np.ndarray, terms_NKP: np.ndarray, logs_N: np.ndarray, counts_N: np.ndarray, ridge_P: np.ndarray
+) -> np.ndarray:
+    """Gauss and Newton's matrix (P, P), far runs weighing less as in Huber's loss."""
+    exponents_NK = terms_NKP @ theta_P
+    predicted_N = np.logaddexp.reduce(exponents_NK, axis=1)
+    jacobian_NP = np.einsum("nk,nkp->np", np.exp(exponents_NK - predicted_N[:, None]), terms_NKP)
+    weights_N = counts_N * np.minimum(1.0, HUBER / np.maximum(np.abs(predicted_N - logs_N), 1e-300))
+    curvature_PP: np.ndarray = (jacobian_NP * weights_N[:, None]).T @ jacobian_NP + 2 * np.diag(ridge_P)
+    return curvature_PP
 
 
 def _polish(theta_P: np.ndarray, *problem: np.ndarray) -> tuple[float, np.ndarray]:

@@ -1,4 +1,7 @@
-"""The table of a scaling study: runs of several sizes with their losses, ours or anybody's CSV. Shapes: N runs, D domains."""
+"""The table of a scaling study: runs of several sizes with their losses, ours or anybody's CSV.
+
+Shapes: N runs, D domains.
+"""
 
 from __future__ import annotations
 
@@ -93,7 +96,7 @@ def make_table(
 
 
 def read_table(path: Path | str) -> ScalingTable:
-    """Read a CSV with the columns num_parameters, num_tokens, loss (or loss:DOMAIN), and flops, w:DOMAIN if there are any.
+    """Read a CSV with the columns num_parameters, num_tokens, loss (or loss:DOMAIN), and perhaps flops, w:DOMAIN.
 
     Raises:
         ScalingError: with the file, and the column or line to blame.
@@ -109,8 +112,8 @@ def read_table(path: Path | str) -> ScalingTable:
     losses = [name for name in header if name.startswith(LOSS)] or [found[n] for n in ("loss",) if n in found]
     if places["parameters"] is None or places["tokens"] is None or not losses:
         raise ScalingError(
-            f"{path}:1: a table of sizes has the columns num_parameters, num_tokens and loss (or loss:DOMAIN), and may have "
-            f"flops and w:DOMAIN; found {', '.join(header) or 'none'}"
+            f"{path}:1: a table of sizes has the columns num_parameters, num_tokens and loss (or loss:DOMAIN), "
+            f"and may have flops and w:DOMAIN; found {', '.join(header) or 'none'}"
         )
     columns = {
         key: np.array([_number(path, line, row, name) for line, row in enumerate(rows, 2)])
@@ -121,7 +124,8 @@ def read_table(path: Path | str) -> ScalingTable:
     columns["weights"] = np.nan_to_num(np.array(cells).reshape(len(rows), len(domains)))
     values = np.array([[_number(path, line, row, name) for name in losses] for line, row in enumerate(rows, 2)])
     with np.errstate(invalid="ignore", divide="ignore"):
-        losses_N = np.exp(np.log(values.reshape(len(rows), len(losses))).mean(1))
+        several_N = np.exp(np.log(values.reshape(len(rows), len(losses))).mean(1))
+    losses_N = several_N if len(losses) > 1 else values.reshape(len(rows))
     names = [row.get(found.get("name", "name")) or f"run.{number:03}" for number, row in enumerate(rows)]
     return make_table(names, columns, losses_N, domains)
 

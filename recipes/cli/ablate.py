@@ -49,7 +49,11 @@ def command(flags: Flags, table: Path | None, partial: bool, rows: Path | None) 
             click.echo(f"{rows}: {done} of {planned} proxies", err=flags.as_json)
             if not partial:
                 return
-        analysis = _analysed(run, table) if table is not None or partial else ablate(run).analysis
+        if table is not None or partial:
+            analysis = _analysed(run, table)
+        else:
+            analysis = ablate(run).analysis
+            run.write_summary(done=True)
     if flags.as_json:
         print_json(analysis)
         return

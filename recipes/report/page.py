@@ -20,6 +20,7 @@ from recipes.report.overview import overview_section
 from recipes.report.planned import plan_section
 from recipes.report.record import Record, read_record
 from recipes.report.samples import add_samples
+from recipes.report.scaling import scaling_section
 from recipes.report.summary import summary_lines
 from recipes.report.trained import evaluation_section, export_section, training_section
 
@@ -56,10 +57,12 @@ def sections_of(record: Record) -> list[Section]:
     if found:
         add_measures(record, curation)
         add_samples(record, curation, found)
-    rest: list[Callable[[Record], Section]] = [
-        tokens_section, ablation_section, plan_section, training_section, evaluation_section, export_section,
+    rest: list[Callable[[Record], Section | None]] = [
+        tokens_section, ablation_section, scaling_section, plan_section, training_section, evaluation_section,
+        export_section,
     ]  # fmt: skip
-    return [overview_section(record, found), curation, *(section(record) for section in rest)]
+    made = [section(record) for section in rest]
+    return [overview_section(record, found), curation, *(section for section in made if section is not None)]
 
 
 def write_alone(path: Path, title: str, sections: Sequence[Section]) -> Path:

@@ -120,6 +120,12 @@ class Record:
         return found
 
     @cached_property
+    def scaling(self) -> dict[str, Any] | None:
+        """What the ladder of sizes says."""
+        found: dict[str, Any] | None = self._json("scaling laws", "all.scaling.json")
+        return found
+
+    @cached_property
     def plan(self) -> Plan | None:
         """The plan."""
         path = self.path("plan", "all.plan.json")

@@ -84,7 +84,7 @@ def test_lost_run_is_said_missing_then_trained_anew_to_the_same_bytes(study, gri
     path.unlink()
     said = gristmill("ablate", recipe, "--rows", tmp_path / "rows.csv", "--partial", "--json")
     partial = json.loads(said.out)
-    rows = rows_of((tmp_path / "rows.csv"))
+    rows = rows_of(tmp_path / "rows.csv")
     assert (partial["finished"], partial["planned"]) == (len(rows), 15)
     assert kept not in {row["name"] for row in rows}
     assert json.loads(gristmill("ablate", recipe, "--json").out) == analysis
