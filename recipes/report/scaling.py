@@ -32,11 +32,12 @@ def scaling_section(record: Record) -> Section | None:
 
 def _losses(record: Record, found: Mapping[str, Any]) -> Figure:
     curves = []
+    sure = _surest(found)
     for place, (name, law) in enumerate(found["laws"].items()):
         if law["curve"]:
             line = tuple((math.log10(point["flops"]), point["loss"]) for point in law["curve"])
             ends = [tuple((math.log10(p["flops"]), p[end]) for p in law["curve"]) for end in ("low", "high")]
-            curves += [Curve(f"{name}, 95 % interval", end, colour(place), thin=True) for end in ends]
+            curves += [Curve("95 % interval", end, colour(place), thin=True) for end in ends if name == sure]
             curves.append(Curve(name, line, colour(place)))
     # Runs of one size, in order of operations.
     for size in sorted({run["parameters"] for run in found["runs"]}):
@@ -57,12 +58,20 @@ def _losses(record: Record, found: Mapping[str, Any]) -> Figure:
         "scaling",
         "Loss over operations",
         "Grey: the runs, a line for each size. Coloured: laws fitted to the least loss at each number of operations, "
-        "with their 95 % interval. The star: the recipe's own model by the law that foretold the largest size best.",
+        "one with its 95 % interval. The star: the recipe's own model by the law that foretold the largest size best.",
         legend([(name, colour(place)) for place, (name, law) in enumerate(found["laws"].items()) if law["curve"]])
         + curves_over(curves, "Held-out loss over operations", ("operations (log10 of FLOPs)", "nats per token")),
         record.command("scale"),
         Table("scaling", columns, rows),
     )
+
+
+def _surest(found: Mapping[str, Any]) -> str | None:
+    """The drawn law that foretold the largest size best."""
+    errors = {
+        name: abs(law["held_out"]["error"]) for name, law in found["laws"].items() if law["curve"] and law["held_out"]
+    }
+    return min(errors, key=lambda name: errors[name]) if errors else None
 
 
 def _laws(found: Mapping[str, Any]) -> Table:
