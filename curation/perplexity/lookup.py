@@ -167,16 +167,17 @@ def write_lookup(folder: Path, sizes: Sequence[int], nodes: np.ndarray, top: np.
 
 @kernel
 def score_lines(  # noqa: C901, PLR0913
-    ids, offsets, tokens, unigrams, middle, middle_values, highest, highest_values, order, seed, single, scores
+    ids, offsets, tokens, unigrams, middle, middle_values, highest, highest_values, order, longest, seed, single, scores
 ):
     """log10 probability of each line with its end, after `<s>`.
 
     ids, offsets: tokens of the lines, as places in `tokens`; unigrams: log10 probability and backoff of each token by
-    turns. `single`: add up in float32 in KenLM's order, to give its very numbers; else in float64.
+    turns. longest: longest n-gram that is asked for, at most the model's order. `single`: add up in float32 in KenLM's
+    order, to give its very numbers; else in float64.
 
     First the hashes of all n-grams that end at the tokens of a block, whose lines are asked for; then their scores.
     """
-    order = np.uint64(order)
+    order, most_context = np.uint64(order), np.uint64(longest - 1)
     middle_lines, highest_lines = np.uint64(len(middle) // 16), np.uint64(len(highest) // 16)
     words, ended = np.empty(64, np.uint64), np.empty(64, np.int64)  # token; line that it ends, or -1
     starts = np.empty(64, np.bool_)
@@ -227,7 +228,7 @@ def score_lines(  # noqa: C901, PLR0913
         for token in range(count):
             i = np.uint64(token)
             if starts[i]:
-                context = min(np.uint64(1), order - np.uint64(1))
+                context = min(np.uint64(1), most_context)
                 backoffs[1] = unigrams[np.uint64(2 * BEGIN + 1)]
                 total, total_single = 0.0, np.float32(0.0)
             row = i * np.uint64(8)
@@ -252,7 +253,7 @@ def score_lines(  # noqa: C901, PLR0913
             while n <= context:
                 probability += backoffs[n]
                 n += np.uint64(1)
-            context = min(matched, order - np.uint64(1))
+            context = min(matched, most_context)
             n = np.uint64(1)
             while n <= context:
                 backoffs[n] = next_backoffs[n]

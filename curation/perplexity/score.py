@@ -52,8 +52,9 @@ def _find_tokens(hashes, known, tokens, found):
 class OwnModel:
     """A model folder with its pieces; immutable, shared by all workers through the page cache."""
 
-    def __init__(self, folder: Path, pieces: Pieces, scoring: str):
+    def __init__(self, folder: Path, pieces: Pieces, scoring: str, longest: int | None = None):
         self.model: Model = open_model(folder)
+        self._longest = min(longest or self.model.order, self.model.order)
         self.pieces, self.single = pieces, scoring == "ccnet"
         if isinstance(pieces, WordPieces) != bool(self.model.card["words"]):
             kind = "words" if self.model.card["words"] else "pieces"
@@ -90,8 +91,9 @@ class OwnModel:
             )
         scores = np.empty(len(lines), np.float64)
         score_lines(
-            encoded.ids, encoded.offsets, tokens, *self._lookup, self.model.order, self._seed, self.single, scores
-        )
+            encoded.ids, encoded.offsets, tokens, *self._lookup, self.model.order, self._longest, self._seed,
+            self.single, scores,
+        )  # fmt: skip
         return scores, np.diff(encoded.offsets) + 1
 
 
@@ -137,15 +139,17 @@ class Scorer:
 
     model: a model folder of ours, or a `.arpa` or `.bin` file. pieces: `words`, a SentencePiece `.model`, a
     `tokenizer.json`, or None for the pieces that lie in a model folder of ours. scoring: ccnet | lines.
+    longest: ask a model of ours for no longer n-grams, as if it had that order.
     """
 
     model: str
     pieces: str | None = None
     scoring: str = "ccnet"
+    longest: int | None = None
     _opened: list[OwnModel | ForeignModel] = field(default_factory=list, repr=False, compare=False)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"model": self.model, "pieces": self.pieces, "scoring": self.scoring, "_opened": []}
+        return {**self.__dict__, "_opened": []}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -159,7 +163,7 @@ class Scorer:
                 if read_card(path).get("estimator") == "lmplz":
                     self._opened.append(ForeignModel(path / "model.arpa", pieces))
                 else:
-                    self._opened.append(OwnModel(path, pieces, self.scoring))
+                    self._opened.append(OwnModel(path, pieces, self.scoring, self.longest))
             elif self.pieces is None:
                 raise ModelError(
                     f"{path}: a foreign model needs its pieces: a SentencePiece .model, tokenizer.json or words"
@@ -195,9 +199,11 @@ def _own_pieces(folder: Path) -> str | Path:
     raise ModelError(f"{folder}: no pieces beside the model; name the ones it was trained with")
 
 
-def load_scorer(model: str | Path, pieces: str | Path | None = None, scoring: str = "ccnet") -> Scorer:
+def load_scorer(
+    model: str | Path, pieces: str | Path | None = None, scoring: str = "ccnet", longest: int | None = None
+) -> Scorer:
     """A scorer whose model and pieces can be read (they are opened once here, so that errors come early)."""
-    scorer = Scorer(str(model), None if pieces is None else str(pieces), scoring)
+    scorer = Scorer(str(model), None if pieces is None else str(pieces), scoring, longest)
     document_lines(pa.array([], pa.large_string()), scoring)
     scorer.open()
     return scorer

@@ -20,6 +20,7 @@ from curation.ledger import Source
 from curation.perplexity.buckets import ccnet_cutoffs, cutoffs, level_names, read_cutoffs, read_histograms
 from recipes.report.axes import colour, legend
 from recipes.report.bars import Bar, Counted, Piece, histograms, stacked_bars
+from recipes.report.buckets import Scored, add_buckets, column_of, read_scored
 from recipes.report.funnel import steps_counted
 from recipes.report.grids import Cell, heat_map
 from recipes.report.markup import Column, Figure, Section, Table, several, share
@@ -46,13 +47,16 @@ def add_measures(record: Record, section: Section) -> None:
 
 
 def _add_perplexity(record: Record, section: Section, step: Any) -> None:
-    column, bucket = f"{step.prefix}perplexity", f"{step.prefix}bucket"
     panels: list[Counted] = []
     rows: list[tuple[object, ...]] = []
+    scored: list[Scored] = []
     for source in record.ledger.sources if record.ledger else ():
-        found = _values(source, column, bucket)
+        column, bucket = column_of(source, f"{step.prefix}perplexity"), column_of(source, f"{step.prefix}bucket")
+        found = _values(source, column, bucket) if column and bucket else {}
         if found:
             cutoffs = _cutoffs(record, step, source)
+            if one := read_scored(source, step, cutoffs):
+                scored.append(one)
             levels = level_names(len(cutoffs)) if cutoffs else [NO_BUCKET]
             panels.append(_counted(source.name, found, cutoffs, levels))
             rows += _bucket_rows(source.name, found, levels)
@@ -72,6 +76,7 @@ def _add_perplexity(record: Record, section: Section, step: Any) -> None:
             Table(f"{step.prefix}perplexity_buckets", columns, tuple(rows)),
         )
     )
+    add_buckets(record, section, step, scored)
 
 
 def _values(source: Source, column: str, bucket: str) -> dict[tuple[float, str], int]:

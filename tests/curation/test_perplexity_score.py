@@ -62,6 +62,37 @@ def test_score_ccnet_equals_the_packages_for_both_kinds_of_model(folder):
     assert own == foreign == [kenlm_perplexity(folder, text) for text in documents]
 
 
+def plain_log10(grams, tokens, order):
+    """Sum of log10 P of tokens with <s> and </s> by the definition of backing off, no n-gram longer than order."""
+
+    def probability(context, token):
+        if (*context, token) in grams:
+            return grams[*context, token][0]
+        return grams.get(context, (0, 0.0))[1] + probability(context[1:], token)
+
+    line = ["<s>", *tokens, "</s>"]
+    return sum(probability(tuple(line[max(0, i - order + 1) : i]), line[i]) for i in range(1, len(line)))
+
+
+@pytest.mark.parametrize("longest", [1, 2, 3, 4])
+def test_score_shorter_n_grams_equal_the_definition(folder, longest):
+    grams = {}
+    for line in (folder / "model.arpa").read_text("utf-8").split("\n"):
+        if line.count("\t"):
+            probability, words, *backoff = line.split("\t")
+            grams[tuple(words.split(" "))] = (float(probability), float(backoff[0]) if backoff else 0.0)
+    scorer = load_scorer(folder, scoring="lines", longest=longest)
+    lines = [*" ".join(made_up_texts(30, seed=4)).lower().split("."), "xylophon", "das " * 200]
+    pieces = load_pieces(folder / "pieces.model").processor
+    found = scorer.score_lines(texts("\n".join(lines))).log10_probability
+    normal = [line.strip() for line in lines if line.strip()]
+    expected = [
+        plain_log10(grams, [p if (p,) in grams else "<unk>" for p in pieces.encode_as_pieces(line)], longest)
+        for line in ("".join("0" if c.isdigit() else c for c in line) for line in normal)
+    ]
+    assert found.tolist() == pytest.approx(expected, rel=1e-5)
+
+
 def test_score_lines_weighs_lines_by_their_tokens(folder):
     scorer = load_scorer(folder, scoring="lines")
     document = "Das Haus steht den alten Baum 7.\n\nxq"

@@ -159,6 +159,7 @@ CURATED = {
     "times",
     "funnel",
     "perplexity",
+    "perplexity-length",
     "overlap-minhash",
     "clusters-minhash",
     "bytes-per-token",
@@ -267,6 +268,33 @@ def test_bucket_table_counts_the_kept_documents_of_each_bucket(opened):
     ledger = open_ledger(opened).scan(["de"]).collect()
     kept = ledger.filter(ledger["kept"])["bucket"].to_list()
     assert found == {bucket: kept.count(bucket) for bucket in ("head", "middle", "tail")}
+
+
+def test_bucket_borders_show_the_nearest_documents_and_moves_every_shorter_order(opened):
+    from recipes.queries import open_ledger
+
+    folder = write_report(opened).parent / "report"
+    ledger = open_ledger(opened).scan(["de"]).collect()
+    kept = ledger.filter(ledger["kept"] & ledger["perplexity"].is_not_null())
+    known = {
+        number.hex(): (value, bucket) for number, value, bucket in kept["content_id", "perplexity", "bucket"].rows()
+    }
+    with (folder / "bucket_borders.csv").open(newline="", encoding="utf-8") as stream:
+        borders = list(csv.DictReader(stream))
+    for cutoff in (4.0, 5.0):
+        shown = [float(row["perplexity"]) for row in borders if float(row["cutoff"]) == cutoff]
+        above = sorted(value for value, _ in known.values() if value >= cutoff)
+        below = sorted(value for value, _ in known.values() if value < cutoff)
+        assert sorted(shown) == [*below[-2:], *above[:2]]
+    assert borders
+    assert all((float(row["perplexity"]), row["bucket"]) == known[row["content id"]] for row in borders)
+    assert all(row["text"] for row in borders)
+    with (folder / "buckets_moved.csv").open(newline="", encoding="utf-8") as stream:
+        assert "order 1 instead of 2" in [row["what was changed"] for row in csv.DictReader(stream)]
+    with (folder / "buckets_by_length.csv").open(newline="", encoding="utf-8") as stream:
+        quarters = list(csv.DictReader(stream))
+    assert sum(int(row["documents"]) for row in quarters) == len(known)
+    assert all(sum(float(row[name]) for name in ("head", "between", "tail")) == pytest.approx(1) for row in quarters)
 
 
 def test_samples_show_the_value_that_decided(opened):
