@@ -129,9 +129,22 @@ def refuse_later(run: Run) -> None:
         raise NotYet("\n".join(str(message) for message in later))
 
 
+def stops_of(run: Run) -> list[str]:
+    """What `--until` may name: the parts of a run and the recipe's steps."""
+    return [*parts_of(run), *(step.name for step in run.recipe.steps)]
+
+
+def refuse_until(run: Run, verb: str, until: str) -> None:
+    """Refuse `--until` for a verb that goes to its own end, before it does anything."""
+    raise RunError(
+        f"--until {until}: {verb} does not stop on its way; `gristmill run {run.recipe.path} --until STOP` does, "
+        f"where STOP is one of {', '.join(stops_of(run))}"
+    )
+
+
 def check_until(run: Run, until: str | None) -> None:
     """Refuse a part or step that the recipe does not have."""
-    known = [*parts_of(run), *(step.name for step in run.recipe.steps)]
+    known = stops_of(run)
     if until is not None and until not in known:
         raise RunError(f"--until {until}: the recipe has no such part or step; there are {', '.join(known)}")
 

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from recipes.recipe import Recipe
     from recipes.run import Run
 
+# Verbs that make parts of a run, and stop after the one that --until names.
+_STOPPING = ("run", "curate", "tokenize", "train", "evaluate", "export", "report")
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
@@ -83,7 +85,12 @@ def shared_flags(function: Function) -> Function:
         verify_inputs: bool,
         **own: Any,
     ) -> Any:
-        return function(Flags(recipe, overrides, sample, until, dry_run, as_json, verify_inputs), **own)
+        flags = Flags(recipe, overrides, sample, until, dry_run, as_json, verify_inputs)
+        if until is not None and (name := str(click.get_current_context().info_name)) not in _STOPPING:
+            from recipes.whole import refuse_until
+
+            refuse_until(flags.open_run(quiet=True), name, until)
+        return function(flags, **own)
 
     return verb  # type: ignore[return-value]
 

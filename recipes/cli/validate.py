@@ -47,13 +47,15 @@ def _open_sources(flags: Flags) -> None:
 
     failed = False
     with flags.open_run() as run:
-        for name, state in plan_sources(run).sources.items():
-            first = state.shards[0]
+        for name in sorted(run.recipe.sources):
             try:
+                state = plan_sources(run, [name]).sources[name]
+                first = state.shards[0]
                 batch = next(read_shard(first.path, first.reader, batch_bytes=1 << 20), None)
-            except (SourceError, UnreadableShard) as error:
+            except (SourceError, UnreadableShard, RunError) as error:
                 failed = True
-                click.echo(f"source {name}: {error}", err=True)
+                told = str(error).removeprefix(f"source {name}: ")
+                click.echo(f"source {name}: {told}", err=True)
                 continue
             rows = 0 if batch is None else batch.num_rows
             unread = 0 if batch is None else batch.num_rows - batch.column("text").drop_null().__len__()

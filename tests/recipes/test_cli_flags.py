@@ -53,3 +53,32 @@ def test_clean_leaves_what_is_no_artifact(recipe):
     assert sorted(path.name for path in workdir.iterdir()) == [
         "a.rows-fedcba9876543210", "logs", "my-texts", "raw", "runs",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("verb", ["ablate", "plan", "why x"])
+def test_until_that_a_verb_would_pass_over_is_refused_with_what_it_can_be(recipe, gristmill_here, verb):
+    verb, *more = verb.split()
+    said = gristmill_here(verb, recipe, *more, "--until", "tokenize", code=1).err
+    assert f"{verb} does not stop on its way" in said
+    assert "curate, tokenize, ablate, plan, train" in said
+    assert not any("-" in path.name for path in (recipe.parent / "work").iterdir())
+
+
+def test_validate_data_names_every_source_that_cannot_be_opened(recipe, gristmill_here):
+    lines = "".join(f"  {name}: {{path: {name}.jsonl, language: de}}\n" for name in ("b", "c"))
+    recipe.write_text(RECIPE.replace("tokenizer:", f"{lines}tokenizer:", 1))
+    said = gristmill_here("validate", recipe, "--data", code=1)
+    assert "source a: 1 shards" in said.out
+    assert "source b: no file matches 'b.jsonl'" in said.err
+    assert "source c: no file matches 'c.jsonl'" in said.err
+
+
+def test_show_resolved_prints_what_set_reads(recipe, gristmill_here):
+    lines = gristmill_here("show", recipe, "--resolved", "--set", "sources.a.where='stars > 3'").out.splitlines()
+    shown = {path: value for path, _, value in (line.rpartition("  # ")[0].partition(" = ") for line in lines)}
+    assert (shown["sources.a.format"], shown["sequences.document_masks"]) == ("null", "false")
+    assert (shown["sources.a.fields"], shown["sources.a.where"]) == ("{}", "stars > 3")
+    assert shown["sources.a.max_document"] == "64 MiB"
+    wanted = [f"--set={path}={shown[path]}" for path in ("sources.a.fields", "sources.a.where", "domains.max_epochs")]
+    again = gristmill_here("show", recipe, "--resolved", *wanted).out
+    assert "sources.a.where = stars > 3  #" in again
