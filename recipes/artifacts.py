@@ -192,6 +192,19 @@ class StageFolder:
             remove(leftover)
 
     @contextlib.contextmanager
+    def unused(self) -> Iterator[bool]:
+        """Whether no run makes this stage and no worker writes into it; nobody begins to while the context is open."""
+        with contextlib.ExitStack() as held:
+            try:
+                for name in (".run.lock", ".workers.lock"):
+                    stream = held.enter_context((self.path / name).open("a"))
+                    fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+                return
+            yield True
+
+    @contextlib.contextmanager
     def locked(self, on_wait: Callable[[str], None]) -> Iterator[None]:
         """Be the only run that writes into this stage; `on_wait` is called once when another run holds it.
 

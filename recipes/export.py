@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from recipes.artifacts import key_of, to_json, write_atomically
+from recipes.artifacts import StageFolder, key_of, to_json, write_atomically
 from recipes.curate import ALL
 from recipes.errors import RunError
 
@@ -24,8 +24,18 @@ def export(run: Run, checkpoint: Path) -> Path:
     names = [path.name for path in checkpoints]
     key = key_of(run.training.key, names, wanted.precision, run.tokens.tokenizer_key)
     folder = run.store.workdir / f"export-{key}"
-    record = folder / "export.json"
     run.use(folder.name, "export", "Hugging Face export", {})
+
+    def waiting(owner: str) -> None:
+        run.narrator.say(f"  Hugging Face export: process {owner} is making it; waiting for it")
+
+    with StageFolder(folder).locked(waiting):
+        return _export(run, checkpoints, folder)
+
+
+def _export(run: Run, checkpoints: Sequence[Path], folder: Path) -> Path:
+    wanted: Any = run.recipe.export
+    record = folder / "export.json"
     if record.exists():
         run.narrator.reused("Hugging Face export", wanted.precision)
         return folder / "huggingface"

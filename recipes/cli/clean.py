@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from recipes.artifacts import StageFolder
 from recipes.cli.options import Flags, print_json, shared_flags
 from recipes.progress import compact
 
@@ -34,9 +35,10 @@ def command(flags: Flags, delete: bool) -> None:
         total = sum(folder_bytes(path) for path in unreached)
         click.echo(f"{len(unreached)} folders, {compact(total)}B that no run in {workdir} uses")
     if delete and not flags.dry_run:
-        for path in unreached:
-            shutil.rmtree(path)
-        click.echo("removed" if unreached else "nothing to remove", err=True)
+        removed = [path for path in unreached if remove_unused(path)]
+        click.echo("removed" if removed else "nothing to remove", err=True)
+        for path in sorted(set(unreached) - set(removed)):
+            click.echo(f"{path.name}: left alone; a run is making it", err=True)
 
 
 def unreached_folders(workdir: Path) -> list[Path]:
@@ -47,6 +49,14 @@ def unreached_folders(workdir: Path) -> list[Path]:
     parts = [folders for path in lists for folders in json.loads(path.read_text(encoding="utf-8")).values()]
     used = {name for folders in parts for name in folders}
     return [path for path in sorted(workdir.iterdir()) if is_artifact(path) and path.name not in used]
+
+
+def remove_unused(path: Path) -> bool:
+    """Remove an artifact's folder unless a run is making it; returns whether it was removed."""
+    with StageFolder(path).unused() as unused:
+        if unused:
+            shutil.rmtree(path)
+    return unused
 
 
 def is_artifact(path: Path) -> bool:

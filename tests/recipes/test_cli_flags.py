@@ -5,6 +5,7 @@ import json
 import pytest
 from click.testing import CliRunner
 
+from recipes.artifacts import StageFolder
 from recipes.cli.clean import unreached_folders
 from recipes.cli.main import gristmill
 
@@ -82,3 +83,18 @@ def test_show_resolved_prints_what_set_reads(recipe, gristmill_here):
     wanted = [f"--set={path}={shown[path]}" for path in ("sources.a.fields", "sources.a.where", "domains.max_epochs")]
     again = gristmill_here("show", recipe, "--resolved", *wanted).out
     assert "sources.a.where = stars > 3  #" in again
+
+
+def test_clean_leaves_what_a_run_is_making(recipe, gristmill_here):
+    workdir = recipe.parent / "work"
+    folders = [workdir / f"{name}-0123456789abcdef" for name in ("held", "written", "free")]
+    for folder in [*folders, workdir / "runs" / "r"]:
+        folder.mkdir(parents=True)
+    (workdir / "runs" / "r" / "reached.json").write_text("{}")
+    output = StageFolder(folders[1]).output("task")
+    with StageFolder(folders[0]).locked(lambda _: None), output.held():
+        said = gristmill_here("clean", recipe, "--delete").err
+    assert [folder.exists() for folder in folders] == [True, True, False]
+    assert "held-0123456789abcdef: left alone; a run is making it" in said
+    gristmill_here("clean", recipe, "--delete")
+    assert not any(folder.exists() for folder in folders)
