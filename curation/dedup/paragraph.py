@@ -29,7 +29,7 @@ from curation.dedup.minhash import SignatureError
 from curation.dedup.paragraph_hash import line_hashes
 from curation.dedup.shingle import text_buffers
 from curation.dedup.spill import HashFile
-from curation.kernels import kernel
+from curation.kernels import inline_kernel, kernel
 
 VERSION = 1
 METADATA_KEY = b"gristmill.paragraphs"
@@ -318,6 +318,13 @@ def edit(text: pa.Array, remove: pa.Array) -> pa.RecordBatch:
     return pa.record_batch(columns, ["text", "paragraphs", "removed", "removed_bytes", "emptied"])
 
 
+@inline_kernel
+def _copy(content: np.ndarray, start: Any, stop: Any, out: np.ndarray, filled: Any) -> Any:
+    """Copy some bytes; returns where the next ones go."""
+    out[filled : filled + stop - start] = content[start:stop]
+    return filled + stop - start
+
+
 @kernel
 def _edit(
     content: np.ndarray,
@@ -336,6 +343,18 @@ def _edit(
             number, new_offsets[row + 1] = ends[row], filled
             continue
         place, kept = offsets[row], 0
+        marked = False
+        for index in range(number, ends[row]):
+            marked |= marks[index]
+        if not marked:  # the usual case: counted and copied without a look for where lines end
+            lines = np.int64(offsets[row + 1] > place)
+            for byte in content[place : offsets[row + 1]]:
+                lines += byte == 10
+            if lines != ends[row] - number:
+                return row
+            filled = _copy(content, place, offsets[row + 1], out, filled)
+            number, new_offsets[row + 1] = ends[row], filled
+            continue
         while number < ends[row]:
             stop = place
             while stop < offsets[row + 1] and content[stop] != 10:
@@ -346,9 +365,7 @@ def _edit(
                 if kept > 0:
                     out[filled] = 10
                     filled += 1
-                for index in range(place, stop):
-                    out[filled] = content[index]
-                    filled += 1
+                filled = _copy(content, place, stop, out, filled)
                 kept += 1
             number += 1
             place = stop + 1

@@ -202,8 +202,8 @@ def _gather(given: Sequence[SubstringInput], order: Sequence[int], size: int, fo
     origin = np.memmap(folder / "origin", np.int64, "w+", shape=max(total, 1))
     found = np.memmap(folder / "units", np.uint64, "r") if total else np.zeros(0, np.uint64)
     none = np.zeros(0, np.int32)
-    whose, row, number = (np.concatenate(parts) if parts else none for parts in (inputs, rows, numbers))
-    return _Corpus(found, ends, whose, row, number, origin)
+    whose, places, numbered = (np.concatenate(parts) if parts else none for parts in (inputs, rows, numbers))
+    return _Corpus(found, ends, whose, places, numbered, origin)
 
 
 def _write_spans(

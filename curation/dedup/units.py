@@ -172,9 +172,8 @@ def _cut(  # noqa: PLR0913
                 place = after
                 number += 1
             at += 1
-        for index in range(place, stop):
-            out[filled] = content[index]
-            filled += 1
+        out[filled : filled + stop - place] = content[place:stop]
+        filled += stop - place
         new_offsets[row + 1] = filled
     return -1
 
