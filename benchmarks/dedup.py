@@ -17,9 +17,6 @@ import importlib.util
 import json
 import os
 import random
-import resource
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -29,14 +26,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from loguru import logger
 
-from curation.dedup import minhash, paragraph
+from benchmarks.dedup_growth import made_bands, measure_matching, run_match, write_signatures
+from curation.dedup import minhash, paragraph, substring
 from curation.dedup.inputs import MatchInput
 from curation.dedup.match import MatchOptions, match
 from curation.dedup.minhash import Options
 from curation.dedup.shingle import shingle_hashes
 
 OPTIONS = Options()
-MATCH_MEMORY = 3 << 30
 
 
 def german_texts(megabytes: float) -> list[str]:
@@ -133,79 +130,6 @@ def rensa_signatures(texts: list[str]) -> None:
         sketch = rensa.RMinHash(num_perm=112, seed=1)
         sketch.update([" ".join(words[at : at + 5]) for at in range(len(words) - 4)])
         sketch.digest()
-
-
-def made_bands(num_documents: int, seed: int) -> np.ndarray:
-    """Band hashes uint64 (bands, documents): three in ten documents share most bands with an earlier one."""
-    draw = np.random.default_rng(seed)
-    bands = draw.integers(0, 2**64, (14, num_documents), np.uint64)
-    copies = np.sort(draw.choice(np.arange(1, num_documents), int(0.3 * num_documents), replace=False))
-    originals = (copies * draw.random(len(copies)) ** 3).astype(np.int64)  # early documents have many copies
-    for band in bands:
-        shared = draw.random(len(copies)) < 0.7
-        band[copies[shared]] = band[originals[shared]]
-    return bands
-
-
-def write_signatures(folder: Path, bands: np.ndarray, shards: int) -> list[MatchInput]:
-    """Signature files of made bands; every document has an exact hash of its own."""
-    schema, size = minhash.schema(OPTIONS), bands.shape[1]
-    inputs = []
-    for number in range(shards):
-        rows = slice(number * size // shards, (number + 1) * size // shards)
-        count = rows.stop - rows.start
-        exact = np.zeros((count, 2), np.uint64)
-        exact[:, 0] = bands[0, rows] ^ (
-            np.arange(rows.start, rows.stop, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-        )
-        exact[:, 1] = np.arange(rows.start, rows.stop)
-        fixed = pa.FixedSizeBinaryArray.from_buffers(pa.binary(16), count, [None, pa.py_buffer(exact.tobytes())])
-        columns = [fixed, pa.array(np.full(count, 300, np.int32)), *(pa.array(band[rows]) for band in bands)]
-        path = str(folder / f"{number:03}.parquet")
-        table = pa.Table.from_arrays(columns, schema=schema)
-        pq.write_table(table, path, use_dictionary=False, compression="none", write_page_checksum=True)
-        inputs.append(MatchInput("web", f"{number:03}", path))
-    return inputs
-
-
-def run_match(folder: Path, inputs: list[MatchInput], cluster: str, memory: int = MATCH_MEMORY) -> dict[str, object]:
-    outputs = [str(folder / f"{number:03}.layer") for number in range(len(inputs))]
-    return match(inputs, MatchOptions(OPTIONS, cluster=cluster), (), outputs, memory, scratch=str(folder))
-
-
-def matching_alone(num_documents: int, cluster: str) -> None:
-    """What a fresh process does for `measure_matching`: print seconds and peak memory."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        made = [sys.executable, "-c", f"from benchmarks.dedup import *; save_made(r'{name}', {num_documents})"]
-        subprocess.run(made, check=True)
-        shards = sorted(folder.glob("*.parquet"))
-        inputs = [MatchInput("web", path.stem, str(path)) for path in shards]
-        warm = folder / "warm"
-        warm.mkdir()
-        run_match(warm, write_signatures(warm, made_bands(1000, 1), 2), cluster)
-        start, used = time.perf_counter(), time.process_time()
-        counts = run_match(folder, inputs, cluster)
-        elapsed, used = time.perf_counter() - start, time.process_time() - used
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print(json.dumps({"seconds": elapsed, "cpu_seconds": used, "peak_gib": peak, "duplicates": counts["duplicates"]}))
-
-
-def save_made(folder: str, num_documents: int) -> None:
-    """Write made signatures, in pieces of a million so that 10 million need no more memory."""
-    for piece in range(-(-num_documents // 1_000_000)):
-        size = min(1_000_000, num_documents - piece * 1_000_000)
-        below = Path(folder) / f"piece{piece}"
-        below.mkdir()
-        for one in write_signatures(below, made_bands(size, piece), 4):
-            Path(one.signatures).rename(Path(folder) / f"{piece:03}-{one.shard}.parquet")
-        below.rmdir()
-
-
-def measure_matching(num_documents: int, name: str, cluster: str = "components") -> dict[str, object]:
-    command = [sys.executable, "-c", f"from benchmarks.dedup import *; matching_alone({num_documents}, '{cluster}')"]
-    found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-    return {f"match_{name}_{key}": value for key, value in found.items()}
 
 
 def measure_against_datatrove(num_documents: int) -> dict[str, object]:
@@ -338,6 +262,21 @@ def measure_paragraphs(megabytes: float) -> dict[str, object]:
     return {**figures, "paragraph_mb_s": min(figures.values())}
 
 
+def measure_substrings(megabytes: float) -> dict[str, object]:
+    """All three steps of substring dedup on spans of 50 words."""
+    array, options = pa.array(german_texts(megabytes), pa.large_string()), substring.SubstringOptions()
+    with tempfile.TemporaryDirectory() as name:
+
+        def run() -> None:
+            pq.write_table(pa.Table.from_batches([substring.units(array, options)]), f"{name}/units")
+            inputs = [substring.SubstringInput("web", "a", f"{name}/units")]
+            substring.find(inputs, options, [f"{name}/spans"], 1 << 30, scratch=name)
+            substring.edit(array, pq.read_table(f"{name}/spans").column("spans").combine_chunks(), options)
+
+        run()
+        return {"substring_mb_s": array.nbytes / 1e6 / min(clock(run) for _ in range(2))}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Speed and quality of deduplication.")
     parser.add_argument("--quick", action="store_true", help="small inputs")
@@ -347,10 +286,11 @@ def main() -> None:
     logger.disable("datatrove")
     figures = measure_signatures(10 if given.quick else 60)
     figures |= measure_paragraphs(10 if given.quick else 60)
+    figures |= measure_substrings(10 if given.quick else 30)
     figures |= measure_quality(1000 if given.quick else 3000)
     figures |= measure_verification(1000 if given.quick else 5000)
     figures |= measure_against_datatrove(50_000 if given.quick else 200_000)
-    figures |= measure_matching(200_000 if given.quick else 1_000_000, "200k" if given.quick else "1m")
+    figures |= measure_matching(1_000_000, "1m")
     if given.full:
         figures |= measure_matching(10_000_000, "10m")
     if given.json:

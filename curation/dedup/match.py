@@ -29,6 +29,7 @@ from curation.dedup.verify import FetchText, ShingleSets
 _BYTES_PER_MEMBER = 24  # a member of a band group while its part is clustered
 _BYTES_PER_INVOLVED = 140  # a document with a candidate or a copy: its places, ranks, cluster and what is said of it
 _BYTES_PER_CRITERION = 8
+_MOST_MEMBERS = 1 << 30  # of a part: its documents and groups are numbered by 32 bits
 
 
 @dataclass(frozen=True)
@@ -241,6 +242,7 @@ def _cluster_all(
     centre, similarity = np.arange(num_involved), np.full(num_involved, np.nan, np.float32)
     checked = rejected = unlisted = 0
     num_parts = 1 + candidates.groups.num_members * _BYTES_PER_MEMBER // max(memory, 1)
+    num_parts = max(num_parts, 1 + candidates.groups.num_members // _MOST_MEMBERS)
     part_of = _parts_of_components(candidates, num_parts) if num_parts > 1 else None
     for part in range(num_parts):
         runs = candidates.groups.read() if part_of is None else candidates.groups.read_part(part_of, part)

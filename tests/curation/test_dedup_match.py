@@ -9,6 +9,7 @@ import pytest
 
 from curation.dedup import cluster as clustering
 from curation.dedup import exact, minhash
+from curation.dedup import match as matching
 from curation.dedup.inputs import MatchInput
 from curation.dedup.keep import KeepError, read_keep
 from curation.dedup.match import MatchOptions, match
@@ -376,6 +377,15 @@ def test_keep_column_that_no_layer_has_is_named(tmp_path):
 def test_keep_entry_that_is_not_understood_is_refused(entry):
     with pytest.raises(KeepError, match="not understood"):
         read_keep([entry])
+
+
+def test_match_in_parts_of_few_members_equals_one(tmp_path, monkeypatch):
+    corpus = Corpus(tmp_path, sharded(near_duplicates(5)))
+    counts, layers = corpus.match(verify=0.7)
+    monkeypatch.setattr(matching, "_MOST_MEMBERS", 20)
+    other_counts, other_layers = corpus.match(verify=0.7)
+    assert other_counts == counts
+    assert all(other_layers[name].equals(layers[name]) for name in layers)
 
 
 @pytest.mark.parametrize("cluster", ["star", "components"])
