@@ -29,6 +29,7 @@ __all__ = [
     "BUCKETED_FORMATS",
     "FORMATS",
     "LATER_FORMATS",
+    "TOKEN_FORMATS",
     "STEP_KINDS",
     "AnyStep",
     "Buckets",
@@ -56,7 +57,9 @@ __all__ = [
 ]
 
 FORMATS = ("csv", "json", "jsonl", "parquet", "text")
-LATER_FORMATS = ("ds", "hf", "megatron", "redpajama-v2", "tokens", "warc", "wet")
+LATER_FORMATS = ("hf", "redpajama-v2", "warc", "wet")
+# Ready token shards: never curated, one tokenizer wrote them.
+TOKEN_FORMATS = ("ds", "megatron", "tokens")
 # Formats that bring a perplexity bucket of their own.
 BUCKETED_FORMATS = ("redpajama-v2",)
 # Three-letter and English names that people write for the codes our thresholds go by.
@@ -77,7 +80,7 @@ def _language(code: str) -> str:
 
 
 def _format(word: str) -> str:
-    return one_of(word, FORMATS + LATER_FORMATS, "format")
+    return one_of(word, FORMATS + TOKEN_FORMATS + LATER_FORMATS, "format")
 
 
 LanguageCode = Annotated[str, AfterValidator(_language)]
@@ -100,7 +103,9 @@ class Source(Section):
     )
     format: Annotated[str, AfterValidator(_format)] | None = Field(
         default=None,
-        description=f"How shards are read; default: by the suffix. One of {', '.join(FORMATS + LATER_FORMATS)}.",
+        description="How shards are read; default: by the suffix. One of "
+        f"{', '.join(FORMATS + TOKEN_FORMATS + LATER_FORMATS)}. ds, megatron and tokens are ready token shards, "
+        "written by the recipe's tokenizer; no step looks at them.",
     )
     fields: dict[Literal["text", "id", "url", "date", "licence"], str] = Field(
         default_factory=dict, description="Column of the file for text, id, url, date, licence; default: the format's."

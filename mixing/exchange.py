@@ -119,14 +119,20 @@ def read_megatron(path: str | Path) -> ForeignTokens:
     ends = np.concatenate(([0], np.cumsum(lengths)))
     if not np.array_equal(offsets, ends[:-1] * dtype.itemsize):
         raise TokenShardError(f"{path}.idx: sequences do not lie one after the other; merge them with Megatron's tool")
-    tokens = np.memmap(path.with_name(path.name + ".bin"), dtype, "r") if ends[-1] else np.zeros(0, dtype)
-    if len(tokens) != ends[-1]:
-        raise TokenShardError(f"{path}.bin: {len(tokens)} tokens, but its index has {ends[-1]}")
+    size, wanted = path.with_name(path.name + ".bin").stat().st_size, int(ends[-1]) * dtype.itemsize
+    if size != wanted:
+        raise TokenShardError(f"{path}.bin: {size} bytes, but the {ends[-1]} tokens of its index need {wanted}")
+    tokens = np.memmap(path.with_name(path.name + ".bin"), dtype, "r") if wanted else np.zeros(0, dtype)
     return ForeignTokens(tokens, ends[bounds[1:]])
 
 
 def import_tokens(
-    foreign: ForeignTokens, tokenizer: Tokenizer, tokens_path: str | Path, documents_path: str | Path
+    foreign: ForeignTokens,
+    tokenizer: Tokenizer,
+    tokens_path: str | Path,
+    documents_path: str | Path,
+    *,
+    licence: str | None = None,
 ) -> dict[str, int]:
     """Write foreign tokens as a token shard; row n is its n-th document.
 
@@ -155,7 +161,7 @@ def import_tokens(
             stored = ids.astype(dtype).tobytes()
             tokens.write(stored)
             checksum.update(stored)
-            batch = _described(ids, starts[here], foreign.ends[here], first, tokenizer)
+            batch = _described(ids, starts[here], foreign.ends[here], first, tokenizer, licence)
             rows.write_batch(batch)
             for column in ("num_characters", "size_bytes"):
                 counts[column] += int(batch[column].to_numpy().sum())
@@ -189,7 +195,7 @@ _SCHEMA = pa.schema(
 
 
 def _described(
-    ids: np.ndarray, starts: np.ndarray, ends: np.ndarray, first: int, tokenizer: Tokenizer
+    ids: np.ndarray, starts: np.ndarray, ends: np.ndarray, first: int, tokenizer: Tokenizer, licence: str | None
 ) -> pa.RecordBatch:
     texts = [decode(tokenizer, ids[a:b]) for a, b in zip(starts - starts[0], ends - starts[0])]
     encoded = [text.encode() for text in texts]
@@ -200,7 +206,7 @@ def _described(
         pa.array([len(text) for text in encoded], pa.int64()),
         pa.array([xxhash.xxh3_128_digest(text) for text in encoded], pa.binary(16)),
         pa.nulls(len(ends), pa.binary(16)),
-        pa.nulls(len(ends), pa.string()),
+        pa.array([licence] * len(ends), pa.string()),
     ]
     return pa.record_batch(columns, schema=_SCHEMA)
 

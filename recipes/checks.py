@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 
 from pydantic import ValidationError
 
-from curation.config import FORMATS, LATER_FORMATS, Dedup, LanguageModel, Lines, Perplexity, Rules, Step
+from curation.config import FORMATS, LATER_FORMATS, TOKEN_FORMATS, Dedup, LanguageModel, Lines, Perplexity, Rules, Step
 from curation.fields import Problem, did_you_mean, looks_like_path
 from curation.rule_presets import load_preset, preset_names
 from recipes.checks_training import training_problems
@@ -130,7 +130,7 @@ def _sources(recipe: Recipe, names: Names) -> Iterator[Problem]:
         for place, shard in enumerate(source.path):
             suffix = _suffix(shard)
             if source.format is None and suffix is not None and suffix not in _SUFFIXES:
-                known = ", ".join(FORMATS + LATER_FORMATS)
+                known = ", ".join(FORMATS + TOKEN_FORMATS + LATER_FORMATS)
                 where: Segments = ("sources", name, "path", place)
                 yield where, shard, f"the suffix .{suffix} tells no format; say format: one of {known}"
         for step, options in source.steps.items():

@@ -53,9 +53,12 @@ def pasted(shares: Mapping[str, float]) -> str:
 
 
 def _tokenizer(recipe: Recipe, names: Names) -> Iterator[Problem]:
-    """The shares of training text."""
+    """The shares of training text; ready tokens need the tokenizer that wrote them."""
     if recipe.tokenizer is None or recipe.tokenizer.path is not None:
         return
+    for name, source in recipe.token_sources().items():
+        reason = "ready tokens need the tokenizer that wrote them, but this recipe trains one; say tokenizer: PATH"
+        yield ("sources", name, "format"), source.format, reason
     shares, path = recipe.tokenizer.text.shares, ("tokenizer", "text", "shares")
     yield from domain_problems(shares, names, path)
     yield from shares_problem(shares, path, "shares of text")

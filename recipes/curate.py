@@ -351,7 +351,7 @@ def compile_recipe(recipe: Recipe) -> Program:
 
     try:
         program = compile_program(
-            recipe.sources,
+            recipe.text_sources(),
             recipe.steps,
             lambda step, source: step_for(step, source, recipe),
             recipe.domains.validate_only,
@@ -396,7 +396,7 @@ def plan_sources(run: Run, names: Sequence[str] | None = None) -> Plan:
     """List the shards of every source (or of some), with a checksum of each."""
     checksums = run.checksums()
     plan = Plan(run.store, {}, memory=run.recipe.execution.memory.number)
-    for name, source in sorted(run.recipe.sources.items()):
+    for name, source in sorted(run.recipe.text_sources().items()):
         if names is not None and name not in names:
             continue
         plan.sources[name] = _source_state(run, name, source, checksums)

@@ -16,7 +16,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BeforeValidator, Field, PrivateAttr
 
 from curation.amounts import Amount
-from curation.config import AnyStep, Bytes, Name, Source, Step
+from curation.config import TOKEN_FORMATS, AnyStep, Bytes, Name, Source, Step
 from curation.fields import (
     AmountIn,
     Count,
@@ -189,6 +189,14 @@ class Recipe(Section):
     def trained_sources(self) -> list[str]:
         """Sources that text is trained on, by name: all but validate_only."""
         return sorted(set(self.sources) - set(self.domains.validate_only))
+
+    def text_sources(self) -> dict[str, Source]:
+        """Sources of text, which steps look at; the others are ready token shards."""
+        return {name: source for name, source in self.sources.items() if source.format not in TOKEN_FORMATS}
+
+    def token_sources(self) -> dict[str, Source]:
+        """Sources of ready token shards."""
+        return {name: source for name, source in self.sources.items() if source.format in TOKEN_FORMATS}
 
     def steps_of(self, source: str) -> list[Step]:
         """The steps applied to a source, in order, with the source's own values."""

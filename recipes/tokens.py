@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from curation.passes import ShardInputs
 from curation.program import matches
+from curation.source import SourceError, list_shards
 from curation.stages.inputs import GlobalInputs
 from mixing.domain_stage import DomainOptions, TokenInputs, make_domains
 from mixing.plan_stage import PhaseOptions, PlanOptions, make_plan_file
 from mixing.shards import ShardFiles
 from mixing.stages import TokenizerStageOptions, TokenOptions, make_tokenizer, make_tokens
+from mixing.token_source import SUFFIXES, ImportOptions, TokenFile, make_imported, parts_of
 from mixing.tokenizer_training import TokenizerOptions
-from recipes.curate import ALL, Plan, split_by_brought
+from recipes.curate import ALL, Plan, raw_patterns, split_by_brought, task_name
 from recipes.errors import RunError
 from recipes.pipeline import PlannedStage, PlannedTask, content_key, plan_stage
 
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from recipes.run import Run
 
 # Raised when the same options give other token shards, domains or plans.
-VERSIONS = {"tokenizer": 2, "tokenizer_study": 1, "tokens": 2, "domains": 2, "plan": 1}
+VERSIONS = {"imported": 1, "tokenizer": 2, "tokenizer_study": 1, "tokens": 2, "domains": 2, "plan": 1}
 
 
 @dataclass(frozen=True)
@@ -67,8 +69,52 @@ def plan_tokens(run: Run, curation: Plan) -> Tokens:
         for task, shard in zip(curation.sources[name].tasks, curation.sources[name].shards):
             files = (Path(made.file(task, ".tokens")), Path(made.file(task, ".documents.parquet")))
             shards.append(ShardFiles(name, shard.shard, *files))
+    for name in sorted(run.recipe.token_sources()):
+        made, imported = _plan_imported(run, name)
+        stages.append(made)
+        keys.append(made.folder.key)
+        shards += imported
     domains = plan_domains(run, curation, tuple(shards), keys)
     return Tokens(path, key, (*stages, domains), tuple(shards), tuple(keys), domains)
+
+
+def _plan_imported(run: Run, name: str) -> tuple[PlannedStage, list[ShardFiles]]:
+    """The stage that takes over a source of ready tokens, and the token shards it makes."""
+    source, tokenizer = run.recipe.sources[name], run.recipe.tokenizer
+    assert tokenizer is not None
+    if tokenizer.path is None:
+        raise RunError(
+            f"{run.recipe.path}: sources.{name}.format: {source.format}: ready tokens need the tokenizer that wrote "
+            "them, but this recipe trains one; say `tokenizer: PATH`"
+        )
+    kind = str(source.format)
+    try:
+        found = list_shards(raw_patterns(run, source), Path(run.recipe.execution.raw))
+    except SourceError as error:
+        raise RunError(f"source {name}: {error}; name the files, such as tokens/*{SUFFIXES[kind]}") from None
+    options = ImportOptions(kind, source.licence, str(tokenizer.path))
+    checksums, tasks = run.checksums(), []
+    for shard in found:
+        contents = [checksums.of(part) for part in parts_of(kind, shard.absolute) if part.is_file()]
+        tasks.append(
+            PlannedTask(task_name(shard.path, "+".join(contents)), TokenFile(name, shard.path, shard.absolute))
+        )
+    checksums.save()
+    stage = plan_stage(
+        run.store,
+        f"{name}.tokens",
+        [VERSIONS["imported"], options, [task.name for task in tasks]],
+        title=f"{name}: tokens",
+        verb="tokenize",
+        work=make_imported,
+        options=options,
+        tasks=tuple(tasks),
+    )
+    shards = [
+        ShardFiles(name, s.path, Path(stage.file(t.name, ".tokens")), Path(stage.file(t.name, ".documents.parquet")))
+        for s, t in zip(found, tasks)
+    ]
+    return stage, shards
 
 
 def splits_of(run: Run, curation: Plan) -> dict[str, str]:

@@ -7,7 +7,7 @@ import pytest
 from curation.signals import SIGNALS
 from recipes.curate import compile_recipe
 from recipes.errors import RunError
-from recipes.recipe import load_recipe
+from recipes.recipe import RecipeErrors, load_recipe
 from recipes.rule_checks import rule_problems, signal_list
 
 RECIPE = """
@@ -94,3 +94,10 @@ def test_shipped_recipes_have_no_mistake_in_their_rules():
 
     for name in ("smallest.yaml", "quickstart.yaml"):
         assert rule_problems(load_recipe(str(files("recipes").joinpath(name)))) == []
+
+
+def test_ready_tokens_with_a_tokenizer_to_train_are_named_with_their_line(tmp_path):
+    path = tmp_path / "r.yaml"
+    path.write_text(ORDERED.replace("SIGNAL", "digit_share").replace("b.jsonl", "b.bin, format: megatron"))
+    with pytest.raises(RecipeErrors, match=r"r\.yaml:3.*the tokenizer that wrote them"):
+        load_recipe(path)
