@@ -18,10 +18,12 @@ def command(flags: Flags, other: Path) -> None:
     \b
     gristmill diff recipes/quickstart.yaml my_quickstart.yaml
     """
-    from recipes.queries import differences
+    from recipes.queries import open_ledger
+    from recipes.run_diff import differences, with_texts
 
     with flags.open_run() as first, Flags(other).open_run() as second:
         found = differences(first, second)
+        with_texts(found, open_ledger(second), 160)
     if flags.as_json:
         print_json(found)
         return
@@ -34,11 +36,14 @@ def command(flags: Flags, other: Path) -> None:
     for name, source in found["sources"].items():
         (kept, kept_new), (size, size_new) = source["kept"], source["characters"]
         click.echo(
-            f"{name}: {kept:,} → {kept_new:,} documents kept ({kept_new - kept:+,}), {size_new - size:+,} characters"
+            f"{name}: {kept:,} → {kept_new:,} documents kept ({kept_new - kept:+,}), {size_new - size:+,} characters, "
+            f"about {source['tokens'][1] - source['tokens'][0]:+,} tokens"
         )
         for word in ("newly_kept", "newly_dropped"):
             for reason, count in list(source[word].items())[:8]:
                 click.echo(f"    {word.replace('_', ' ')} {count:>8,}  {reason}")
         for one in source["examples"]:
             verdict = "kept now" if one["kept"] else "dropped now"
-            click.echo(f"    {verdict}: {one['content_id'][:12]}  {one['shard']} row {one['row']}")
+            click.echo(f"    {verdict}: {one['content_id'][:12]}  {one['shard']} row {one['row']}  {one['reason']}")
+            if one["text"]:
+                click.echo(f"        “{one['text']}”")

@@ -16,18 +16,20 @@ from recipes.cli.options import Flags, print_json, shared_flags
 @click.option("--number", default=3, show_default=True, help="Documents of each kind.")
 @click.option("--characters", default=240, show_default=True, help="Characters of text to show.")
 def command(flags: Flags, rule: str, source: str | None, number: int, characters: int) -> None:
-    """Show documents that a rule kept, dropped or nearly dropped, with the deciding value.
+    """Show documents that a step kept, dropped or nearly dropped, with the deciding value.
 
     RULE is a step, or step.reason. Of a dedup step it shows dropped documents beside the one that stays: `duplicate`
-    of a document of this run, `in_index` of one that an index has.
+    of a document of this run, `in_index` of one that an index has. `read` has the rows that could not be read.
 
     \b
     gristmill inspect recipes/quickstart.yaml gopher
     gristmill inspect recipes/quickstart.yaml gopher.too_few_words --number 10
     gristmill inspect recipes/quickstart.yaml minhash.duplicate
+    gristmill inspect recipes/quickstart.yaml read
     """
     from recipes.duplicates import drops_duplicates, duplicate_examples
-    from recipes.queries import examples, open_ledger
+    from recipes.inspecting import examples
+    from recipes.queries import open_ledger
 
     step, _, reason = rule.partition(".")
     with flags.open_run() as run:
@@ -41,16 +43,20 @@ def command(flags: Flags, rule: str, source: str | None, number: int, characters
     if is_dedup:
         _show_duplicates(found, step, characters)
         return
+    if not found:
+        click.echo(f"{rule}: no row")
     last = None
     for one in found:
         head = (one["source"], one["reason"], one["kind"])
         if head != last:
             click.echo(click.style(f"\n{one['source']}  {one['step']}.{one['reason']}  {one['kind']}", bold=True))
-            click.echo(f"  {one['sql']}")
+            if one["sql"]:
+                click.echo(f"  {one['sql']}")
             last = head
         values = ", ".join(f"{n} = {v:.4g}" if isinstance(v, float) else f"{n} = {v}" for n, v in one["values"].items())
-        text = " ".join((one["text"] or "").split())[:characters]
-        click.echo(f"  {one['content_id'][:12]}  {values}\n    “{text}”")
+        where = f"no text: {one['shard']} row {one['row']}"
+        text = where if one["text"] is None else f"“{' '.join(one['text'].split())[:characters]}”"
+        click.echo(f"  {one['content_id'][:12]}  {values}\n    {text}")
 
 
 def _show_duplicates(found: list[dict[str, Any]], step: str, characters: int) -> None:

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import click
 
 from recipes.cli.options import Flags, print_json, shared_flags
+from recipes.progress import compact
+
+if TYPE_CHECKING:
+    from recipes.whatif import Change
 
 
 @click.command()
@@ -14,13 +19,14 @@ from recipes.cli.options import Flags, print_json, shared_flags
 def command(flags: Flags) -> None:
     """Say what changed thresholds would keep, from the signals that are there, without running anything.
 
-    Exact up to the next global step; beyond it the numbers are called estimates.
+    Exact up to the next step that looks at other documents or edits text (dedup, perplexity, lines …); beyond it the
+    numbers are an estimate with an interval.
 
     \b
     gristmill whatif recipes/quickstart.yaml --set steps.gopher.min_words=30
     """
     from recipes.errors import RunError
-    from recipes.queries import whatif
+    from recipes.whatif import whatif
 
     if not flags.overrides:
         raise RunError("whatif needs a change, such as --set steps.gopher.min_words=30")
@@ -30,16 +36,25 @@ def command(flags: Flags) -> None:
     if flags.as_json:
         print_json([asdict(change) for change in changes])
         return
-    click.echo(f"{'source':<20} {'kept now':>10} {'then':>10} {'':>8}  characters")
+    click.echo(f"{'source':<20} {'kept now':>10} {'then':>10} {'':>8} {'characters':>10} {'tokens':>9} {'':>8}")
     for change in changes:
-        sign = change.kept_after - change.kept_before
-        share = change.characters_after / change.characters_before - 1 if change.characters_before else 0.0
-        exact = "" if change.exact else "  estimate: a global step follows"
+        _say(change)
+
+
+def _say(change: Change) -> None:
+    sign = change.kept_after - change.kept_before
+    share = change.characters_after / change.characters_before - 1 if change.characters_before else 0.0
+    tokens = change.tokens_after - change.tokens_before
+    click.echo(
+        f"{change.source:<20} {change.kept_before:>10,} {change.kept_after:>10,} {sign:>+8,} {share:>+10.2%} "
+        f"{compact(change.tokens_after):>9} {'-' if tokens < 0 else '+'}{compact(abs(tokens)):>7}"
+    )
+    if not change.exact:
         click.echo(
-            f"{change.source:<20} {change.kept_before:>10,} {change.kept_after:>10,} {sign:>+8,}  {share:+.2%}{exact}"
+            f"    estimate, {change.kept_low:,} to {change.kept_high:,}: a later step looks at what is kept here"
         )
-        for word, counted in (("newly kept", change.newly_kept), ("newly dropped", change.newly_dropped)):
-            for reason, count in list(counted.items())[:5]:
-                click.echo(f"    {word} {count:>8,}  {reason}")
-        for shard, row, content in change.border:
-            click.echo(f"    changes sides: {content[:12]}  {shard} row {row}")
+    for word, counted in (("newly kept", change.newly_kept), ("newly dropped", change.newly_dropped)):
+        for reason, count in list(counted.items())[:5]:
+            click.echo(f"    {word} {count:>8,}  {reason}")
+    for one in change.border:
+        click.echo(f"    changes sides: {one['content_id'][:12]}  {one['shard']} row {one['row']}  {one['reason']}")
