@@ -147,6 +147,14 @@ class PerplexityMeasure:
 
 
 @dataclass(frozen=True)
+class GivenSignal:
+    """A signal that needs a file of the user: its name and the file or folder."""
+
+    name: str
+    path: str = field(metadata={"content": True})
+
+
+@dataclass(frozen=True)
 class SignalOptions:
     """What one signals stage measures.
 
@@ -158,6 +166,8 @@ class SignalOptions:
         excerpt: (pieces, characters) of long documents for language ID, or None for the whole text.
         perplexities: perplexities to measure.
         survivors: measure kept rows only; null elsewhere.
+        given: signals that need a file of the user.
+        per_line: signals of which the value of each line is kept too, as a list.
     """
 
     names: tuple[str, ...] = ()
@@ -168,20 +178,24 @@ class SignalOptions:
     excerpt: tuple[int, int] | None = None
     perplexities: tuple[PerplexityMeasure, ...] = ()
     survivors: bool = False
+    given: tuple[GivenSignal, ...] = ()
+    per_line: tuple[str, ...] = ()
 
 
 def make_signals(inputs: ShardInputs, options: SignalOptions, output: Output) -> Counts:
     """Write a signals layer: one column a signal, null where there is no text."""
     measures = _open_measures(inputs, options)
+    opened = _open_given(options)
     num_rows = 0
 
     def rows() -> Iterator[pa.RecordBatch]:
         nonlocal num_rows
-        texts = kept_text(inputs) if options.survivors else text_batches(inputs)
-        for batch in texts:
+        for batch in _measured_text(inputs, options):
             columns: dict[str, pa.Array] = {}
             for measure in measures:
                 columns.update(measure(batch.column("text")))
+            for given, measure_given in opened.items():
+                columns[given] = measure_given(batch.column("text"), batch.column("url"))
             num_rows += batch.num_rows
             arrays = [batch.column("row"), *columns.values()]
             yield pa.RecordBatch.from_arrays(arrays, names=["row", *(f"{n}{options.suffix}" for n in columns)])
@@ -191,11 +205,29 @@ def make_signals(inputs: ShardInputs, options: SignalOptions, output: Output) ->
     if first is None:
         empty = pa.array([], pa.large_string())
         columns = {name: array for measure in measures for name, array in measure(empty).items()}
+        columns |= {name: measure(empty, empty) for name, measure in opened.items()}
         first = pa.RecordBatch.from_arrays(
             [pa.array([], pa.int64()), *columns.values()], names=["row", *(f"{n}{options.suffix}" for n in columns)]
         )
     write_layer(output.path(".parquet"), _chain(first, stream), first.schema)
     return {"rows": num_rows}
+
+
+def _measured_text(inputs: ShardInputs, options: SignalOptions) -> Iterator[pa.RecordBatch]:
+    """Row batches `row, text`, with `url` where a signal asks for it."""
+    texts = kept_text(inputs) if options.survivors else text_batches(inputs)
+    if not options.given:
+        yield from texts
+        return
+    for batch, rows in zip_batches([texts, read_layer(inputs.layers[0], ["url"])]):
+        yield side_by_side([batch, rows])
+
+
+def _open_given(options: SignalOptions) -> dict[str, Any]:
+    """The functions (text, urls) -> array of signals that need a file of the user, by name."""
+    from curation.signals.given import open_given
+
+    return {given.name: open_given(given.name, given.path) for given in options.given}
 
 
 def _open_measures(inputs: ShardInputs, options: SignalOptions) -> list[Any]:
@@ -205,6 +237,10 @@ def _open_measures(inputs: ShardInputs, options: SignalOptions) -> list[Any]:
         from curation.signals import measure
 
         measures.append(lambda text: measure(text, options.names, inputs.language))
+    if options.per_line:
+        from curation.signals.per_line import line_values
+
+        measures.append(lambda text: line_values(text, options.per_line, inputs.language))
     if options.language_model is not None:
         from curation.language import Excerpt, LanguageModel
 

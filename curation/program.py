@@ -18,6 +18,7 @@ from curation.passes import (
     RAW_TEXT,
     BucketStep,
     DecisionOptions,
+    GivenSignal,
     RuleStep,
     SignalOptions,
     make_decisions,
@@ -30,6 +31,8 @@ ROW_COLUMNS = ("origin_id", "url", "date", "licence", "size_bytes", "num_charact
 _TEXT_STEPS = ("extract", "clean", "lines")
 # Steps that look at all their sources at once.
 _SHARED_STEPS = ("dedup", "perplexity")
+# Signals of the text as the source brings it, whatever edited it since.
+_ORIGINAL = ("ccnet_original_length", "ccnet_original_nlines")
 LANGUAGE_COLUMNS = ("language", "language_score")
 
 # Raised when the same options give another output. The signals have versions of their own.
@@ -41,7 +44,7 @@ VERSIONS = {
     "model": 2,
     "cutoffs": 2,
     "signatures": 1,
-    "duplicates": 3,
+    "duplicates": 4,
     "index": 1,
     "overlap": 1,
     "copies": 2,
@@ -128,6 +131,8 @@ class _Open:
     text: str = RAW_TEXT
     measured: set[str] = field(default_factory=set)  # layer columns that exist already
     names: set[str] = field(default_factory=set)  # registry signals to measure on the current text
+    given: dict[str, str] = field(default_factory=dict)  # signals to measure that need a file -> the file
+    per_line: set[str] = field(default_factory=set)  # signals of which lines' values are kept
     language_model: str | None = None
     excerpt: tuple[int, int] | None = None
     identified: dict[str, tuple[str, Any]] = field(default_factory=dict)  # text -> model and excerpt of its language
@@ -189,10 +194,11 @@ class Compiler:
 
     def _close_signals(self, name: str) -> None:
         state = self.open[name]
-        if not state.names and state.language_model is None:
+        if not (state.names or state.language_model or state.given or state.per_line):
             return
         from curation.language import LANGUAGE_VERSION
         from curation.signals import SIGNALS
+        from curation.signals.per_line import LINE_COLUMNS
 
         names = tuple(sorted(state.names))
         options = SignalOptions(
@@ -202,13 +208,17 @@ class Compiler:
             language_model=state.language_model,
             language_version=LANGUAGE_VERSION if state.language_model else 0,
             excerpt=state.excerpt,
+            given=tuple(GivenSignal(signal, state.given[signal]) for signal in sorted(state.given)),
+            per_line=tuple(sorted(state.per_line)),
         )
-        label = f"{len(names)} signals" + (", language" if state.language_model else "")
+        label = f"{len(names) + len(state.given)} signals" + (", language" if state.language_model else "")
         self.stages.append(LocalStage(name, "signals", label, make_signals, options))
-        state.measured |= {f"{signal}{options.suffix}" for signal in names}
+        state.measured |= {f"{signal}{options.suffix}" for signal in (*names, *state.given)}
         if state.language_model:
             state.measured |= {f"{column}{options.suffix}" for column in LANGUAGE_COLUMNS}
         state.names, state.language_model, state.excerpt = set(), None, None
+        state.measured |= {f"{LINE_COLUMNS[signal]}{options.suffix}" for signal in state.per_line}
+        state.given, state.per_line = {}, set()
 
     def _close_decisions(self, name: str) -> None:
         state = self.open[name]
@@ -267,8 +277,26 @@ class Compiler:
             self._add_rules(path, name, mine, tuple(rules))
 
     def _measure(self, path: str, step: config.Measure, names: list[str]) -> None:
+        from curation.signals.given import GIVEN_SIGNALS
+        from curation.signals.per_line import LINE_COLUMNS
+
         for name in names:
-            self.columns_for(path, name, self.resolve(step, name).signals)
+            mine, state = self.resolve(step, name), self.open[name]
+            for signal, file in sorted(mine.files.items()):
+                if signal not in GIVEN_SIGNALS:
+                    raise ProgramError(f"{path}.files", f"{signal} takes no file; {', '.join(GIVEN_SIGNALS)} do")
+                column = f"{signal}{_suffix(state.text)}"
+                if column not in state.measured:
+                    state.given[signal] = str(file)
+                state.columns[signal] = column
+            columns = self.columns_for(path, name, mine.signals)
+            if mine.per_line:
+                lines = {signal for signal in columns if signal in LINE_COLUMNS}
+                if not lines:
+                    raise ProgramError(
+                        f"{path}.per_line", f"none of its signals is of lines; {', '.join(LINE_COLUMNS)} are"
+                    )
+                state.per_line |= {signal for signal in lines if columns[signal] not in state.measured}
 
     def _add_rules(self, path: str, name: str, step: config.Step, rules: tuple[tuple[str, str], ...]) -> None:
         from curation.rules import Rule, signal_names
@@ -287,11 +315,14 @@ class Compiler:
         A name that no step measures is what the source brings; an unknown one is answered with the nearest.
         """
         from curation.signals import SIGNALS
+        from curation.signals.given import GIVEN_SIGNALS
 
         state, found = self.open[name], {}
         for bare in wanted:
             if bare in state.columns:
                 found[bare] = state.columns[bare]
+            elif bare in _ORIGINAL and state.text:
+                found[bare] = self._original(path, name, bare)
             elif bare in SIGNALS:
                 column = f"{bare}{_suffix(state.text)}"
                 if column not in state.measured:
@@ -299,12 +330,26 @@ class Compiler:
                 found[bare] = column
             elif bare in ROW_COLUMNS:
                 found[bare] = bare
+            elif bare in GIVEN_SIGNALS:
+                raise ProgramError(
+                    path, f"{bare} needs a file: `- measure: {{files: {{{bare}: PATH}}}}` before this step"
+                )
             else:
                 known = [*SIGNALS, *state.columns, *ROW_COLUMNS]
                 near = difflib.get_close_matches(bare, known, n=1)
                 hint = f"; did you mean {near[0]}?" if near else ""
                 raise ProgramError(path, f"no signal or column {bare!r} for source {name}{hint}")
         return found
+
+    def _original(self, path: str, name: str, bare: str) -> str:
+        """Column of a signal of the source's own text, after a step has edited it."""
+        if bare in self.open[name].measured:
+            return bare
+        raise ProgramError(
+            path,
+            f"{bare} is of the text as {name} brings it, and {self.open[name].text} has edited that; "
+            f"measure it before: `- measure: {{signals: [{bare}]}}`",
+        )
 
     # ------------------------------------------------------------ steps that close
 
@@ -332,7 +377,9 @@ class Compiler:
         """From here on, a source's text is what a step made of it, and bare signals are measured on that."""
         state = self.open[name]
         state.text = step
-        for column in LANGUAGE_COLUMNS:
+        from curation.signals.given import GIVEN_SIGNALS
+
+        for column in (*LANGUAGE_COLUMNS, *GIVEN_SIGNALS):
             state.columns.pop(column, None)
 
     def add_measured(self, stage: LocalStage, columns: Mapping[str, str]) -> None:

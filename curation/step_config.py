@@ -219,11 +219,17 @@ class Measure(Step):
 
     kind: Literal["measure"] = "measure"
     signals: Words = Field(default=(), description="Names of signals.")
-    per_line: Flag = Field(default=False, description="Keep the value of each line beside the document's.")
+    per_line: Flag = Field(
+        default=False, description="Keep the value of each line beside the document's, for signals of lines."
+    )
+    files: dict[Name, RecipePath] = Field(
+        default_factory=dict,
+        description="Signal -> its file, for those that need one: lists of words or domains, weights, classifiers.",
+    )
 
     @model_validator(mode="after")
     def _signals_named(self, info: Any) -> Self:
-        if not self.signals and not (info.context or {}).get("defaults"):
+        if not self.signals and not self.files and not (info.context or {}).get("defaults"):
             refuse((("signals",), [], "name at least one signal"))
         return self
 

@@ -40,9 +40,6 @@ def _sources(recipe: Recipe) -> Iterator[Problem]:
 
 def _steps(recipe: Recipe) -> Iterator[Problem]:
     for place, step in enumerate(recipe.steps):
-        if getattr(step, "per_line", False):
-            yield ("steps", place, "measure", "per_line"), True, "keeping the value of each line is not there yet"
-    for place, step in enumerate(recipe.steps):
         path = ("steps", place, step.kind)
         if step.kind in _LATER_KINDS:
             yield path, step.preset, f"{_LATER_KINDS[step.kind]} is not there yet"

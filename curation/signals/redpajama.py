@@ -15,6 +15,7 @@ import math
 from typing import NamedTuple
 
 import numpy as np
+import pyarrow as pa
 
 from curation.kernels import kernel
 from curation.signals.gopher import count_symbols, word_keys
@@ -45,7 +46,7 @@ from curation.text.properties import (
     property_table,
 )
 from curation.text.scan import longest_text
-from curation.text.segment import HASH_BASE, Array, decode
+from curation.text.segment import HASH_BASE, Array, decode, utf8_buffers
 from curation.text.spans import count_characters, ends_with_ellipsis, next_newline, trim_end, trim_start
 from curation.text.stop_words import STOP_WORDS
 
@@ -59,6 +60,8 @@ def _signal(name: str, description: str, *needs: str, dtype: str = "float64") ->
 SIGNALS = (
     _signal("ccnet_length", "characters", dtype="int64"),
     _signal("ccnet_nlines", "line feeds + 1", "lines", dtype="int64"),
+    _signal("ccnet_original_length", "characters of the text as the source brings it", dtype="int64"),
+    _signal("ccnet_original_nlines", "line feeds + 1 of the text as the source brings it", "lines", dtype="int64"),
     _signal("rps_doc_word_count", "normalised words", "words", dtype="int64"),
     _signal("rps_doc_mean_word_length", "characters of a normalised word, mean", "words"),
     _signal("rps_doc_num_sentences", r"matches of \b[^.!?]+[.!?]*", dtype="int64"),
@@ -90,6 +93,7 @@ SIGNALS = (
     _signal("rps_lines_start_with_bulletpoint_mean", "lines that begin with a bullet / lines", "lines"),
     _signal("rps_lines_uppercase_letter_fraction_mean", "upper-case characters of a line, mean share", "lines"),
 )
+_MEASURED = tuple(signal for signal in SIGNALS if not signal.name.startswith("ccnet_original"))  # the kernel's columns
 _BULLETS = frozenset("\u2022\u2023\u25b6\u25c0\u25e6\u25a0\u25a1\u25aa\u25ab\u2013")
 _BULLET_CODES = tuple(sorted(ord(x) for x in _BULLETS))
 _LOREM = tuple(ord(x) for x in "lorem ipsum")  # no prefix of it ends another: a failed match restarts at its `l`
@@ -208,6 +212,43 @@ def _measure_lines(
 
 
 @kernel
+def _words_of_rows(
+    buf: Array, offsets: Array, present: Array, unicode: Unicode, words: Words, hashes: Array, bounds: Array
+) -> None:
+    """All rows' normalised words, one after the other."""
+    total = 0
+    for row in range(present.shape[0]):
+        if present[row]:
+            words.characters[0] = 0
+            line, i, end = _Line(0, 0, 0, 0, 0, 0), offsets[row], offsets[row + 1]
+            while i < end:
+                stop = min(next_newline(buf, i, end) + 1, end)
+                line = _normalised_line(buf, i, stop, unicode, words, line)
+                i = stop
+            hashes[total : total + line.num_words] = words.hashes[: line.num_words]
+            total += line.num_words
+        bounds[row + 1] = total
+
+
+class NormalisedWords(NamedTuple):
+    """Hashes of the normalised words of texts, uint64; those of row i are `hashes[offsets[i]:offsets[i + 1]]`."""
+
+    hashes: Array
+    offsets: Array
+
+
+def normalised_words(text: pa.Array) -> NormalisedWords:
+    """Normalised words of row-aligned texts; a null has none. Memory: 8 bytes for each byte of the texts."""
+    content, offsets = utf8_buffers(text)
+    present = ~np.asarray(text.is_null().to_numpy(zero_copy_only=False), bool)
+    longest = int(np.diff(offsets).max(initial=0))
+    words = Words(np.empty(longest + 2, np.uint64), np.empty(longest + 2, np.int32))
+    hashes, bounds = np.empty(int(offsets[-1] - offsets[0]) + 1, np.uint64), np.zeros(len(text) + 1, np.int64)
+    _words_of_rows(content, offsets, present, Unicode(property_table(), *folded_tables()), words, hashes, bounds)
+    return NormalisedWords(hashes[: bounds[-1]], bounds)
+
+
+@kernel
 def _measure_raw(buf: Array, start: int, end: int, bits_of: Array, stop_keys: Array, out: Array) -> None:
     """Signals of raw words, and sentences."""
     stop_bits = table_bits(stop_keys.shape[0] // 4)
@@ -321,12 +362,14 @@ def _folded_hash(word: str) -> np.uint64:
 
 def measure_redpajama(texts: Texts, language: str, wanted: frozenset[str], known: Columns) -> Columns:
     """All signals of this family; means over no words or lines are undefined."""
-    out = np.full((len(texts.present), len(SIGNALS)), np.nan)
+    out = np.full((len(texts.present), len(_MEASURED)), np.nan)
     unicode = Unicode(property_table(), *folded_tables())
     stop_keys = word_keys(STOP_WORDS.get(language, ()))
     _measure_redpajama(texts.content, texts.offsets, texts.present, unicode, stop_keys, _folded_hash("javascript"), out)
     rounded = np.round(out, 8)
-    return {signal.name: rounded[:, k] for k, signal in enumerate(SIGNALS)}
+    columns = {signal.name: rounded[:, k] for k, signal in enumerate(_MEASURED)}
+    originals = {f"ccnet_original_{part}": columns[f"ccnet_{part}"] for part in ("length", "nlines")}
+    return columns | originals
 
 
 REDPAJAMA = Family("redpajama", SIGNALS, measure_redpajama)

@@ -8,6 +8,7 @@ from pathlib import Path
 from curation.lines import LINE_SIGNALS
 from curation.rule_presets import FOLDER, load_preset
 from curation.signals import FAMILIES
+from curation.signals.given import GIVEN_SIGNALS
 from curation.text.segment import SEGMENTATION
 from curation.text.sentences import SENTENCES
 
@@ -40,6 +41,13 @@ def reference_page() -> str:
             of_it = [signal for signal in family.signals if signal.implementation == implementation]
             rows = [(f"`{x.name}`", x.dtype, str(x.version), x.description) for x in of_it]
             parts.append(f"{implementation}\n\n" + _table(rows, ("signal", "type", "version", "what it is")))
+    parts.append(
+        "## Signals that need a file of yours\n\n"
+        "`- measure: {files: {SIGNAL: PATH}}` names it; rules may use the signal in later steps. "
+        "`curation/signals/given.py` and `curation/signals/importance.py` have the formats.\n"
+    )
+    given = [(f"`{x.name}`", x.dtype, str(x.version), x.description) for x in GIVEN_SIGNALS.values()]
+    parts.append(_table(given, ("signal", "type", "version", "what it is")))
     parts.append("## Signals of lines and paragraphs\n\nFor the conditions of a `lines` step.\n")
     parts.append(_table([(f"`{name}`", text) for name, text in LINE_SIGNALS.items()], ("signal", "what it is")))
     parts.append("## Presets\n\nTheir files in `curation/presets/` give every value with its source.\n")

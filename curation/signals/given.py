@@ -1,0 +1,220 @@
+"""Signals of RedPajama-V2 that need a file of the user: word lists, domain lists, importance weights, classifiers.
+
+Definitions after RedPajama-V2 (Weber et al. 2024, arXiv:2411.12372; RedPajama-Data 6d2cee9):
+* `rps_doc_ldnoobw_words`: sequences of normalised words that stand in a list of words, one entry a line.
+* `rps_doc_ut1_blacklist`: the categories of the document's host in a list of domains. There a number of a category;
+  here the names, joined by commas, "" for a host that is not listed, null without an URL.
+* `rps_doc_*_importance`: see `curation.signals.importance`.
+* `rps_doc_ml_*_score`: the probability of a fastText classifier's first label, of the text on one line.
+"""
+
+# mypy: disable-error-code="no-any-return"
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import pairwise
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import numpy as np
+import pyarrow as pa
+import xxhash
+
+from curation.kernels import kernel
+from curation.signals.redpajama import IMPLEMENTATION, normalised_words
+from curation.signals.signal import Signal
+
+_WORD_BASE = 0x9E3779B97F4A7C15  # odd, of the polynomial over words
+# (texts, URLs) of a row batch -> the signal
+GivenMeasure = Callable[[pa.Array, pa.Array], pa.Array]
+
+
+def _signal(name: str, description: str, dtype: str = "float64") -> Signal:
+    return Signal(name, "given", dtype, 1, IMPLEMENTATION, description)
+
+
+GIVEN_SIGNALS = {
+    signal.name: signal
+    for signal in (
+        _signal("rps_doc_ldnoobw_words", "word sequences that stand in a list, one entry a line", "int64"),
+        _signal("rps_doc_ut1_blacklist", 'categories of the URL\'s host in lists of domains, "" for none', "string"),
+        *(
+            _signal(f"rps_doc_{target}_importance", "log of the odds of hashed word 1- and 2-grams, summed")
+            for target in ("books", "openwebtext", "wikipedia")
+        ),
+        *(
+            _signal(f"rps_doc_ml_{target}_score", "probability of a fastText classifier's first label")
+            for target in ("wikiref", "palm", "wikipedia")
+        ),
+    )
+}
+
+
+class GivenFileError(ValueError):
+    """A file of the user that a signal cannot be measured with."""
+
+
+def open_given(name: str, path: str) -> GivenMeasure:
+    """The function that measures one of GIVEN_SIGNALS with a file.
+
+    Raises:
+        GivenFileError: if the file does not fit the signal.
+    """
+    if name == "rps_doc_ldnoobw_words":
+        return _list_measure(path)
+    if name == "rps_doc_ut1_blacklist":
+        return _domain_measure(path)
+    if name.endswith("_importance"):
+        from curation.signals.importance import read_weights
+
+        weights = read_weights(path)
+        return lambda text, urls: weights.measure(text)
+    return _classifier_measure(path)
+
+
+# ---------------------------------------------------------------- a list of words
+
+
+def _list_measure(path: str) -> GivenMeasure:
+    lines = [line.strip() for line in Path(path).read_text(encoding="utf-8").splitlines()]
+    entries = normalised_words(pa.array([line for line in lines if line], pa.large_string()))
+    keys: dict[int, set[int]] = {}
+    for start, stop in pairwise(entries.offsets.tolist()):
+        if stop > start:
+            keys.setdefault(stop - start, set()).add(int(_sequence(entries.hashes, start, stop - start)))
+    if not keys:
+        raise GivenFileError(f"{path}: no entry with a word; it wants one word or sequence of words a line")
+    tables = [(size, np.array(sorted(known), np.uint64)) for size, known in sorted(keys.items())]
+
+    def measure(text: pa.Array, urls: pa.Array) -> pa.Array:
+        words = normalised_words(text)
+        found = np.zeros(len(text), np.int64)
+        for size, known in tables:
+            _count_sequences(words.hashes, words.offsets, size, known, found)
+        return pa.array(found, pa.int64(), mask=np.asarray(text.is_null()))
+
+    return measure
+
+
+@kernel
+def _sequence(hashes: np.ndarray, start: int, size: int) -> np.uint64:
+    """Hash of a sequence of words."""
+    value = np.uint64(0)
+    for i in range(start, start + size):
+        value = value * np.uint64(_WORD_BASE) + hashes[i]
+    return value
+
+
+@kernel
+def _count_sequences(hashes: np.ndarray, offsets: np.ndarray, size: int, known: np.ndarray, found: np.ndarray) -> None:
+    """Add to `found` each row's sequences of `size` words that are in `known` (sorted)."""
+    for row in range(found.shape[0]):
+        for i in range(offsets[row], offsets[row + 1] - size + 1):
+            value = _sequence(hashes, i, size)
+            place = np.searchsorted(known, value)
+            found[row] += place < known.shape[0] and known[place] == value
+
+
+# ---------------------------------------------------------------- lists of domains
+
+
+def _domain_measure(path: str) -> GivenMeasure:
+    """Categories by domain: a folder as UT1's (`CATEGORY/domains`), or a file of lines `domain category`.
+
+    Memory: 16 bytes a domain.
+    """
+    names: list[str] = []
+    bits: dict[str, int] = {}
+    hashes: list[np.ndarray] = []
+    masks: list[np.ndarray] = []
+    for category, domains in _categories(Path(path)):
+        if category not in bits:
+            bits[category] = len(names)
+            names.append(category)
+        if len(names) > 64:
+            raise GivenFileError(f"{path}: more than 64 categories; keep the ones that you use")
+        found = np.fromiter((xxhash.xxh3_64_intdigest(d.encode()) for d in domains), np.uint64)
+        hashes.append(found)
+        masks.append(np.full(len(found), np.uint64(1) << np.uint64(bits[category])))
+    if not hashes or not sum(map(len, hashes)):
+        raise GivenFileError(f"{path}: no domains; it wants a folder CATEGORY/domains, or lines `domain category`")
+    known, place = np.unique(np.concatenate(hashes), return_inverse=True)
+    mask = np.zeros(len(known), np.uint64)
+    np.bitwise_or.at(mask, place, np.concatenate(masks))
+
+    def measure(text: pa.Array, urls: pa.Array) -> pa.Array:
+        return pa.array([_listed(url, known, mask, names) for url in urls.to_pylist()], pa.string())
+
+    return measure
+
+
+def _categories(path: Path) -> Iterator[tuple[str, Iterable[str]]]:
+    if path.is_dir():
+        for file in sorted(path.glob("*/domains")):
+            yield file.parent.name, _lines(file)
+        return
+    for line in _lines(path):
+        domain, _, category = line.partition(" ")
+        yield category.strip() or "listed", [domain]
+
+
+def _lines(file: Path) -> Iterator[str]:
+    with file.open(encoding="utf-8", errors="replace") as lines:
+        for line in lines:
+            if cut := " ".join(line.lower().split()):
+                yield cut
+
+
+def _listed(url: str | None, known: np.ndarray, mask: np.ndarray, names: list[str]) -> str | None:
+    """Categories of a URL's host or of a domain above it."""
+    host = host_of(url)
+    if host is None:
+        return None
+    parts, bits = host.split("."), 0
+    for first in range(len(parts)):
+        value = np.uint64(xxhash.xxh3_64_intdigest(".".join(parts[first:]).encode()))
+        place = int(np.searchsorted(known, value))
+        if place < len(known) and known[place] == value:
+            bits |= int(mask[place])
+    return ",".join(sorted(name for bit, name in enumerate(names) if bits >> bit & 1))
+
+
+def host_of(url: str | None) -> str | None:
+    """Host of a URL in lower case, with or without a scheme before it; None where there is none."""
+    if not url:
+        return None
+    try:
+        host = urlsplit(url if "//" in url else f"//{url}").hostname
+    except ValueError:
+        return None
+    return host.rstrip(".") if host else None
+
+
+# ---------------------------------------------------------------- classifiers
+
+
+def _classifier_measure(path: str) -> GivenMeasure:
+    import fasttext
+
+    model = fasttext.load_model(path)
+    labels = model.labels
+    if len(labels) < 2:
+        raise GivenFileError(f"{path}: a classifier with one label tells nothing")
+    wanted = _positive(labels)
+
+    def score(text: str | None) -> float | None:
+        if text is None:
+            return None
+        line = " ".join(text.split("\n")).strip() + "\n"
+        return next((min(p, 1.0) for p, label in model.f.predict(line, -1, 0.0, "strict") if label == wanted), 0.0)
+
+    return lambda text, urls: pa.array([score(one) for one in text.to_pylist()], pa.float64())
+
+
+def _positive(labels: list[str]) -> str:
+    """The label whose probability is the score: the one that is not RedPajama's `__label__cc`, else the first by name.
+
+    fastText lists labels by how often they were met in training, which says nothing of their meaning.
+    """
+    others = [label for label in labels if label != "__label__cc"]
+    return others[0] if len(others) == 1 else sorted(labels)[0]
