@@ -95,4 +95,6 @@ def _made(step: Any) -> set[str]:
     if step.kind == "perplexity":
         of_lines = {"line_perplexity": step.per_line, "share_above": step.line_cutoff is not None}
         return {f"{step.prefix}{n}" for n in ("perplexity", "bucket", *(n for n, made in of_lines.items() if made))}
+    if step.kind == "measure":
+        return set(step.files)  # a file for a signal that takes none is answered when the steps are compiled
     return {"similarity", "cluster_size", "duplicate_source"} if step.kind == "dedup" else set()
