@@ -1,7 +1,8 @@
 """The way to and from datatrove: rows as `Document`s, and our steps as blocks of anybody's datatrove pipeline.
 
     reader -> ShardReader | any datatrove reader
-    step   -> LanguageStep, RulesStep, PerplexityStep, SignatureStep, or a BatchedStep of your own
+    step   -> LanguageStep, RulesStep, PerplexityStep, SignatureStep, or a BatchedStep of your own;
+              `curation.documents_dedup` has MinHash deduplication in three blocks
     edges  -> documents_of(row batch), row_batches(documents)
 
 A block gathers documents to row batches by bytes, measures the whole batch at once, and gives the documents on with
@@ -64,7 +65,7 @@ def row_batches(documents: Iterable[Document], batch_bytes: int = BATCH_BYTES) -
     Memory: one batch, cut when its texts reach `batch_bytes`.
     """
     first_row = 0
-    for held, text in _gathered(documents, batch_bytes):
+    for held, text in gathered(documents, batch_bytes):
         yield _rows(held, text, first_row)
         first_row += len(held)
 
@@ -89,7 +90,7 @@ def _as_text(value: object) -> str | None:
     return None if value is None else str(value)
 
 
-def _gathered(documents: Iterable[Document], batch_bytes: int) -> Iterator[tuple[list[Document], pa.Array]]:
+def gathered(documents: Iterable[Document], batch_bytes: int) -> Iterator[tuple[list[Document], pa.Array]]:
     """Documents with their texts as large_string, at least one and about `batch_bytes` at a time."""
     held: list[Document] = []
     contents: list[bytes] = []
@@ -176,7 +177,7 @@ class BatchedStep(PipelineStep):
         """Documents that are kept, in their order, with the signals in their metadata."""
         judge = self.opened()
         with self.exclusion_writer or contextlib.nullcontext() as writer:
-            for held, text in _gathered(data, self.batch_bytes):
+            for held, text in gathered(data, self.batch_bytes):
                 with self.track_time("batch"):
                     outcome = judge(text, [document.metadata for document in held])
                 for document, reason in zip(held, self._told(held, outcome), strict=True):

@@ -163,7 +163,9 @@ def _batches(shard: ShardInputs, old: Sequence[RuleStep], new: Sequence[RuleStep
     asked = {column: step.step for step in new for _, column in step.columns}
     for column, step in asked.items():
         if column not in there:
-            raise RunError(f"step {step} needs {column}, which this run did not measure; run it instead")
+            raise RunError(
+                f"{shard.source}: step {step} needs {column}, which this run did not measure; run it instead"
+            )
     for recorded in old:
         if f"drop@{recorded.step}" not in there:
             raise RunError(f"step {recorded.step} has not been run here; `gristmill curate` makes it")

@@ -69,10 +69,14 @@ def said(*arguments):
 
 
 def changes(preset, factor):
-    """Every numeric option of a preset moved: by `factor` towards dropping more where it is above 1."""
-    found = []
-    for name, value in load_preset(preset).options.items():
-        if isinstance(value, bool) or not isinstance(value, int | float):
+    """Every numeric option of a preset moved: by `factor` towards dropping more where it is above 1.
+
+    Options that a language of the sources switches off stay off: their signals were not measured.
+    """
+    found, loaded = [], load_preset(preset)
+    off = {name for code in ("de", "en", "zh") for name, v in loaded.languages.get(code, {}).items() if v is None}
+    for name, value in loaded.options.items():
+        if isinstance(value, bool) or not isinstance(value, int | float) or name in off:
             continue
         moved = value * factor if name.startswith("min_") else value / factor
         found.append(f"steps.checked.{name}={math.ceil(moved) if isinstance(value, int) else round(moved, 6)}")
