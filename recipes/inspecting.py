@@ -1,4 +1,6 @@
-"""Examples of what a step kept, dropped or nearly dropped: rules, duplicates, emptied texts, unreadable rows.
+"""Examples of what a step kept, dropped or nearly dropped: rules, emptied texts, unreadable rows.
+
+`recipes.duplicates` shows what dedup steps dropped.
 
 Rows are chosen by content, so the same ones are shown each time. A source is read in row batches of the few columns
 that are asked, and only the shown texts are read: memory does not grow with the source.
@@ -16,7 +18,7 @@ import polars as pl
 import pyarrow as pa
 
 from curation.layers import drop_reasons, layer_columns, mask_columns, read_layers
-from curation.ledger import Ledger, Source, texts_of
+from curation.ledger import Source, texts_of
 from curation.passes import RuleStep, ShardInputs
 from recipes.errors import RunError
 from recipes.queries import open_ledger, rule_steps
@@ -47,9 +49,8 @@ class _Question:
 def examples(run: Run, step: str, reason: str | None, number: int, source: str | None = None) -> list[dict[str, Any]]:
     """Documents that a step dropped, nearly dropped, and kept, with the deciding values and the text.
 
-    A rule that compares signals with numbers has a border: rows on the kept side nearest to it are borderline. Of a
-    dedup step the borderline rows are the duplicates least similar to what they duplicate. The step `read` has the
-    rows that could not be read.
+    A rule that compares signals with numbers has a border: rows on the kept side nearest to it are borderline. The
+    step `read` has the rows that could not be read.
     """
     ledger, steps = open_ledger(run), rule_steps(run.recipe)
     if source is not None and source not in {s.name for s in ledger.sources}:
@@ -62,7 +63,7 @@ def examples(run: Run, step: str, reason: str | None, number: int, source: str |
         asked = {name: reasons for shard in one.shards[:1] for name, reasons in _reasons(shard).items()}
         for name, reasons in asked.items():
             known.setdefault(name, set()).update(reasons)
-        shown += _examples_of_source(ledger, one, step, reason, number, steps.get(one.name, []))
+        shown += _examples_of_source(one, step, reason, number, steps.get(one.name, []))
     if not shown:
         _explain_nothing(step, reason, known)
     return shown
@@ -85,7 +86,7 @@ def _explain_nothing(step: str, reason: str | None, known: Mapping[str, set[str]
 
 
 def _examples_of_source(
-    ledger: Ledger, source: Source, step: str, reason: str | None, number: int, rules: Sequence[RuleStep]
+    source: Source, step: str, reason: str | None, number: int, rules: Sequence[RuleStep]
 ) -> list[dict[str, Any]]:
     questions = [q for q in _questions(source, step, rules) if reason is None or q.reason == reason]
     if step == READ:
@@ -93,7 +94,7 @@ def _examples_of_source(
     shown = []
     for question in questions:
         for kind, rows in _chosen(source, question, number).items():
-            shown += [_example(ledger, source, question, kind, row) for row in rows]
+            shown += [_example(source, question, kind, row) for row in rows]
     return shown
 
 
@@ -108,7 +109,7 @@ def _questions(source: Source, step: str, rules: Sequence[RuleStep]) -> Iterator
                     yield question
             return
     for bit, name in enumerate(reasons):
-        yield _of_duplicates(step, name) if f"duplicate_row@{step}" in there else _of_step(step, name, bit)
+        yield _of_step(step, name, bit)
 
 
 def _of_rule(step: RuleStep, reason: str, sql: str, reasons: Sequence[str]) -> _Question:
@@ -128,20 +129,6 @@ def _of_rule(step: RuleStep, reason: str, sql: str, reasons: Sequence[str]) -> _
 
 def _has_bit(step: str, bit: int) -> pl.Expr:
     return (pl.col(f"drop@{step}").cast(pl.UInt64).fill_null(0) & pl.lit(1 << bit, pl.UInt64)) != 0
-
-
-def _of_duplicates(step: str, reason: str) -> _Question:
-    """Duplicates, those least like what they duplicate, and kept documents that have duplicates."""
-    shown = ("similarity", "cluster_size", "kept_by", "duplicate_source", "duplicate_shard", "duplicate_row")
-    values = {name: f"{name}@{step}" for name in shown}
-    dropped = _has_bit(step, 0)
-    similarity = pl.col(f"similarity@{step}")
-    kinds = {
-        "dropped": (dropped, []),
-        "borderline": (dropped & similarity.is_not_null(), [similarity]),
-        "kept": (pl.col("kept") & (pl.col(f"cluster_size@{step}") > 1), []),
-    }
-    return _Question(step, reason, "duplicate of", values, (f"drop@{step}",), kinds)
 
 
 def _of_step(step: str, reason: str, bit: int) -> _Question:
@@ -189,18 +176,12 @@ def _framed(shard: ShardInputs, batch: pa.RecordBatch, question: _Question) -> p
     )
 
 
-def _example(ledger: Ledger, source: Source, question: _Question, kind: str, row: dict[str, Any]) -> dict[str, Any]:
-    """One row as it is shown; beside a duplicate stands the text it duplicates."""
+def _example(source: Source, question: _Question, kind: str, row: dict[str, Any]) -> dict[str, Any]:
+    """One row as it is shown."""
     shards = {shard.shard: shard for shard in source.shards}
-    found = {
+    return {
         "source": source.name, "step": question.step, "reason": question.reason, "kind": kind, "sql": question.sql,
         "values": {name: row[column] for name, column in question.values.items() if row[column] is not None},
         "content_id": row["content_id"].hex(), "shard": row["shard"], "row": row["row"],
         "text": texts_of(shards[row["shard"]], [row["row"]], raw=True).get(row["row"]),
     }  # fmt: skip
-    values = found["values"]
-    if kind != "kept" and "duplicate_row" in values:
-        there = {s.shard: s for s in ledger.source(values["duplicate_source"]).shards}
-        kept = values["duplicate_row"]
-        found["duplicate_of"] = texts_of(there[values["duplicate_shard"]], [kept], raw=True).get(kept)
-    return found
