@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from curation import config
@@ -24,7 +23,7 @@ from curation.dedup.inputs import MatchInput
 from curation.dedup.keep import Criterion, read_keep
 from curation.dedup.match import MatchOptions, match
 from curation.dedup.minhash import Options, bands_for_threshold, schema, signatures
-from curation.layers import kept_rows, mask_columns, read_layer, read_layers, with_reasons, write_layer
+from curation.layers import kept_rows, mask_columns, read_layers, with_reasons, write_layer
 from curation.passes import ShardInputs, text_batches
 from curation.program import GlobalStage, LocalStage, ProgramError
 from curation.stage import Counts, Output
@@ -172,9 +171,8 @@ def make_duplicates(inputs: GlobalInputs, options: DuplicateOptions, output: Out
         [*given, *known], options.match, options.keep, [*map(str, paths), *[None] * len(known)], inputs.memory,
         fetch_text=lambda place, rows: texts_at(inputs.shards[place], rows), scratch=scratch,
     )  # fmt: skip
-    numbers = {(s.source, s.shard): _row_numbers(s) for s in inputs.shards if s.reader.where or s.reader.sample < 1}
     for path in paths:
-        _finish(path, options.step, ["duplicate", *(["in_index"] if known else [])], numbers)
+        _name_reasons(path, options.step, ["duplicate", *(["in_index"] if known else [])])
     counts: dict[str, Any] = {
         "rows": sum(0 if one.alive is None else len(one.alive) for one in given),
         f"reached.{options.step}": result["documents"],
@@ -237,37 +235,8 @@ def texts_at(shard: ShardInputs, rows: np.ndarray) -> Iterator[pa.Array]:
             return
 
 
-def _row_numbers(shard: ShardInputs) -> np.ndarray:
-    """Place in the shard of each row that was read. int64 (rows,)."""
-    parts = [batch.column("row").to_numpy() for batch in read_layer(shard.layers[0], ["row"])]
-    return np.concatenate(parts) if parts else np.zeros(0, np.int64)
-
-
-def _finish(path: Path, step: str, reasons: list[str], numbers: Mapping[tuple[str, str], np.ndarray]) -> None:
-    """Name the layer's drop bits in its metadata, and say rows by their place in the shard.
-
-    Matching counts the rows that were read; where `sample` or `where` left some out, `numbers` has the places.
-    """
+def _name_reasons(path: Path, step: str, reasons: list[str]) -> None:
+    """Name the layer's drop bits in its metadata, as every decisions layer does."""
     table = pq.read_table(path)
-    if numbers:
-        names = [f"duplicate_{part}@{step}" for part in ("source", "shard", "row")]
-        sources, shards, rows = (table.column(name).combine_chunks() for name in names)
-        if f"duplicate_index@{step}" in table.column_names:  # an index names its rows itself
-            here = table.column(f"duplicate_index@{step}").combine_chunks().is_null()
-            sources = pc.if_else(here, sources, pa.scalar(None, sources.type))
-        rows = _places(sources, shards, rows, numbers)
-        table = table.set_column(table.schema.get_field_index(names[2]), names[2], rows)
     schema = with_reasons(table.schema.remove_metadata(), {step: reasons})
     write_layer(path, table.to_batches(), schema)
-
-
-def _places(
-    sources: pa.Array, shards: pa.Array, rows: pa.Array, numbers: Mapping[tuple[str, str], np.ndarray]
-) -> pa.Array:
-    """Rows as counted by matching -> places in their shards; null stays null."""
-    found = rows.fill_null(0).to_numpy(zero_copy_only=False).copy()
-    for (source, shard), places in numbers.items():
-        here = pc.fill_null(pc.and_(pc.equal(sources, source), pc.equal(shards, shard)), False)
-        chosen = np.flatnonzero(here.to_numpy(zero_copy_only=False))
-        found[chosen] = places[found[chosen]]
-    return pa.array(found, pa.int64(), mask=np.asarray(rows.is_null()))

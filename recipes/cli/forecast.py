@@ -9,6 +9,12 @@ import click
 from recipes.cli.options import Flags, print_json, shared_flags
 from recipes.progress import compact
 
+_COUNTED_BY = {
+    "tokenizer": "the recipe's tokenizer",
+    "sample": "a tokenizer of its kind trained on the sample",
+    "typical": "4 bytes a token",
+}
+
 
 @click.command()
 @shared_flags
@@ -26,16 +32,32 @@ def command(flags: Flags) -> None:
     if flags.as_json:
         print_json(asdict(found))
         return
-    click.echo(f"{'source':<20} {'rows':>9} {'kept':>9}   {'95 % interval':<20} {'bytes':>7} {'tokens':>7}")
+    click.echo(
+        f"{'source':<20} {'rows':>9} {'kept':>9}   {'95 % interval':<20} {'bytes':>7} {'tokens':>7}   95 % interval"
+    )
     for source in found.sources:
         interval = f"{source.kept_low:,} to {source.kept_high:,}"
+        tokens = f"{compact(source.tokens_low)} to {compact(source.tokens_high)}, by {_COUNTED_BY[source.tokens_by]}"
         click.echo(
             f"{source.source:<20} {source.rows:>9,} {source.kept:>9,}   {interval:<20} "
-            f"{compact(source.bytes):>7} {compact(source.tokens):>7}"
+            f"{compact(source.bytes):>7} {compact(source.tokens):>7}   {tokens}"
         )
         for reason, count in list(source.drops.items())[:3]:
             click.echo(f"    dropped {count:>9,}  {reason}")
+    click.echo(f"{'stage':<48} {'core time':>10}   {'interval':<20} {'disk':>7} {'files':>6}")
+    for step in found.steps:
+        interval = f"{_time(step.cpu_hours_low)} to {_time(step.cpu_hours_high)}"
+        click.echo(
+            f"{step.stage:<48} {_time(step.cpu_hours):>10}   {interval:<20} {compact(step.disk_bytes):>7} {step.files:>6,}"
+        )
     click.echo(
-        f"curation: {found.cpu_hours:.2f} core hours, {compact(found.disk_bytes)}B in {found.files} tasks; "
-        f"from a sample of {found.sample:g}, start-up included"
+        f"curation: {found.cpu_hours:.2f} core hours, {compact(found.disk_bytes)}B in {found.files:,} files; "
+        f"from a sample of {found.sample:g}"
     )
+
+
+def _time(hours: float) -> str:
+    """Hours as `12 s`, `3.5 min` or `2.1 h`."""
+    if hours < 1 / 60:
+        return f"{hours * 3600:.0f} s"
+    return f"{hours * 60:.1f} min" if hours < 1 else f"{hours:,.1f} h"
