@@ -154,9 +154,14 @@ def _steps(stages: list[PlannedStage], sample: float) -> list[StepForecast]:
 
 def _source(ledger: Ledger, name: str, sample: float, total: int | None, rate: TokenRate) -> SourceForecast:
     """Scale what was kept of a source; `total` is the number of its rows where reading has counted them."""
-    counted = _Counted()
+    counted = Counted()
     for shard in ledger.source(name).shards:
         counted.add(scan_shard(shard).select("kept", "reason", "size_bytes").collect())
+    return scaled(name, counted, sample, total, rate)
+
+
+def scaled(name: str, counted: Counted, sample: float, total: int | None, rate: TokenRate) -> SourceForecast:
+    """A source's forecast from what a sample of it holds; rows are sampled independently with probability `sample`."""
     rows = round(counted.rows / sample) if total is None else total
     low, high = wilson(counted.kept, counted.rows)
     # of near-copies a sample shows about s*s: there may be 1/s times as many as it says
@@ -182,7 +187,7 @@ def _source(ledger: Ledger, name: str, sample: float, total: int | None, rate: T
 
 
 @dataclass
-class _Counted:
+class Counted:
     """What a sample of a source holds; `size` and `squares` are of kept texts' bytes."""
 
     rows: int = 0

@@ -47,9 +47,8 @@ def command(flags: Flags) -> None:
     click.echo(f"{'stage':<48} {'core time':>10}   {'interval':<20} {'disk':>7} {'files':>6}")
     for step in found.steps:
         interval = f"{_time(step.cpu_hours_low)} to {_time(step.cpu_hours_high)}"
-        click.echo(
-            f"{step.stage:<48} {_time(step.cpu_hours):>10}   {interval:<20} {compact(step.disk_bytes):>7} {step.files:>6,}"
-        )
+        amounts = f"{compact(step.disk_bytes):>7} {step.files:>6,}"
+        click.echo(f"{step.stage:<48} {_time(step.cpu_hours):>10}   {interval:<20} {amounts}")
     click.echo(
         f"curation: {found.cpu_hours:.2f} core hours, {compact(found.disk_bytes)}B in {found.files:,} files; "
         f"from a sample of {found.sample:g}"
