@@ -19,6 +19,9 @@ from training.proxy import ProxyResult, ProxyRun, train_proxy
 from training.spec import Factory, Optimizer, Span
 
 
+TOKENS_AT_ONCE = 4096  # of a micro-batch: as fast as 16 sequences of 1024, in half the memory or less
+
+
 @dataclass(frozen=True)
 class SwarmOptions:
     """What all runs of a swarm share.
@@ -99,6 +102,7 @@ def train_run(run: SwarmRun, options: SwarmOptions, output: Output) -> Counts:
             optimizer=options.optimizer,
             evaluate_at=evaluation_steps(plan.num_steps, options.evaluate),
             threads=options.threads,
+            micro_batch=max(1, TOKENS_AT_ONCE // options.shape.context),
             log_every=max(1, plan.num_steps // 50),
             separator=options.separator,
             stop_after=run.pause_at,
