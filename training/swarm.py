@@ -18,7 +18,6 @@ from training.models.shape import ModelShape
 from training.proxy import ProxyResult, ProxyRun, train_proxy
 from training.spec import Factory, Optimizer, Span
 
-
 TOKENS_AT_ONCE = 4096  # of a micro-batch: as fast as 16 sequences of 1024, in half the memory or less
 
 
