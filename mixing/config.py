@@ -153,6 +153,11 @@ class Sequences(Section):
         description="Windows over the domain's text laid end to end, or whole documents fitted into windows.",
     )
     document_masks: Flag = Field(default=False, description="Attention stays inside a document.")
+    stretch: Tokens = Field(
+        default=Amount(0, "tokens"),
+        description="Text of a domain that stays together when it is shuffled, for shards that are read from far away; "
+        "0: every sequence goes anywhere.",
+    )
     bos: Flag = Field(default=False, description="A begin token before each document.")
     eos: Flag = Field(default=True, description="An end token after each document.")
 

@@ -180,7 +180,7 @@ class Order:
         shift = int(tables.shift[e])
         epochs = np.arange((first - shift) // size, (stop - shift - 1) // size + 1, dtype=np.int64)
         draws = np.empty(epochs.size, np.int64)
-        fill_draws(size, tables.epoch_key[e], epochs, sequence, draws)
+        fill_draws(size, tables.epoch_key[e], tables.stretch[e], epochs, sequence, draws)
         draws += shift
         if tables.sorted_from[e] < 0:
             kept: Int64s = draws[(draws >= first) & (draws < stop)]
@@ -218,7 +218,7 @@ def _tables(plan: Plan) -> Tables:
     spans = plan.spans
     counts = [len(span.domains) for _, span in spans]
     num_windows = [-(-span.ticks // (TICKS * phase.window)) for phase, span in spans]
-    sizes, shifts, keys = [], [], []
+    sizes, shifts, keys, stretches = [], [], [], []
     drawn_at: dict[tuple[int, int], int] = {}
     base_keys: dict[tuple[int, int], int] = {}
     for phase, span in spans:
@@ -230,6 +230,7 @@ def _tables(plan: Plan) -> Tables:
             sizes.append(domain.num_sequences(phase.context))
             shifts.append(before - drawn_at.get(place, 0))
             keys.append(base_keys[place])
+            stretches.append(plan.stretch_tokens // phase.context)
             drawn_at[place] = drawn_at.get(place, 0) + count
     flat = {
         name: np.array([value for _, span in spans for value in getattr(span, name)], dtype=np.int64)
@@ -252,6 +253,7 @@ def _tables(plan: Plan) -> Tables:
         size=np.array(sizes, np.int64),
         shift=np.array(shifts, np.int64),
         epoch_key=np.array(keys, np.uint64),
+        stretch=np.array(stretches, np.int64),
         sorted_from=np.full(len(sizes), -1, np.int64),
         in_order=np.empty(0, np.int64),
     )

@@ -135,3 +135,41 @@ def unpermute(value: Word, size: Word, key: Word) -> Word:
         index = left * side + right
         if index < np.uint64(size):
             return np.int64(index)
+
+
+BUFFER = 16
+"""Stretches that are shuffled together by `permute_local`: what a reader of remote shards holds at a time."""
+
+
+@kernel
+def permute_local(index: Word, size: Word, key: Word, stretch: Word) -> Word:
+    """Permute 0..size-1 so that neighbours stay near: whole stretches change places, then `BUFFER` of them are mixed.
+
+    Things index to index + BUFFER * stretch - 1, from a multiple of that, come from `BUFFER` stretches (the last may be
+    short) and from nowhere else. A stretch of 0 is `permute`.
+    """
+    if stretch == 0:
+        return permute(index, size, key)
+    span = stretch * BUFFER
+    window = index // span
+    start = window * span
+    place = start + permute(index - start, min(span, size - start), derive_key(key, 2 * window + 1))
+    number = place // stretch
+    if number < size // stretch:  # a short last stretch stays the last
+        number = permute(number, size // stretch, derive_key(key, 0))
+    return number * stretch + place % stretch
+
+
+@kernel
+def unpermute_local(value: Word, size: Word, key: Word, stretch: Word) -> Word:
+    """Return the index that `permute_local` sends to `value`."""
+    if stretch == 0:
+        return unpermute(value, size, key)
+    number = value // stretch
+    if number < size // stretch:
+        number = unpermute(number, size // stretch, derive_key(key, 0))
+    place = number * stretch + value % stretch
+    span = stretch * BUFFER
+    window = place // span
+    start = window * span
+    return start + unpermute(place - start, min(span, size - start), derive_key(key, 2 * window + 1))

@@ -36,6 +36,7 @@ def make_plan(
     max_epochs: float | Mapping[str, float] = 4,
     shortage: str = "error",
     window: int | None = None,
+    stretch_tokens: int = 0,
 ) -> Plan:
     """Make the plan of a run.
 
@@ -48,6 +49,8 @@ def make_plan(
         shortage: what to do about domains that cannot meet the budget within their cap: `error`, or `spread` their
             excess over the other domains in proportion to their weights.
         window: mean sequences of an order window; default and least: 8 x the domains drawn in the phase.
+        stretch_tokens: text of a domain that stays together when it is shuffled, so that shards far away are read in
+            large pieces (`mixing.permutation.permute_local`); 0: every sequence goes anywhere.
 
     Raises:
         BudgetError: naming every domain that falls short, with both remedies.
@@ -63,7 +66,7 @@ def make_plan(
     _check_sequences(supplies, phases, weights)
     weights = _within_caps(supplies, phases, steps, ramps, weights, caps, shortage)
     planned = _follow(names, phases, steps, ramps, weights, seed, window)
-    return Plan(seed, supplies, caps, planned, tuple(_never_drawn(names, planned)))
+    return Plan(seed, supplies, caps, planned, tuple(_never_drawn(names, planned)), stretch_tokens)
 
 
 def _check_domains(names: Sequence[str], phases: Sequence[Phase]) -> None:

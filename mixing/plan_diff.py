@@ -169,6 +169,7 @@ def _columns(order: Order, s: int) -> dict[str, tuple[str, ...] | tuple[int, ...
     at_context = tables.before[entries] - tables.shift[entries]
     return {
         "seed": (order.plan.seed,),
+        "stretch": (order.plan.stretch_tokens,),
         "first position": (span.start,),
         "context": (phase.context,),
         "order": signal,

@@ -90,6 +90,8 @@ class Plan:
     max_epochs: Mapping[str, float]
     phases: tuple[PlannedPhase, ...]
     warnings: tuple[str, ...] = field(default=())
+    stretch_tokens: int = 0
+    """Text that stays together when a domain is shuffled; 0: every sequence goes anywhere."""
 
     @cached_property
     def id(self) -> str:
@@ -128,6 +130,8 @@ class Plan:
             "phases": [_phase_fields(phase) for phase in self.phases],
         }
         fields.pop("id", None)  # cached beside the fields
+        if not self.stretch_tokens:  # plans made before there were stretches keep their ids
+            fields.pop("stretch_tokens")
         return json.dumps(fields, ensure_ascii=False)
 
     @staticmethod
@@ -197,4 +201,5 @@ def _plan_of(fields: Mapping[str, Any]) -> Plan:
         )
         for phase in fields["phases"]
     )
-    return Plan(fields["seed"], domains, fields["max_epochs"], phases, tuple(fields["warnings"]))
+    stretch = fields.get("stretch_tokens", 0)
+    return Plan(fields["seed"], domains, fields["max_epochs"], phases, tuple(fields["warnings"]), stretch)

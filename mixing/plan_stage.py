@@ -36,6 +36,7 @@ class PlanOptions:
     seed: int
     max_epochs: tuple[tuple[str, float], ...]
     shortage: str
+    stretch_tokens: int = 0
 
 
 def make_plan_file(inputs: TokenInputs, options: PlanOptions, output: Output) -> Counts:
@@ -64,7 +65,10 @@ def plan_of(domains: Sequence[Domain], options: PlanOptions) -> Any:
     supply = {domain.name: domain.num_tokens for domain in trained}
     batch = [BatchLine(start, tokens) for start, tokens in options.batch]
     phases = [_phase(phase, supply, caps, options.batch[0][1]) for phase in options.phases]
-    return make_plan(supplies, phases, batch, seed=options.seed, max_epochs=caps, shortage=options.shortage)
+    return make_plan(
+        supplies, phases, batch, seed=options.seed, max_epochs=caps, shortage=options.shortage,
+        stretch_tokens=options.stretch_tokens,
+    )  # fmt: skip
 
 
 def _packed(domain: Domain) -> tuple[tuple[int, int], ...]:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from curation.kernels import inline_kernel, kernel
-from mixing.permutation import Word, derive_key, permute, unpermute
+from mixing.permutation import Word, derive_key, permute, permute_local, unpermute, unpermute_local
 from mixing.targets import Int64s, count_drawn
 
 Int32s = npt.NDArray[np.int32]
@@ -54,6 +54,7 @@ class Tables(NamedTuple):
     size: Int64s  # sequences of the domain at the span's context
     shift: Int64s  # draw - shift counts the draws at this context only
     epoch_key: UInt64s
+    stretch: Int64s  # sequences of a stretch that stays together; 0: shuffled over the whole domain
     sorted_from: Int64s  # where the entry's draws lie in `in_order`; -1: drawn as they come
     in_order: Int64s
 
@@ -160,7 +161,8 @@ def _sequence(tables: Tables, e: Word, draw: Word) -> tuple[Word, Word]:
     size = tables.size[e]
     at_context = draw - tables.shift[e]
     epoch = at_context // size
-    return epoch, permute(at_context - epoch * size, size, derive_key(tables.epoch_key[e], epoch))
+    key = derive_key(tables.epoch_key[e], epoch)
+    return epoch, permute_local(at_context - epoch * size, size, key, tables.stretch[e])
 
 
 @kernel
@@ -204,7 +206,7 @@ def fill_sequences(tables: Tables, e: Word, draws: Int64s, epochs: Int64s, seque
 
 
 @kernel
-def fill_draws(size: Word, key: Word, epochs: Int64s, sequence: Word, draws: Int64s) -> None:
+def fill_draws(size: Word, key: Word, stretch: Word, epochs: Int64s, sequence: Word, draws: Int64s) -> None:
     """Fill which draw at its context a sequence is in each epoch, (epochs,)."""
     for i in range(epochs.size):
-        draws[i] = epochs[i] * size + unpermute(sequence, size, derive_key(key, epochs[i]))
+        draws[i] = epochs[i] * size + unpermute_local(sequence, size, derive_key(key, epochs[i]), stretch)

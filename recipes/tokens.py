@@ -259,7 +259,7 @@ def plan_options(run: Run, chosen: dict[str, float] | None = None) -> PlanOption
         for phase in recipe.schedule
     )
     caps = tuple(sorted(recipe.domains.max_epochs.items()))
-    return PlanOptions(phases, batch, recipe.seed, caps, recipe.domains.shortage)
+    return PlanOptions(phases, batch, recipe.seed, caps, recipe.domains.shortage, recipe.sequences.stretch.number)
 
 
 def order_of(order: Any) -> tuple[str, tuple[str, ...], str]:

@@ -163,7 +163,8 @@ def _order_of(phase: PlannedPhase, run: Run) -> list[Any]:
     """How a phase orders what it draws. What stands in which block is told by the spans' domains."""
     order = phase.order
     if not isinstance(order, BySignal):
-        return ["keyed"]
+        stretch = run.recipe.sequences.stretch.number
+        return ["keyed", stretch] if stretch else ["keyed"]
     assert run.sort_values is not None
     # A phase is sorted as a whole: which draws it has decides what comes first.
     return ["by", order.signal, order.descending, run.sort_values.folder.key, phase.num_positions]

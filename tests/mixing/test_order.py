@@ -1,5 +1,6 @@
 """The global order against a slow twin in exact fractions, and what it promises."""
 
+from collections import Counter
 from dataclasses import replace
 from fractions import Fraction
 
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from mixing.order import OrderError, open_order, rank_slice
 from mixing.permutation import derive_key, name_key, permute
-from mixing.plan import DomainSupply, make_plan
+from mixing.plan import DomainSupply, Plan, make_plan
 from mixing.schedule import Amount, BatchLine, Blocked, BySignal, Phase
 from mixing.targets import DENOMINATOR, TICKS, first_remainder
 
@@ -317,6 +318,28 @@ def test_order_by_signal_inverts_to_the_same_positions():
         )
         assert order.positions_of_sequence(name, int(located.sequence[position])).tolist() == same.tolist()
         assert order.positions_of_draws(name, [located.draw[position]]).tolist() == [position]
+
+
+def test_order_by_stretches_draws_each_sequence_once_per_epoch_and_inverts():
+    phases = [
+        Phase("first", Amount(300, "sequences"), {"a": 1}, 2),
+        Phase("other", Amount(90, "sequences"), {"a": 1}, 4),
+    ]
+    order = open_order(make_plan([DomainSupply("a", 401)], phases, [BatchLine(0, 4)], max_epochs=9, stretch_tokens=8))
+    located = locate_all(order)
+
+    drawn = located.sequence[np.argsort(located.draw)]  # order windows mix neighbouring draws
+    assert sorted(drawn[:200].tolist()) == list(range(200))  # 4 sequences of 2 tokens a stretch
+    for start in range(0, 192, 64):
+        stretches = Counter((drawn[start : start + 64] // 4).tolist())
+        assert len(stretches) == 16
+        assert set(stretches.values()) == {4}
+    for position in range(0, 390, 7):
+        phase = order.phase_at(position)
+        found = order.positions_of_sequence("a", int(located.sequence[position]), phase.context)
+        assert position in found.tolist()
+    assert Plan.from_json(order.plan.to_json()) == order.plan
+    assert '"stretch_tokens": 8' in order.plan.to_json()
 
 
 def ramped_by_signal():
