@@ -26,6 +26,7 @@ class Demand:
         ramps: sequences over which each phase's weights change from those before, (P,).
         sequences: sequences each domain has at each phase's context, (P, G).
         max_epochs: cap on passes over each domain, (G,).
+        phases: their names, (P,), for errors.
     """
 
     names: tuple[str, ...]
@@ -34,6 +35,7 @@ class Demand:
     ramps: tuple[int, ...]
     sequences: tuple[tuple[int, ...], ...]
     max_epochs: tuple[float, ...]
+    phases: tuple[str, ...] = ()
 
     def targets(self, weights: Sequence[Mapping[str, int]], g: int) -> list[Fraction]:
         """Return the sequences domain g is to give in each phase, before rounding to whole ones, (P,)."""
@@ -93,16 +95,34 @@ def shortage_line(demand: Demand, weights: Sequence[Mapping[str, int]], g: int) 
     needed, epochs, cap = demand.tokens(targets), demand.epochs(targets, g), exact(demand.max_epochs[g])
     supply = needed / epochs  # tokens of an epoch, at the contexts the run uses
     share = needed / demand.budget
-    lowest = share * cap / epochs
-    digits = 3 if lowest >= Fraction(1, 100) else 3 - math.floor(math.log10(lowest)) if lowest else 3
-    weight = math.floor(lowest * 10**digits) / 10**digits
     raised = math.ceil(epochs * 100) / 100
     budget = Fraction(demand.budget)
     return (
         f"domain {demand.names[g]!r}: {amount(needed, budget)} tokens needed ({float(share):.1%} of "
         f"{amount(budget, budget)}) but supply {amount(supply, budget)} x {float(cap):g} epochs = "
-        f"{amount(supply * cap, budget)}; lower its weight to {weight:g} or raise max_epochs to {raised:g}"
+        f"{amount(supply * cap, budget)}; lower its weight to {_lowered(demand, weights, g, cap / epochs)} "
+        f"or raise max_epochs to {raised:g}"
     )
+
+
+def _lowered(demand: Demand, weights: Sequence[Mapping[str, int]], g: int, factor: Fraction) -> str:
+    """Return the weights that keep domain g within its cap: one number, or one for each phase that draws from it."""
+    lowered = [_below(Fraction(phase[demand.names[g]], DENOMINATOR) * factor) for phase in weights]
+    if len(weights) == 1 or not demand.phases:
+        share = demand.tokens(demand.targets(weights, g)) / demand.budget
+        return _below(share * factor)
+    told = [
+        f"{weight} in {name!r}"
+        for name, weight, phase in zip(demand.phases, lowered, weights)
+        if phase[demand.names[g]]
+    ]
+    return " and ".join(told)
+
+
+def _below(weight: Fraction) -> str:
+    """Write a weight to three digits, rounded down."""
+    digits = 3 if weight >= Fraction(1, 100) else 3 - math.floor(math.log10(weight)) if weight else 3
+    return f"{math.floor(weight * 10**digits) / 10**digits:g}"
 
 
 def amount(tokens: Fraction, beside: Fraction) -> str:
@@ -145,6 +165,11 @@ def _share_out(
     """Return one phase's weights with held domains scaled down and the others scaled up alike."""
     kept = {demand.names[g]: phase[demand.names[g]] * scale for g, scale in held.items()}
     free = sum(units for name, units in phase.items() if name not in kept)
+    most = DENOMINATOR - free
+    total = sum(kept.values(), start=Fraction(0))
+    if free and total > most:  # caps that allow more here than others leave, since other phases draw less
+        lower = most / total
+        kept = {name: units * lower for name, units in kept.items()}
     left = DENOMINATOR - sum(kept.values())
     if not free and left > len(kept):
         lines = "\n".join(shortage_line(demand, weights, g) for g in sorted(held))

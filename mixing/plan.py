@@ -127,6 +127,7 @@ def _within_caps(
         ramps=tuple(ramps),
         sequences=tuple(tuple(domain.num_sequences(phase.context) for domain in supplies) for phase in phases),
         max_epochs=tuple(caps[domain.name] for domain in supplies),
+        phases=tuple(phase.name for phase in phases),
     )
     if shortage == "spread":
         return spread_shortage(demand, weights)

@@ -36,20 +36,25 @@ def shares_problem(shares: Mapping[str, float], path: Segments, what: str = "wei
 
 
 def normalised(shares: Mapping[str, float]) -> dict[str, float]:
-    """Shares scaled to whole ten-thousandths that sum to exactly 1 (largest remainder; ties by name)."""
+    """Shares scaled to whole ten-thousandths that sum to exactly 1 (largest remainder; ties by name).
+
+    Finer where a share is so small that it would be rounded away.
+    """
     total = math.fsum(shares.values())
-    exact = {name: share / total * _GRAIN for name, share in shares.items()}
+    least = min(share for share in shares.values() if share > 0) / total
+    grain = max(_GRAIN, 10 ** min(12, 2 - math.floor(math.log10(least))))
+    exact = {name: share / total * grain for name, share in shares.items()}
     grains = {name: math.floor(value) for name, value in exact.items()}
-    missing = _GRAIN - sum(grains.values())
+    missing = grain - sum(grains.values())
     for name in sorted(exact, key=lambda name: (grains[name] - exact[name], name))[:missing]:
         grains[name] += 1
-    return {name: count / _GRAIN for name, count in grains.items()}
+    return {name: count / grain for name, count in grains.items()}
 
 
 def pasted(shares: Mapping[str, float]) -> str:
     """A mapping of shares as a recipe writes it."""
     quoted = ((f'"{name}"' if name[:1] in "*?[&!" else name, share) for name, share in shares.items())
-    return "{" + ", ".join(f"{name}: {share:g}" for name, share in quoted) + "}"
+    return "{" + ", ".join(f"{name}: {share:.12g}" for name, share in quoted) + "}"
 
 
 def _tokenizer(recipe: Recipe, names: Names) -> Iterator[Problem]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from curation.source import SourceError, list_shards
 from curation.stages.inputs import GlobalInputs
 from mixing.domain_stage import DomainOptions, TokenInputs, make_domains
 from mixing.plan_stage import PhaseOptions, PlanOptions, make_plan_file
-from mixing.shards import ShardFiles
+from mixing.shards import ShardFiles, TokenShardError, read_record
 from mixing.stages import TokenizerStageOptions, TokenOptions, make_tokenizer, make_tokens
 from mixing.token_source import SUFFIXES, ImportOptions, TokenFile, make_imported, parts_of
 from mixing.tokenizer_training import TokenizerOptions
@@ -277,10 +278,42 @@ def weights_of(
             raise RunError(f"{run.recipe.path}: weights: ablation: it was not run yet; `gristmill ablate` comes first")
         return "shares", 1.0, tuple(sorted(chosen.items()))
     if weights.kind == "file":
-        from mixing.weights import read_weights
-
-        return "shares", 1.0, tuple(sorted((name, float(w)) for name, w in read_weights(Path(weights.path)).items()))
+        return "shares", 1.0, tuple(sorted(_shares_of_file(Path(weights.path)).items()))
     return weights.kind, weights.power, tuple(sorted(weights.shares.items()))
+
+
+def _shares_of_file(path: Path) -> dict[str, float]:
+    """Weights of a file, which must sum to 1 like those that a recipe writes out."""
+    from mixing.weights import read_weights
+    from recipes.checks_training import normalised, shares_problem
+
+    shares = {name: float(share) for name, share in read_weights(path).items()}
+    if any(shares_problem(shares, ())):
+        lines = [f"{name},{share:.12g}" for name, share in normalised(shares).items()]
+        if path.suffix == ".json":
+            lines = [json.dumps(normalised(shares), ensure_ascii=False)]
+        raise RunError(f"{path}: weights sum to {sum(shares.values()):.6g}, not 1; normalised:\n" + "\n".join(lines))
+    return shares
+
+
+def verify_shards(run: Run) -> tuple[int, int]:
+    """Read every token shard again: its checksum, and that all ids are in the vocabulary.
+
+    Returns:
+        Token shards and tokens.
+
+    Raises:
+        RunError: with a line for each that was changed, cut or made by another tokenizer.
+    """
+    wrong, tokens = [], 0
+    for files in run.tokens.shards:
+        try:
+            tokens += read_record(files, verify=True).num_tokens
+        except TokenShardError as error:
+            wrong.append(str(error))
+    if wrong:
+        raise RunError("\n".join(wrong))
+    return len(run.tokens.shards), tokens
 
 
 def plan_plan(run: Run, tokens: Tokens, options: PlanOptions) -> PlannedStage:

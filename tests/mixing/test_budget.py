@@ -55,6 +55,21 @@ def test_check_caps_adds_up_the_phases_of_the_run():
     check_caps(demand({"a": 10, "b": 1000}, [150], 2), [weights])
 
 
+@given(first=st.integers(0, 40), second=st.integers(20, 80), ramp=st.sampled_from([0, 100]))
+@settings(max_examples=40, deadline=None)
+def test_remedy_over_several_phases_is_a_weight_for_each_that_works(first, second, ramp):
+    asked = Demand(("a", "b"), (10, 10), (300, 300), (0, ramp), ((20, 9000),) * 2, (3.0, 9.0), ("main", "cool down"))
+    weights = [to_integers({"a": share, "b": 100 - share}) for share in (first, second)]
+    if not short_domains(asked, weights):
+        return
+    with pytest.raises(BudgetError) as caught:
+        check_caps(asked, weights)
+    lowered = {name: float(share) for share, name in re.findall(r"(\S+) in '([^']+)'", str(caught.value))}
+    assert lowered.keys() == ({"main", "cool down"} if first else {"cool down"})
+    shares = [lowered.get(name, 0.0) for name in asked.phases]
+    check_caps(asked, [to_integers({"a": share, "b": 1 - share}) for share in shares])
+
+
 def test_check_caps_exactly_at_the_cap_passes():
     check_caps(demand({"a": 10, "b": 30}, [80], 2), [to_integers({"a": 1, "b": 3})])
 
@@ -111,6 +126,18 @@ def test_spread_shortage_with_enough_of_everything_changes_nothing():
     weights = [to_integers({"a": 0.5, "b": 0.5})]
 
     assert spread_shortage(demand({"a": 100, "b": 100}, [100], 1), weights) == weights
+
+
+def test_spread_shortage_whose_caps_allow_more_than_a_phase_has_is_no_negative_weight():
+    # found by the property below: what a domain may give in one phase depends on what it gives in the other
+    names, first, second = ("d0", "d1", "d2", "d3"), (1, 5, 1, 4), (27, 1, 1, 1)
+    asked = demand(dict(zip(names, (1, 1, 5, 24))), [50, 50], 3.3)
+    weights = [to_integers(dict(zip(names, shares))) for shares in (first, second)]
+    try:
+        spread = spread_shortage(asked, weights)
+    except BudgetError:
+        return
+    assert not short_domains(asked, spread)
 
 
 def test_spread_shortage_with_nobody_left_is_an_error():

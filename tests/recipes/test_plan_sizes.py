@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -47,3 +48,36 @@ def test_an_edited_later_phase_leaves_all_before_it_as_it_was(tmp_path):
     shown = said(*asked("mindllm", tmp_path), "--set", edit, "--diff", tmp_path / "old.json")
     assert "unchanged before position 77,644,800 (train step 101,100, 159,016,550,400 tokens)" in shown
     assert "nothing is trained twice, nothing is left out" in shown
+
+
+def refused(*arguments):
+    result = CliRunner().invoke(verbs, [str(argument) for argument in arguments])
+    assert result.exit_code != 0
+    return str(result.exception)
+
+
+def test_weights_of_a_file_that_do_not_sum_to_one_are_refused_with_lines_to_paste(tmp_path):
+    wrong, right = tmp_path / "wrong.csv", tmp_path / "right.csv"
+    wrong.write_text("domain,weight\nen_pile,0.5\nzh_wudao,0.39899\nzh_*,0.1\nzh_web,0.00001\n")
+    told = refused(*asked("mindllm", tmp_path), "--set", f"schedule.mixed.weights={wrong}")
+    assert "weights sum to 0.999, not 1" in told
+    lines = told.split("normalised:\n")[1]
+    assert "\nzh_web,1e-05" in lines  # small shares are not rounded away
+    right.write_text(f"domain,weight\n{lines}\n")
+    accepted = ["--set", f"schedule.mixed.weights={right}", "--set", "domains.max_epochs=2"]
+    assert "mixed" in said(*asked("mindllm", tmp_path), *accepted)
+
+
+def test_a_short_domain_is_told_both_remedies_for_its_phase(tmp_path):
+    told = refused(*asked("mindllm", tmp_path), "--set", 'schedule.mixed.weights={"en_*": 0.3, "zh_*": 0.7}')
+    assert "'zh_books': 18.61e9 tokens needed (5.7% of 325.58e9) but supply 15e9 x 1 epochs" in told
+    assert "lower its weight to 0.09 in 'mixed' or raise max_epochs to 1.25" in told
+
+
+def test_a_weight_too_small_to_be_drawn_is_a_warning_with_the_budget_that_reaches_it(tmp_path):
+    tiny = 'schedule.mixed.weights={"en_*": 0.999999999, zh_books: 0.000000001, "zh_w*": 0}'
+    twice = ["--set", tiny, "--set", "domains.max_epochs=9"]
+    told = said(*asked("mindllm", tmp_path), *twice)
+    reach = re.search(r"'zh_books': weight 1e-09 is never drawn in 3.26e\+11 tokens; .* lengthened to (\S+)\)", told)
+    longer = f"schedule.mixed.tokens={1.01 * float(reach[1]) / 1e12:.4f}T"
+    assert "never drawn" not in said(*asked("mindllm", tmp_path), *twice, "--set", longer)
