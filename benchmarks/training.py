@@ -112,6 +112,9 @@ def race(names: list[str], python: dict[str, str], options: dict[str, Any], roun
     return {
         "tokens_per_s": {name: statistics.median(values) for name, values in speeds.items()},
         "ratios": ratios,
+        "tokens_per_cpu_s": {
+            side.name: statistics.median(tokens / turn["cpu_s"] for turn in side.turns[1:]) for side in sides
+        },
         "matmul_fraction": achieved / ours.hello["matmul_rate"],
         "loader_stall_share": sum(t["waited_s"] for t in counted) / sum(t["seconds"] for t in counted),
         "loss_difference": _loss_difference(sides),

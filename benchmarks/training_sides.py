@@ -64,17 +64,19 @@ class Turns:
         self.waited_s = 0.0
         self.answers = os.fdopen(os.dup(1), "w", buffering=1)
         os.dup2(2, 1)  # whatever a trainer prints is no answer
-        self.since = time.perf_counter()
+        self.since, self.cpu_since = time.perf_counter(), time.process_time()
 
     def before_step(self) -> None:
         """Called before a train step; the first turn is for compiling and is told like the others."""
         if self.done % self.steps == 0:
             if self.done:
-                self.tell(seconds=time.perf_counter() - self.since, losses=self.losses, waited_s=self.waited_s)
+                spent = {"seconds": time.perf_counter() - self.since, "cpu_s": time.process_time() - self.cpu_since}
+                self.tell(**spent, losses=self.losses, waited_s=self.waited_s)
             if sys.stdin.readline().strip() != "go":
                 self.answers.flush()
                 os._exit(0)
             self.losses, self.waited_s, self.since = [], 0.0, time.perf_counter()
+            self.cpu_since = time.process_time()
         self.done += 1
 
     def tell(self, **found: Any) -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from pydantic import ValidationError
 
 from curation.amounts import Amount, in_tokens
 from curation.fields import Problem, did_you_mean
@@ -12,7 +15,7 @@ from mixing.patterns import PatternError, covers, winners
 from recipes.located import Segments
 from recipes.names import Names, domain_problems, names_domain
 from recipes.recipe import Recipe
-from training.config import Model, TrainingValues
+from training.config import Model, TrainingValues, amended_values
 
 _SUM_TOLERANCE = 1e-9
 _GRAIN = 10_000  # weights to paste are whole ten-thousandths
@@ -209,6 +212,21 @@ def _spans(recipe: Recipe, names: Names) -> Iterator[Problem]:
         if at is not None and at >= budget:
             yield ("training", "amendments", place, "at"), str(amendment.at), "lies behind the end of the schedule"
         before = at if at is not None else before
+        yield from _amended(training, place, amendment.set or {})
+    back = _span(training.spikes.back, recipe)
+    if training.spikes.action == "rollback" and back is not None and back > budget // 2:
+        reason = f"more than half of the schedule of {budget:,} tokens; go back less far, such as {budget // 50:,}"
+        yield ("training", "spikes", "back"), str(training.spikes.back), reason
+
+
+def _amended(training: TrainingValues, place: int, changes: Mapping[str, Any]) -> Iterator[Problem]:
+    """Values that an amendment sets and that their paths cannot have."""
+    for path, value in changes.items():
+        try:
+            amended_values(training, {path: value})
+        except ValueError as error:
+            told = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+            yield ("training", "amendments", place, "set", path), value, told.removeprefix("Value error, ")
 
 
 def _max_epochs(recipe: Recipe, names: Names) -> Iterator[Problem]:

@@ -46,10 +46,11 @@ def _steps(recipe: Recipe) -> Iterator[Problem]:
 
 
 def _training(recipe: Recipe) -> Iterator[Problem]:
-    if recipe.training is not None and recipe.training.amendments:
-        yield ("training", "amendments"), [a.why for a in recipe.training.amendments], "amendments are not there yet"
-    if recipe.training is not None and recipe.training.spikes.action == "rollback":
-        yield ("training", "spikes"), "rollback", "rolling back is not there yet; drop_update and warn are"
+    for place, amendment in enumerate(recipe.training.amendments if recipe.training is not None else ()):
+        for key in sorted(amendment.set or {}):
+            if key == "precision" or key.startswith("spikes."):
+                where = ("training", "amendments", place, "set", key)
+                yield where, (amendment.set or {})[key], f"changing {key} on the way is not there yet"
     if recipe.evaluation.suites:
         yield ("evaluation", "suites"), recipe.evaluation.suites, "evaluation suites are not there yet"
     if recipe.finetuning is not None:

@@ -83,6 +83,11 @@ class Run:
         """Single-threaded worker processes, started at first use."""
         return WorkerPool(self.recipe.execution.num_workers())
 
+    def end_workers(self) -> None:
+        """End the worker processes, for a part that needs the memory; they start again at need."""
+        if "pool" in self.__dict__:
+            self.pool.close()
+
     def __enter__(self) -> Run:
         return self
 

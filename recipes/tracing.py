@@ -18,15 +18,17 @@ from curation.ledger import scan_shard, texts_of
 from mixing.document_ids import DocumentIds, find_documents, ids_path
 from mixing.domain_stage import Domain, read_domains
 from mixing.domains import DomainTokens
+from mixing.journal import step_at
 from mixing.order import Order, open_order
 from mixing.plan_record import Plan
 from mixing.shards import ShardFiles, map_tokens, read_record
 from mixing.sort_values import open_sort_values
 from mixing.tokenizer import decode, load_tokenizer
+from recipes.amended import Course
 from recipes.curate import ALL
 from recipes.errors import RunError
 from recipes.queries import CONTENT_ID, fates, open_ledger
-from recipes.train import read_plan, spans_of
+from recipes.train import read_plan
 from training.spec import Span
 
 if TYPE_CHECKING:
@@ -58,9 +60,14 @@ class Opened:
 
     plan: Plan
     order: Order
-    spans: tuple[Span, ...]
+    course: Course
     folder: Path
     domains: dict[str, Domain]
+
+    @property
+    def spans(self) -> tuple[Span, ...]:
+        """Train steps of one batch size each."""
+        return self.course.spans
 
     def domain(self, name: str, context: int) -> DomainTokens:
         """The index that sequences of a domain's training text are read from."""
@@ -74,7 +81,7 @@ def open_plan(run: Run) -> Opened:
     domains = {domain.name: domain for domain in read_domains(run.tokens.domains_path)}
     values = run.sort_values
     order = open_order(plan, None if values is None else open_sort_values(values.file(ALL, ".values.json")))
-    return Opened(plan, order, spans_of(plan), folder, domains)
+    return Opened(plan, order, run.training.course, folder, domains)
 
 
 def documents_of_step(opened: Opened, step: int, sequence_of_step: int | None = None) -> Iterator[Traced]:
@@ -83,8 +90,8 @@ def documents_of_step(opened: Opened, step: int, sequence_of_step: int | None = 
     Raises:
         RunError: if the run has no such train step or sequence.
     """
-    if not 0 <= step < opened.plan.num_steps:
-        raise RunError(f"--train-step {step}: the plan has {opened.plan.num_steps:,} train steps, 0 to the last")
+    if not 0 <= step < opened.course.num_steps:
+        raise RunError(f"--train-step {step}: the plan has {opened.course.num_steps:,} train steps, 0 to the last")
     first, span = positions_of_step(opened, step)
     if sequence_of_step is not None and not 0 <= sequence_of_step < span.sequences:
         raise RunError(f"--sequence {sequence_of_step}: train step {step} has {span.sequences:,} sequences, from 0")
@@ -125,7 +132,7 @@ def steps_of_document(run: Run, opened: Opened, wanted: str) -> list[dict[str, A
                 positions = opened.order.positions_of_sequence(name, sequence, context)
                 epochs = opened.order.locate(positions).epoch.tolist() if len(positions) else []
                 for position, epoch in zip(positions.tolist(), epochs):
-                    step = _step_at(opened, position)
+                    step = step_at(opened.course.runs, position)  # None: passed over
                     result.append(
                         {"train_step": step, "position": position, "domain": name, "epoch": epoch,
                          "sequence": sequence, "num_tokens": tokens}
@@ -154,11 +161,6 @@ def kept_document(run: Run, wanted: str) -> tuple[str, str, int]:
             f"no kept document with this id, URL or text: {wanted!r}; `gristmill why` tells a dropped one's fate"
         )
     return kept[0].source, kept[0].shard, kept[0].row
-
-
-def _step_at(opened: Opened, position: int) -> int:
-    span = next(span for span in reversed(opened.spans) if span.first_position <= position)
-    return span.first_step + (position - span.first_position) // span.sequences
 
 
 def with_stretches(run: Run, opened: Opened, traced: list[Traced], characters: int) -> list[dict[str, Any]]:

@@ -19,7 +19,8 @@ from mixing.plan_record import Plan as SequencePlan
 from mixing.plan_record import PlannedPhase
 from mixing.schedule import BySignal
 from mixing.tokenizer import load_tokenizer
-from recipes.artifacts import key_of, write_atomically
+from recipes.amended import Course, course_of, read_rollbacks, roll_back, write_journal
+from recipes.artifacts import key_of, to_json, write_atomically
 from recipes.curate import ALL
 from recipes.errors import RunError
 from recipes.pipeline import content_key
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 
 # Windows of held-out text measured for each domain: 64 of 1,024 tokens give a mean within some hundredths of a nat.
 MAX_HELD_OUT = 64
+# Of one command; a run that spikes oftener needs other values, not other text.
+MOST_ROLLBACKS = 10
 _TELLING = {
     Exit.STALLED: "no train step for `execution.training.stall`; the stacks of all processes are in its log",
     Exit.RANK_LOST: "a process was lost (killed, or out of memory)",
@@ -52,11 +55,23 @@ class TrainingFailed(RunError):  # noqa: N818
 
 @dataclass(frozen=True)
 class Training:
-    """A training that is planned: its specification, where it lies, and the key of all that makes its result."""
+    """A training that is planned.
+
+    Attributes:
+        spec: what is trained.
+        folder: of all trainings of this model from these initial weights; their checkpoints lie together.
+        log: its own folder in there, by the run's name: metrics, status, journal, the processes' output.
+        key: of all that makes its result.
+        plan: what it follows.
+        course: when it does what.
+    """
 
     spec: specs.TrainSpec
     folder: Path
+    log: Path
     key: str
+    plan: SequencePlan
+    course: Course
 
     @property
     def checkpoints(self) -> Path:
@@ -69,11 +84,14 @@ def plan_training(run: Run, tokens: Tokens, plan_stage: PlannedStage) -> Trainin
     recipe: Any = run.recipe
     plan = read_plan(plan_stage)
     shape = shape_of(recipe.model, load_tokenizer(tokens.tokenizer).vocabulary)
-    prefix = _prefix(run, tokens, plan, shape)
     fixed = key_of(asdict(shape), recipe.seed, tokens.tokenizer_key, content_key(_start_of(recipe)))
     folder = run.store.workdir / f"training-{fixed}"
+    log = log_folder(folder, run.name)
+    followed = course_of(recipe, plan, read_rollbacks(log))
+    prefix = _prefix(run, tokens, plan, shape, followed)
     spec = specs.TrainSpec(
-        folder=str(folder),
+        folder=str(log),
+        checkpoints_folder=str(folder / "checkpoints"),
         shape=shape,
         stream=specs.Factory(
             "training.stream:open_stream",
@@ -85,21 +103,27 @@ def plan_training(run: Run, tokens: Tokens, plan_stage: PlannedStage) -> Trainin
                 **_values_of(run),
             },
         ),
-        spans=spans_of(plan),
-        num_steps=plan.num_steps,
+        spans=followed.spans,
+        num_steps=followed.num_steps,
+        changes=followed.changes,
         learning_rate=learning_rate_of(recipe.training, recipe.model.context, plan.num_tokens),
         seed=recipe.seed,
         precision=recipe.training.precision,
         optimizer=optimizer_of(recipe.training),
         spikes=specs.Spikes(recipe.training.spikes.action, recipe.training.spikes.sigma),
-        checkpoints=_checkpoints(recipe, plan),
+        checkpoints=_checkpoints(recipe, plan, followed),
         evaluation=specs.Evaluation(steps_of(recipe, recipe.evaluation.every), at_start=True),
         execution=_execution(run),
         start_from=_start_of(recipe),
         separator=load_tokenizer(tokens.tokenizer).eos if recipe.sequences.document_masks else None,
         prefix=prefix,
     )
-    return Training(spec, folder, key_of(prefix, plan.num_steps))
+    return Training(spec, folder, log, key_of(prefix, followed.num_steps), plan, followed)
+
+
+def log_folder(folder: Path, run_name: str) -> Path:
+    """Where a run of this name keeps its own files of a training."""
+    return folder / "runs" / run_name
 
 
 def _values_of(run: Run) -> dict[str, str]:
@@ -112,19 +136,7 @@ def read_plan(stage: PlannedStage) -> SequencePlan:
     return SequencePlan.from_json(Path(stage.file(ALL, ".plan.json")).read_text(encoding="utf-8"))
 
 
-def spans_of(plan: SequencePlan) -> tuple[specs.Span, ...]:
-    """Train steps of one batch size each, over the whole plan."""
-    spans, step, position, token = [], 0, 0, 0
-    for phase in plan.phases:
-        for steps in phase.steps:
-            spans.append(specs.Span(step, position, token, steps.sequences, phase.context))
-            step += steps.num_steps
-            position += steps.num_sequences
-            token += steps.num_sequences * phase.context
-    return tuple(spans)
-
-
-def _prefix(run: Run, tokens: Tokens, plan: SequencePlan, shape: ModelShape) -> dict[str, Any]:
+def _prefix(run: Run, tokens: Tokens, plan: SequencePlan, shape: ModelShape, followed: Course) -> dict[str, Any]:
     """What makes the weights at every position: what changes on the way is listed with where it begins."""
     recipe: Any = run.recipe
     rate = learning_rate_of(recipe.training, recipe.model.context, plan.num_tokens)
@@ -136,7 +148,8 @@ def _prefix(run: Run, tokens: Tokens, plan: SequencePlan, shape: ModelShape) -> 
     else:
         course[0][1] += [rate.final, rate.total_tokens]
     order = [[span.start, [*_law_of(span, plan), phase.window, _order_of(phase, run)]] for phase, span in plan.spans]
-    batch = [[span.first_position, [span.sequences, span.context]] for span in spans_of(plan)]
+    batch = [[span.first_position, [span.sequences, span.context]] for span in followed.spans]
+    course += [[position, changed] for position, changed in followed.changed]
     return {
         "model": asdict(shape),
         "seed": recipe.seed,
@@ -180,16 +193,14 @@ def steps_of(recipe: Any, size: Any) -> int:
     return max(1, tokens_of(size, recipe.model.context, batch) // batch)
 
 
-def _checkpoints(recipe: Any, plan: SequencePlan) -> specs.Checkpoints:
+def _checkpoints(recipe: Any, plan: SequencePlan, followed: Course) -> specs.Checkpoints:
     wanted = recipe.checkpoints
-    borders, step = [], 0
-    for phase in plan.phases[:-1]:
-        step += phase.num_steps
-        borders.append(step)
+    starts = [phase.start for phase in plan.phases[1:]]
+    borders = [next((span.first_step for span in followed.spans if span.first_position >= at), 0) for at in starts]
     return specs.Checkpoints(
         every=steps_of(recipe, wanted.every),
         early=wanted.early,
-        at=tuple(borders),
+        at=tuple(step for step in borders if step),
         keep_last=None if wanted.keep.all else wanted.keep.last,
         keep_every=None if wanted.keep.every is None else steps_of(recipe, wanted.keep.every),
     )
@@ -234,16 +245,9 @@ def train(run: Run, training: Training) -> Path:
         run.narrator.reused(title, f"{training.spec.num_steps} train steps")
         return done
     started = time.monotonic()
-    spec_path = run.folder / "training.spec.json"
-    write_atomically(spec_path, specs.to_json(training.spec))
-    with _owned(training.folder, run), run.narrator.bar(title, training.spec.num_steps) as advance:
-        result = launch(
-            spec_path,
-            num_processes(run),
-            progress=lambda status: advance(completed=status.get("step", 0), note=_note(status)),
-            stall_s=float(run.recipe.execution.training.stall.number),
-            restarts=run.recipe.execution.training.restarts,
-        )
+    run.end_workers()  # what they hold in memory is the model's now
+    with _owned(training.folder, run):
+        training, result = _follow(run, training, title)
     if result is Exit.REQUEUE:
         raise KeyboardInterrupt
     if result is not Exit.DONE:
@@ -252,6 +256,54 @@ def train(run: Run, training: Training) -> Path:
     run.remember("training", {"key": training.key, "checkpoint": last.name, "folder": training.folder.name})
     run.narrator.made(title, f"{training.spec.num_steps} train steps", time.monotonic() - started)
     return last
+
+
+def _follow(run: Run, training: Training, title: str) -> tuple[Training, Exit]:
+    """Train to an end; after a spike that asks for it go back, pass its text over, and train on."""
+    rollbacks = 0
+    while True:
+        result = _launch(run, training, title)
+        if result is not Exit.SPIKED or rollbacks >= MOST_ROLLBACKS:
+            return training, result
+        rollbacks += 1
+        _roll_back(run, training)
+        run.__dict__["training"] = training = plan_training(run, run.tokens, run.plan)
+
+
+def _launch(run: Run, training: Training, title: str) -> Exit:
+    wanted = run.recipe.execution.training
+    spec_path = run.folder / "training.spec.json"
+    write_atomically(spec_path, specs.to_json(training.spec))
+    training.log.mkdir(parents=True, exist_ok=True)
+    write_journal(training.log, training.course.journal)
+    with run.narrator.bar(title, training.spec.num_steps) as advance:
+        return launch(
+            spec_path,
+            num_processes(run),
+            progress=lambda status: advance(completed=status.get("step", 0), note=_note(status)),
+            stall_s=float(wanted.stall.number),
+            restarts=wanted.restarts,
+        )
+
+
+def _roll_back(run: Run, training: Training) -> None:
+    """Note a rollback, and the documents of the train step that spiked."""
+    from recipes.tracing import documents_of_step, open_plan
+
+    status = read_status(training.log) or {}
+    step, why = int(status["spike"]["step"]), str(status["spike"].get("why", "spike"))
+    documents = [vars(one) for one in documents_of_step(open_plan(run), step - 1)]
+    listed = training.log / f"spike-{step:08d}.json"
+    write_atomically(listed, to_json({"train_step": step, "why": why, "documents": documents}))
+    recipe: Any = run.recipe
+    back = tokens_of(
+        recipe.training.spikes.back, recipe.model.context, batch_tokens_of(recipe.training, recipe.model.context)
+    )
+    found = roll_back(training.log, training.plan, training.course, step, back, why)
+    run.narrator.say(
+        f"  {why}; going back: the text of positions {found.start:,} to {found.stop:,} is passed over. "
+        f"What the spiked train step read: {listed}"
+    )
 
 
 def _finished(run: Run, training: Training) -> Path | None:
@@ -293,12 +345,12 @@ def _note(status: Mapping[str, Any]) -> str:
 
 
 def _failure(training: Training, result: Exit) -> TrainingFailed:
-    logs = sorted(training.folder.glob("rank-*.log"))
+    logs = sorted(training.log.glob("rank-*.log"))
     tails = [log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:] for log in logs]
     last = next((tail[0] for tail in tails if tail), "")
     error = TrainingFailed(
         f"training ended: {_TELLING.get(result, result.name)}. {last}\n"
-        f"logs: {training.folder}/rank-*.log; the same command continues from the last whole checkpoint"
+        f"logs: {training.log}/rank-*.log; the same command continues from the last whole checkpoint"
     )
     error.exit_code = int(result)
     return error
@@ -329,7 +381,7 @@ def held_out_curve(training: Training) -> list[dict[str, Any]]:
     """Lines of held_out.csv as mappings."""
     import csv
 
-    path = training.folder / "held_out.csv"
+    path = training.log / "held_out.csv"
     if not path.exists():
         return []
     with path.open(newline="", encoding="utf-8") as stream:

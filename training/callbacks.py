@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -39,6 +40,7 @@ class Journal(Callback):
         self.steps: list[tuple[Batch, StepSums]] = []
         self.dropped = 0
         if trainer.is_global_zero:
+            _continue_logs(module)
             columns = [*COLUMNS, *(f"loss/{name}" for name in module.stream.domains)]
             self.table = Table(self.folder / "metrics.csv", columns, module.done)
         self.speed = Speed()
@@ -87,7 +89,8 @@ class Journal(Callback):
         if module.spec.spikes.action == "warn":
             check_finite(module.done, loss, max(norms, key=lambda value: (math.isnan(value), value)))
             if module.spikes.sees_spike(loss, norm) and trainer.is_global_zero:
-                say(f"train step {module.done}: loss {loss:.4f}, gradient norm {norm:.4f} stand out")
+                why = f"train step {module.done}: loss {loss:.4f}, gradient norm {norm:.4f} stand out"
+                say(f"{why}; what it read: gristmill trace RECIPE --train-step {module.done - 1}")
 
     def _sequences(self, module: TrainingModule) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Nats, predicted tokens and domain of every sequence of the whole batches, in the order of positions."""
@@ -157,11 +160,6 @@ class Saver(Callback):
         self.unread: list[tuple[int, StepSums]] = []
         self.stopped = False
 
-    @property
-    def root(self) -> Path:
-        """Folder of all checkpoints."""
-        return self.journal.folder / "checkpoints"
-
     def on_train_start(self, trainer: Trainer, module: TrainingModule) -> None:
         """Save the untrained model if asked."""
         if module.done == 0 and module.spec.num_steps > 0 and is_due(module.spec.checkpoints, 0, 1):
@@ -187,9 +185,11 @@ class Saver(Callback):
             check_finite(step, loss, norm)
         self.stopped = self.stopped or stopping > 0
         if module.spec.spikes.action == "rollback" and module.spikes.sees_spike(loss, norm):
-            self.journal.line["spike"] = {"step": step, "position": position_after(module.spec.spans, step)}
+            why = f"train step {step}: loss {loss:.4f}, gradient norm {norm:.4f} stand out"
+            position = position_after(module.spec.spans, step)
+            self.journal.line["spike"] = {"step": step, "position": position, "why": why}
             self.journal.show(trainer, module, "spiked", now=True)
-            raise SpikeError(f"train step {step}: loss {loss:.4f}, gradient norm {norm:.4f} stand out")
+            raise SpikeError(why)
 
     def save(self, trainer: Trainer, module: TrainingModule) -> None:
         """Save; every process calls it."""
@@ -202,10 +202,10 @@ class Saver(Callback):
             "tokens": tokens_after(spec.spans, module.done),
             "prefix": cut_prefix(spec.prefix, position),
             "shape": checkpoints.shape_entry(spec.shape),
-            "state": {"spikes": module.spikes.state},
+            "state": {"spikes": module.spikes.state, "log": Path(spec.folder).name},
         }
         checkpoints.save(
-            self.root,
+            spec.checkpoints_root,
             module.network,
             module.optimizers().optimizer,
             manifest,
@@ -214,7 +214,17 @@ class Saver(Callback):
             min_free_bytes=spec.execution.min_free_bytes,
         )
         if trainer.is_global_zero:
-            prune(self.root, spec.checkpoints, lambda at: cut_prefix(spec.prefix, at))
+            prune(spec.checkpoints_root, spec.checkpoints, lambda at: cut_prefix(spec.prefix, at))
+
+
+def _continue_logs(module: TrainingModule) -> None:
+    """A run that continues from another run's checkpoint begins with that run's log."""
+    folder = Path(module.spec.folder)
+    written_by = module.resumed.state.get("log", folder.name) if module.resumed else folder.name
+    for name in ("metrics.csv", "held_out.csv") if written_by != folder.name else ():
+        theirs = folder.parent / written_by / name
+        if theirs.exists():
+            shutil.copyfile(theirs, folder / name)
 
 
 def say(text: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
+from pydantic import BeforeValidator, Field, TypeAdapter, WithJsonSchema, model_validator
 
 from curation.amounts import Amount, amount
 from curation.fields import (
@@ -200,6 +200,26 @@ def _training_paths() -> list[str]:
 
 def _is_training_path(path: str) -> bool:
     return path in _training_paths()
+
+
+def amended_values(values: TrainingValues, changes: Mapping[str, Any]) -> TrainingValues:
+    """Training values with some paths set, such as {learning_rate.peak: 5e-4}.
+
+    Raises:
+        pydantic.ValidationError: for a value that its path cannot have.
+    """
+    sections: dict[str, dict[str, Any]] = {}
+    updated: dict[str, Any] = {}
+    for path, value in changes.items():
+        section, _, key = path.partition(".")
+        if key:
+            sections.setdefault(section, {})[key] = value
+        else:
+            updated[section] = TypeAdapter(Batches).validate_python(value) if section == "batch" else value
+    for name, given in sections.items():
+        section_now: Section = getattr(values, name)
+        updated[name] = type(section_now).model_validate({**section_now.model_dump(mode="json"), **given})
+    return values.model_copy(update=updated)
 
 
 class Training(TrainingValues):

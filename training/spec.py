@@ -150,7 +150,9 @@ class TrainSpec:
     """One training.
 
     Attributes:
-        folder: where metrics.csv, held_out.csv, status.json and checkpoints/ are written.
+        folder: where metrics.csv, held_out.csv and status.json are written.
+        checkpoints_folder: where checkpoints are; None: `checkpoints` in `folder`. Runs that begin alike share it, and
+            continue from each other's.
         shape: the model.
         stream: makes the `training.batches.TokenStream`.
         spans: batch sizes over train steps, first_step ascending from 0.
@@ -181,7 +183,13 @@ class TrainSpec:
     execution: Execution = Execution()
     start_from: str | None = None
     separator: int | None = None
+    checkpoints_folder: str | None = None
     prefix: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def checkpoints_root(self) -> Path:
+        """Folder of all checkpoints."""
+        return Path(self.checkpoints_folder or Path(self.folder) / "checkpoints")
 
     def __post_init__(self) -> None:
         check_spans(self.spans)

@@ -95,7 +95,7 @@ def agreed_resume(spec: TrainSpec, rank: int, world: int) -> checkpoints.Checkpo
     chosen: list[str | None] = [None]
     if rank == 0 and spec.execution.resume == "auto":
         prefix_at = partial(cut_prefix, spec.prefix)
-        found = find_resume(Path(spec.folder) / "checkpoints", prefix_at, say, spec.num_steps)
+        found = find_resume(spec.checkpoints_root, prefix_at, say, spec.num_steps)
         chosen = [str(found.folder) if found else None]
     elif rank == 0 and spec.execution.resume != "none":
         chosen = [str(checkpoints.open_checkpoint(Path(spec.execution.resume)).folder)]

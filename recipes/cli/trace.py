@@ -90,7 +90,7 @@ def _show_documents(opened: Opened, step: int, found: list[dict[str, Any]], char
         tokens[one["domain"]] += one["num_tokens"]
     total = sum(tokens.values()) or 1
     click.echo(
-        f"train step {step:,} of {opened.plan.num_steps:,} (phase {phase.name}): positions {first:,} to "
+        f"train step {step:,} of {opened.course.num_steps:,} (phase {phase.name}): positions {first:,} to "
         f"{first + span.sequences - 1:,}, {span.sequences:,} sequences of {span.context:,} tokens"
     )
     shares = [f"{name} {count / total:.1%}" for name, count in tokens.most_common(_MOST_DOMAINS)]
@@ -121,10 +121,11 @@ def _show_steps(opened: Opened, found: list[dict[str, Any]]) -> None:
     if not found:
         click.echo("in no train step: the document is held out, or the plan ends before it comes")
         return
-    steps = len({one["train_step"] for one in found})
-    click.echo(f"{steps:,} train steps of {opened.plan.num_steps:,}\n")
+    steps = len({one["train_step"] for one in found} - {None})
+    click.echo(f"{steps:,} train steps of {opened.course.num_steps:,}\n")
     for one in found:
+        step = "passed over" if one["train_step"] is None else f"{one['train_step']:,}"
         click.echo(
-            f"train step {one['train_step']:>9,}  position {one['position']:>13,}  {one['domain']}, "
+            f"train step {step:>11}  position {one['position']:>13,}  {one['domain']}, "
             f"epoch {one['epoch']}, sequence {one['sequence']:,}: {one['num_tokens']:,} tokens"
         )

@@ -140,8 +140,9 @@ class Record:
     def training(self) -> Path | None:
         """Folder of the training, if this run trained."""
         stages = self.of_part("train")
-        path = self.workdir / stages[-1].folder if stages else None
-        return path if path is not None and path.exists() else None
+        folder = self.workdir / stages[-1].folder if stages else None
+        own = folder / "runs" / self.beside.name if folder is not None else None
+        return next((path for path in (own, folder) if path is not None and path.exists()), None)
 
     @cached_property
     def metrics(self) -> list[dict[str, float | None]]:

@@ -1,0 +1,112 @@
+import dataclasses
+from types import SimpleNamespace
+
+import pytest
+
+from mixing.journal import Skip, read_journal, step_positions
+from mixing.plan import DomainSupply, make_plan
+from mixing.schedule import Amount, BatchLine, Phase
+from recipes.amended import course_of, position_at, read_rollbacks, roll_back, token_at, write_journal
+from recipes.errors import RunError
+from training.config import Model, Training, merged
+
+
+@pytest.fixture
+def plan():
+    """100 train steps of 4 sequences of 16 tokens, then 20 of 2 sequences of 32."""
+    domains = [DomainSupply("a", 100_000, 100, 400_000, 400_000)]
+    phases = [
+        Phase("main", Amount(6400, "tokens"), {"a": 1}, 16),
+        Phase("long", Amount(1280, "tokens"), {"a": 1}, 32),
+    ]
+    return make_plan(domains, phases, [BatchLine(0, 64)], seed=1)
+
+
+@pytest.fixture
+def recipe():
+    """A recipe's model and training with amendments."""
+
+    def make(*amendments):
+        model = Model.model_validate({"preset": "llama_tiny", "context": 16})
+        values = model.training.model_dump(mode="json") | {"batch": "4 sequences", "amendments": list(amendments)}
+        return SimpleNamespace(model=model, training=Training.model_validate(merged({}, values)))
+
+    return make
+
+
+def trained(course):
+    """Positions of all train steps."""
+    return [step_positions(course.runs, step).tolist() for step in range(course.num_steps)]
+
+
+def test_course_without_amendments_is_the_plan(plan, recipe):
+    course = course_of(recipe(), plan)
+    assert course.num_steps == plan.num_steps == 120
+    assert [(s.first_step, s.first_position, s.first_token, s.sequences, s.context) for s in course.spans] == [
+        (0, 0, 0, 4, 16),
+        (100, 400, 6400, 2, 32),
+    ]
+
+
+def test_skipped_data_shortens_the_run_and_leaves_all_other_steps(plan, recipe):
+    skip = {"at": "640 tokens", "skip_data": "320 tokens", "why": "bad text"}
+    course = course_of(recipe(skip), plan)
+    whole = trained(course_of(recipe(), plan))
+    assert trained(course) == whole[:10] + whole[15:]
+    assert course.journal.skips() == [Skip(40, 60)]
+    # The clock of the text behind it is as planned.
+    assert next(s for s in course.spans if s.first_position == 60).first_token == 960
+
+
+def test_set_values_hold_from_the_train_step_at_or_behind_the_place(plan, recipe):
+    slower = {"at": "650 tokens", "set": {"learning_rate.peak": 1e-3, "optimizer.clip": 0.5}, "why": "spikes"}
+    course = course_of(recipe({"at": "64 tokens", "skip_data": "64 tokens", "why": "w"}, slower), plan)
+    (change,) = course.changes
+    # 650 tokens lie in the step of positions 40 to 44; the one behind it is the tenth, as one was passed over.
+    assert (change.first_step, change.learning_rate.peak, change.optimizer.clip) == (10, 1e-3, 0.5)
+    assert course.changed == ((44, {"learning_rate.peak": 1e-3, "optimizer.clip": 0.5}),)
+
+
+def test_set_batch_cuts_the_rest_anew(plan, recipe):
+    course = course_of(recipe({"at": "640 tokens", "set": {"batch": "8 sequences"}, "why": "faster"}), plan)
+    assert [len(step) for step in trained(course)[8:12]] == [4, 4, 8, 8]
+    assert [position for step in trained(course) for position in step] == list(range(plan.num_positions))
+
+
+def test_amendment_behind_the_end_is_refused(plan, recipe):
+    with pytest.raises(RunError, match=r"amendments\[0\]\.at: 1B lies behind"):
+        course_of(recipe({"at": "1B", "set": {"optimizer.clip": 1.0}, "why": "w"}), plan)
+    with pytest.raises(RunError, match="nothing of the run is left"):
+        course_of(recipe({"at": "640 tokens", "skip_data": "1B", "why": "w"}), plan)
+
+
+@pytest.mark.parametrize("position", [0, 1, 399, 400, 401, 440])
+def test_positions_and_the_token_clock_are_inverse(plan, position):
+    assert position_at(plan, token_at(plan, position)) == position
+
+
+def test_roll_back_passes_over_what_led_to_the_spike_and_is_remembered(plan, recipe, tmp_path):
+    course = course_of(recipe(), plan)
+    found = roll_back(tmp_path, plan, course, 30, back_tokens=5 * 64, why="step 30: loss 9")
+    assert (found.start, found.stop) == (100, 120)
+    after = course_of(recipe(), plan, read_rollbacks(tmp_path))
+    whole = trained(course)
+    assert trained(after) == whole[:25] + whole[30:]
+    # A second spike, nearer than it goes back: the run goes back to what was trained before the text passed over.
+    roll_back(tmp_path, plan, after, 27, back_tokens=4 * 64, why="step 27: loss 9")
+    twice = course_of(recipe(), plan, read_rollbacks(tmp_path))
+    assert trained(twice)[:25] == whole[:25]
+    assert not {position for step in trained(twice) for position in step} & set(range(100, 128))
+    assert trained(course_of(recipe(), plan, [])) == whole
+
+
+def test_journal_is_appended_to_only_when_it_says_something_new(plan, recipe, tmp_path):
+    write_journal(tmp_path, course_of(recipe(), plan).journal)
+    before = (tmp_path / "plans.jsonl").read_text()
+    write_journal(tmp_path, course_of(recipe(), plan).journal)
+    assert (tmp_path / "plans.jsonl").read_text() == before
+    amended = course_of(recipe({"at": "640 tokens", "skip_data": "64 tokens", "why": "w"}), plan).journal
+    write_journal(tmp_path, amended)
+    assert (tmp_path / "plans.jsonl").read_text().startswith(before)
+    assert read_journal(tmp_path / "plans.jsonl").skips() == amended.skips() == [Skip(40, 44)]
+    assert dataclasses.is_dataclass(amended)
