@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +25,7 @@ from recipes.curate import ALL
 from recipes.errors import RunError
 from recipes.pipeline import content_key
 from recipes.shapes import batch_tokens_of, learning_rate_of, optimizer_of, shape_of, tokens_of
+from recipes.start_weights import start_weights
 from training import spec as specs
 from training.exits import Exit
 from training.launch import launch
@@ -273,7 +274,7 @@ def _follow(run: Run, training: Training, title: str) -> tuple[Training, Exit]:
 def _launch(run: Run, training: Training, title: str) -> Exit:
     wanted = run.recipe.execution.training
     spec_path = run.folder / "training.spec.json"
-    write_atomically(spec_path, specs.to_json(training.spec))
+    write_atomically(spec_path, specs.to_json(replace(training.spec, start_from=start_weights(run, training))))
     training.log.mkdir(parents=True, exist_ok=True)
     write_journal(training.log, training.course.journal)
     with run.narrator.bar(title, training.spec.num_steps) as advance:
@@ -341,6 +342,8 @@ def step_of(checkpoint: Path) -> int:
 def _note(status: Mapping[str, Any]) -> str:
     loss, speed = status.get("loss"), status.get("tokens_per_s")
     parts = [f"loss {loss:.3f}" if isinstance(loss, float) else "", f"{speed:,.0f} tokens/s" if speed else ""]
+    if status.get("mfu"):
+        parts.append(f"MFU {status['mfu']:.0%}")  # the convention stands in training/peak.py
     return "  ".join(part for part in parts if part)
 
 
@@ -388,10 +391,19 @@ def held_out_curve(training: Training) -> list[dict[str, Any]]:
         return list(csv.DictReader(stream))
 
 
-def read_status(folder: Path) -> dict[str, Any] | None:
-    """What a training last said of itself."""
+def read_status(log: Path) -> dict[str, Any] | None:
+    """What a training last said of itself, from its log's folder."""
+    return _read_json(log / "status.json")
+
+
+def read_end(log: Path) -> dict[str, Any] | None:
+    """How a training ended, with cause and host; None while it runs, and where its supervisor was killed."""
+    return _read_json(log / "ended.json")
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
     try:
-        status: dict[str, Any] = json.loads((folder / "status.json").read_text(encoding="utf-8"))
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, json.JSONDecodeError):
         return None
-    return status
+    return found

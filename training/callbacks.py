@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import platform
 import shutil
 import sys
 import time
@@ -18,6 +19,7 @@ from training.batches import Batch, position_after, tokens_after
 from training.evaluate import held_out_losses
 from training.learning_rate import learning_rate_at
 from training.module import TrainingModule
+from training.peak import peak_of, utilisation
 from training.resume import cut_prefix, is_due, prune
 from training.spec import values_at
 from training.step import StepSums
@@ -47,6 +49,8 @@ class Journal(Callback):
         self.speed.read(tokens_after(module.spec.spans, module.done))
         self.line: dict[str, Any] = {}
         self.shown_s = 0.0
+        gpu = torch.cuda.get_device_name(module.device) if module.device.type == "cuda" else ""
+        self.peak = peak_of(gpu, module.spec.precision)
         self.show(trainer, module, "training")
 
     def on_train_batch_end(self, trainer: Trainer, module: TrainingModule, outputs: Any, batch: Batch, _: int) -> None:
@@ -85,6 +89,8 @@ class Journal(Callback):
             by_domain = {f"loss/{name}": mean for name, mean in zip(module.stream.domains, means)}
             self.table.append([{**line, **by_domain}])
         self.line = {key: None if value != value else value for key, value in line.items()}
+        context = module.spec.spans[-1].context
+        self.line["mfu"] = utilisation(module.spec.shape, context, line["tokens_per_s"], module.world, self.peak)
         self.show(trainer, module, "training", now=True)
         if module.spec.spikes.action == "warn":
             check_finite(module.done, loss, max(norms, key=lambda value: (math.isnan(value), value)))
@@ -109,8 +115,17 @@ class Journal(Callback):
         """Write status.json: at a line, and as a sign of life every few seconds."""
         if trainer.is_global_zero and (now or time.monotonic() - self.shown_s > SIGN_OF_LIFE_S):
             self.shown_s = time.monotonic()
-            status = {**self.line, "step": module.done, "num_steps": module.spec.num_steps, "world": module.world}
-            write_status(self.folder / "status.json", {**status, "state": state, "time_s": time.time()})
+            status = {
+                **self.line,
+                "step": module.done,
+                "num_steps": module.spec.num_steps,
+                "tokens": tokens_after(module.spec.spans, module.done),
+                "world": module.world,
+                "host": platform.node(),
+                "state": state,
+                "time_s": time.time(),
+            }
+            write_status(self.folder / "status.json", status)
 
 
 class Evaluator(Callback):
@@ -214,7 +229,8 @@ class Saver(Callback):
             min_free_bytes=spec.execution.min_free_bytes,
         )
         if trainer.is_global_zero:
-            prune(spec.checkpoints_root, spec.checkpoints, lambda at: cut_prefix(spec.prefix, at))
+            log = Path(spec.folder).name
+            prune(spec.checkpoints_root, spec.checkpoints, lambda at: cut_prefix(spec.prefix, at), log)
 
 
 def _continue_logs(module: TrainingModule) -> None:

@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import argparse
 import errno
+import faulthandler
 import json
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -30,6 +32,9 @@ Progress = Callable[[Mapping[str, Any]], None]
 # Grace between SIGTERM and SIGKILL: a train step and a checkpoint have to fit.
 GRACE_S = 120.0
 POLL_S = 0.1
+# The signal on which a process writes its stacks, and the time it has for it.
+STACKS = signal.SIGUSR2
+STACKS_S = 1.0
 # glibc gives large tensors back to the kernel and faults them in again, page by page, a quarter of a train step on a
 # CPU (1.25 times the tokens a second at 15M parameters). A training asks for the same sizes every step: it keeps them.
 KEEP_MEMORY = {
@@ -54,21 +59,32 @@ def launch(
         processes: how many; one a GPU, or as many as share the CPU's cores.
         progress: called with status.json's content when it changes.
         stall_s: seconds without a train step, evaluation or checkpoint after which all are ended.
-        restarts: how often to start again, from the newest checkpoint, after a lost or stalled process.
+        restarts: how often in a row to start again, from the newest checkpoint, after a lost or stalled process; a new
+            checkpoint begins the count anew.
         grace_s: seconds that processes have to save after SIGTERM or SIGINT.
 
     Returns:
         How it ended. Each process's output is in `<folder>/rank-00000.log` and so on.
     """
-    folder = Path(json.loads(Path(spec_path).read_text())["folder"])
+    spec = json.loads(Path(spec_path).read_text())
+    folder = Path(spec["folder"])
+    checkpoints = Path(spec.get("checkpoints_folder") or folder / "checkpoints")
     folder.mkdir(parents=True, exist_ok=True)
     run = Run(Path(spec_path), folder, processes, progress, stall_s, grace_s)
     with _told_to_stop() as told:
-        ended = _once(run, told)
-        while ended in (Exit.RANK_LOST, Exit.STALLED) and restarts > 0 and not told:
-            restarts -= 1
+        ended, left, newest = _once(run, told), restarts, 0
+        while ended in (Exit.RANK_LOST, Exit.STALLED) and not told:
+            reached = _newest_step(checkpoints)
+            left = restarts if reached > newest else left
+            if left == 0:
+                break
+            left, newest = left - 1, reached
             ended = _once(run, told)
     return ended
+
+
+def _newest_step(checkpoints: Path) -> int:
+    return max((int(path.parent.name.split("-")[1]) for path in checkpoints.glob("step-*/manifest.json")), default=0)
 
 
 @dataclass(frozen=True)
@@ -84,13 +100,20 @@ class Run:
 
 
 def _once(run: Run, told: list[int]) -> Exit:
-    (run.folder / "status.json").unlink(missing_ok=True)
+    for name in ("status.json", "ended.json"):
+        (run.folder / name).unlink(missing_ok=True)
     with tempfile.TemporaryDirectory(prefix="gristmill-") as meeting:
         started = [_start(run, rank, Path(meeting) / "processes") for rank in range(run.processes)]
+        ended, causes = Exit.ERROR, [""]
         try:
-            return _watch(run, started, told)
+            ended = _watch(run, started, told)
+            causes = [cause for rank, process in enumerate(started) if (cause := _cause(rank, process, ended))]
+            if ended is Exit.STALLED:
+                _dump_stacks(started)
+            return ended
         finally:
             _end(started)
+            _note_end(run, ended, causes)
 
 
 def _start(run: Run, rank: int, meeting: Path) -> subprocess.Popen[bytes]:
@@ -176,6 +199,58 @@ def _reason(started: list[subprocess.Popen[bytes]], failed: list[int]) -> Exit:
     return Exit.RANK_LOST if any(code is not None and code < 0 for code in codes) else Exit.ERROR
 
 
+def _cause(rank: int, process: subprocess.Popen[bytes], ended: Exit) -> str | None:
+    """What a process has to do with a bad end, or None."""
+    code = process.poll()
+    if code is None:
+        if ended is Exit.STALLED and _state(process.pid) in ("T", "t"):
+            return f"rank {rank} (process {process.pid}) was stopped by a signal (SIGSTOP)"
+        return None
+    if code < 0:
+        name = signal.Signals(-code).name
+        return f"rank {rank} was killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
+    return f"rank {rank} ended with {_named(code)}" if code not in (Exit.DONE, Exit.REQUEUE) else None
+
+
+def _named(code: int) -> str:
+    return Exit(code).name if code in {int(one) for one in Exit} else f"exit code {code}"
+
+
+def _state(process: int) -> str:
+    """A process's state letter (Linux; elsewhere empty)."""
+    try:
+        return (Path("/proc") / str(process) / "stat").read_text().rsplit(")", 1)[1].split()[0]
+    except (OSError, IndexError):
+        return ""
+
+
+def _dump_stacks(started: list[subprocess.Popen[bytes]]) -> None:
+    """Have every process write the stacks of its threads to its log; one that is stopped goes on for it."""
+    for process in started:
+        if process.poll() is None:
+            process.send_signal(STACKS)
+            process.send_signal(signal.SIGCONT)
+    time.sleep(STACKS_S)
+
+
+def _note_end(run: Run, ended: Exit, causes: list[str]) -> None:
+    """Write how it ended beside status.json, for whoever is on call."""
+    found = {
+        "exit": ended.name,
+        "code": int(ended),
+        "cause": "; ".join(causes),
+        "host": platform.node(),
+        "time_s": time.time(),
+        "tokens": (_status(run.folder) or {}).get("tokens"),
+    }
+    try:
+        unfinished = run.folder / "ended.json.tmp"
+        unfinished.write_text(json.dumps(found, sort_keys=True))
+        unfinished.replace(run.folder / "ended.json")
+    except OSError as error:  # a full disk may be the very cause
+        sys.stderr.write(f"{run.folder / 'ended.json'}: {error}\n")
+
+
 def _end(started: list[subprocess.Popen[bytes]]) -> None:
     for process in started:
         if process.poll() is None:
@@ -198,6 +273,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     from training.watch import DivergedError, SpikeError, end_with_parent
 
+    faulthandler.enable()
+    faulthandler.register(STACKS, all_threads=True)
     if "GRISTMILL_SUPERVISOR" in os.environ:
         end_with_parent(int(os.environ["GRISTMILL_SUPERVISOR"]))
     from training.spec import load

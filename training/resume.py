@@ -101,14 +101,15 @@ def own_checkpoints(root: Path, prefix_at: Callable[[int], Any]) -> list[Checkpo
     return mine
 
 
-def prune(root: Path, plan: Checkpoints, prefix_at: Callable[[int], Any]) -> list[Path]:
+def prune(root: Path, plan: Checkpoints, prefix_at: Callable[[int], Any], log: str | None = None) -> list[Path]:
     """Remove this run's checkpoints that its policy does not keep; returns what was removed.
 
-    Other runs' checkpoints in the same folder, and unfinished ones, stay.
+    Other runs' checkpoints in the same folder, and unfinished ones, stay; so do those that a run of another `log` saved
+    on the way that both share.
     """
     if plan.keep_last is None:
         return []
-    mine = own_checkpoints(root, prefix_at)
+    mine = [found for found in own_checkpoints(root, prefix_at) if found.state.get("log") == log]
     removed = []
     for found in mine[: -max(1, plan.keep_last)]:
         if plan.keep_every is None or found.step % plan.keep_every:

@@ -27,6 +27,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "scale": ("scale", "Train a ladder of sizes, fit scaling laws, foretell the target."),
     "train": ("train", "Train the model, continuing from the newest whole checkpoint."),
     "evaluate": ("evaluate", "Measure held-out loss per domain on the kept checkpoints."),
+    "generate": ("generate", "Continue a prompt with the newest checkpoint, for a look."),
     "export": ("export", "Export the trained model to Hugging Face, checking its logits."),
     "report": ("report", "Write the HTML report of what has been done so far."),
     "validate": ("validate", "Name every mistake of a recipe at once, without touching data."),
