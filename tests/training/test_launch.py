@@ -208,6 +208,7 @@ def test_lost_process_ends_the_others_at_once(make_spec, write_spec):
     threading.Thread(target=kill_one, daemon=True).start()
     assert launch(path, 2) == Exit.RANK_LOST
     assert processes_of(spec) == []
+    assert "rank 1 was killed by SIGKILL" in json.loads((Path(spec.folder) / "ended.json").read_text())["cause"]
 
 
 @pytest.mark.slow
@@ -248,6 +249,13 @@ def test_stall_has_its_exit_code(make_spec, write_spec):
     threading.Thread(target=stop_one, daemon=True).start()
     assert launch(path, 2, stall_s=20.0) == Exit.STALLED
     assert processes_of(spec) == []
+    ended = json.loads((Path(spec.folder) / "ended.json").read_text())
+    assert ended["exit"] == "STALLED"
+    assert "rank 1" in ended["cause"]
+    assert "SIGSTOP" in ended["cause"]
+    # The stacks of both processes are in their logs, also of the one that was stopped.
+    for log in sorted(Path(spec.folder).glob("rank-*.log")):
+        assert "most recent call first" in log.read_text(), log
 
 
 @pytest.mark.slow
@@ -271,7 +279,8 @@ def test_spike_with_rollback_ends_where_it_was_seen(make_spec, write_spec):
     spec = make_spec(num_steps=70, spikes=Spikes("rollback", sigma=-100.0))
     assert launch(write_spec(spec), 1) == Exit.SPIKED
     status = json.loads((Path(spec.folder) / "status.json").read_text())
-    assert (status["state"], status["spike"]) == ("spiked", {"step": 65, "position": 455})
+    assert (status["state"], status["spike"]["step"], status["spike"]["position"]) == ("spiked", 65, 455)
+    assert status["spike"]["why"] in logs(spec)
 
 
 @pytest.mark.slow
