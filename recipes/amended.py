@@ -65,7 +65,7 @@ def course_of(recipe: Any, plan: Plan, rollbacks: Sequence[Rollback] = ()) -> Co
     # What a rollback passed over stays passed over, whatever is amended around it.
     journal = journal.with_lines([Skip(one.start, min(one.stop, plan.num_positions)) for one in rollbacks])
     changes, changed, values = [], [], recipe.training
-    for place, amendment in enumerate(recipe.training.amendments):
+    for place, amendment in enumerate(values.amendments if values is not None else ()):
         where = f"training.amendments[{place}]"
         start = _boundary(recipe, plan, journal, amendment.at, where)
         if amendment.skip_data is not None:

@@ -24,7 +24,7 @@ from mixing.plan_record import Plan
 from mixing.shards import ShardFiles, map_tokens, read_record
 from mixing.sort_values import open_sort_values
 from mixing.tokenizer import decode, load_tokenizer
-from recipes.amended import Course
+from recipes.amended import Course, course_of
 from recipes.curate import ALL
 from recipes.errors import RunError
 from recipes.queries import CONTENT_ID, fates, open_ledger
@@ -81,7 +81,8 @@ def open_plan(run: Run) -> Opened:
     domains = {domain.name: domain for domain in read_domains(run.tokens.domains_path)}
     values = run.sort_values
     order = open_order(plan, None if values is None else open_sort_values(values.file(ALL, ".values.json")))
-    return Opened(plan, order, run.training.course, folder, domains)
+    course = course_of(run.recipe, plan) if run.recipe.training is None else run.training.course
+    return Opened(plan, order, course, folder, domains)
 
 
 def documents_of_step(opened: Opened, step: int, sequence_of_step: int | None = None) -> Iterator[Traced]:
