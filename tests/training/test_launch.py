@@ -9,6 +9,7 @@ import json
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -141,7 +142,7 @@ def test_resume_on_other_numbers_of_processes_keeps_order_and_losses(make_spec, 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("processes", [1, 2])
-@pytest.mark.parametrize("draw", range(3))
+@pytest.mark.parametrize("draw", range(5))  # twenty kills in all: two a run
 def test_kill_at_random_steps_and_resume_is_bitwise(make_spec, write_spec, processes, draw):
     whole = make_spec("whole", num_steps=30, learning_rate=LearningRate(3e-3, 10**6, shape="wsd"))
     assert launch(write_spec(whole), processes) == Exit.DONE
@@ -324,6 +325,24 @@ def test_torchrun_starts_the_same_training(make_spec, write_spec):
     assert launch(write_spec(ours), 2) == Exit.DONE
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=0", "--standalone"]
     subprocess.run([*command, "-m", "training.launch", "--spec", str(write_spec(theirs))], check=True)
+    assert rows(theirs) == rows(ours)
+
+
+@pytest.mark.slow
+def test_two_nodes_of_torchrun_give_the_losses_of_one(make_spec, write_spec):
+    """Two agents that meet over the loopback, one process each: the folder is all that they share."""
+    ours, theirs = make_spec("ours"), make_spec("theirs")
+    assert launch(write_spec(ours), 2) == Exit.DONE
+    path = write_spec(theirs)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        meeting = f"127.0.0.1:{free.getsockname()[1]}"
+    command = [sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1", "--rdzv-backend=c10d"]
+    command += [f"--rdzv-endpoint={meeting}", "--rdzv-id=two", "--local-addr=127.0.0.1"]
+    environment = {**os.environ, "GLOO_SOCKET_IFNAME": "lo"}
+    training = [*command, "-m", "training.launch", "--spec", str(path)]
+    agents = [subprocess.Popen(training, env=environment) for _ in range(2)]
+    assert [agent.wait(300) for agent in agents] == [0, 0]
     assert rows(theirs) == rows(ours)
 
 
