@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from curation.ledger import Ledger, scan_shard
 from recipes.curate import curate
-from recipes.recipe import load_recipe
+from recipes.recipe import load_recipe, sampled
 from recipes.token_rate import TokenRate, token_rates
 
 if TYPE_CHECKING:
@@ -83,10 +83,8 @@ def forecast(run: Run, sample: float, overrides: tuple[str, ...]) -> Forecast:
     from recipes.run import Run as AnyRun
 
     assert run.recipe.path is not None
-    # A share of what the run itself would read: a source that is sampled anyway is sampled further.
-    shares = [f"sources.{name}.sample={sample * source.sample!r}" for name, source in run.recipe.sources.items()]
-    sampled = load_recipe(run.recipe.path, (*overrides, *shares))
-    with AnyRun.open(sampled, silent=run.narrator.console.quiet) as small:
+    smaller = load_recipe(run.recipe.path, (*overrides, *sampled(run.recipe, sample)))
+    with AnyRun.open(smaller, silent=run.narrator.console.quiet) as small:
         small.remembers = small.checks = False
         plan = curate(small, remember=False)
         ledger = plan.ledger()

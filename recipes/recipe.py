@@ -236,3 +236,8 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
 
     noticed: list[Located] = []
     return validated(load_located(path, overrides, noticed), Path(path), noticed)
+
+
+def sampled(recipe: Recipe, share: float) -> list[str]:
+    """Overrides by which a recipe reads a share of what it would: a source sampled anyway is sampled further."""
+    return [f"sources.{name}.sample={share * source.sample!r}" for name, source in recipe.sources.items()]

@@ -34,10 +34,12 @@ class Flags:
 
     def load(self) -> Recipe:
         """The recipe with its overrides; every mistake of it is shown at once."""
-        from recipes.recipe import load_recipe
+        from recipes.recipe import load_recipe, sampled
 
-        sampled = () if self.sample is None else (f"sources.*.sample={self.sample!r}",)
-        return load_recipe(self.recipe, (*self.overrides, *sampled))
+        whole = load_recipe(self.recipe, self.overrides)
+        if self.sample is None:
+            return whole
+        return load_recipe(self.recipe, (*self.overrides, *sampled(whole, self.sample)))
 
     def open_run(self, quiet: bool = False, brief: bool = False) -> Run:
         """The run of the recipe: its work directory, and what is there already."""
@@ -68,7 +70,7 @@ def shared_flags(function: Function) -> Function:
     @click.argument("recipe", type=click.Path(exists=True, dir_okay=False, path_type=Path))
     @click.option("--set", "overrides", multiple=True, metavar="PATH=VALUE", help="Change a value of the recipe.")
     @click.option(
-        "--sample", type=click.FloatRange(0, 1, min_open=True), help="Read this share of every source's rows."
+        "--sample", type=click.FloatRange(0, 1, min_open=True), help="Read this share of what every source would read."
     )
     @click.option("--until", metavar="VERB|STEP", help="Stop after this verb or step.")
     @click.option("--dry-run", is_flag=True, help="Say what would be made and what would be reused; make nothing.")

@@ -8,6 +8,7 @@ from click.testing import CliRunner
 from recipes.artifacts import StageFolder
 from recipes.cli.clean import unreached_folders
 from recipes.cli.main import gristmill
+from recipes.cli.options import Flags
 
 RECIPE = """
 sources:
@@ -98,3 +99,10 @@ def test_clean_leaves_what_a_run_is_making(recipe, gristmill_here):
     assert "held-0123456789abcdef: left alone; a run is making it" in said
     gristmill_here("clean", recipe, "--delete")
     assert not any(folder.exists() for folder in folders)
+
+
+def test_sample_takes_a_share_of_what_a_source_would_read(recipe):
+    recipe.write_text(RECIPE.replace("language: de}", "language: de, sample: 0.2}", 1))
+    assert Flags(recipe, sample=0.5).load().sources["a"].sample == pytest.approx(0.1)
+    assert Flags(recipe, ("sources.a.sample=0.4",), sample=0.5).load().sources["a"].sample == pytest.approx(0.2)
+    assert Flags(recipe).load().sources["a"].sample == 0.2
