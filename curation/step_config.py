@@ -168,8 +168,8 @@ class Lines(Step):
 class Excerpt(Section):
     """Which part of a long document is looked at."""
 
-    pieces: PositiveCount = Field(default=3, description="Number of pieces, evenly spread.")
-    characters: PositiveCount = Field(default=2000, description="Characters of each piece.")
+    pieces: PositiveCount = Field(default=5, description="Number of pieces, evenly spread.")
+    characters: PositiveCount = Field(default=200, description="Characters of each piece.")
 
 
 def _lid_model(value: object) -> str:

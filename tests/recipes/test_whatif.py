@@ -13,9 +13,11 @@ from click.testing import CliRunner
 
 from curation.rule_presets import FOLDER, load_preset
 from recipes.cli.main import gristmill as verbs
-from recipes.queries import open_ledger
+from recipes.curate import compile_recipe
+from recipes.queries import open_ledger, rule_steps
 from recipes.recipe import load_recipe
 from recipes.run import Run
+from recipes.whatif import sources_beyond
 
 RECIPE = """
 seed: 1
@@ -144,3 +146,31 @@ def test_whatif_beyond_deduplication_holds_the_rerun_in_its_interval(change, tex
     dropped = {(name, row) for name, frame in after.items() for row in frame["row"].to_list()}
     assert named <= dropped  # rows are named by their place in the shard, though the sources are sampled
     assert named & keepers
+
+
+STEPS_BETWEEN = {
+    "": {},
+    "  - lines: {preset: c4_lines, sources: [de]}": {"de": "text"},
+    "  - dedup: {preset: minhash, sources: [de, law]}": {"de": "duplicates", "law": "duplicates"},
+    "  - dedup: {preset: minhash, sources: [law, zh]}": {},
+}
+
+
+@pytest.mark.parametrize("between", STEPS_BETWEEN)
+def test_beyond_are_the_sources_of_steps_that_look_at_a_changed_rules_survivors(between, tmp_path):
+    """The rules change for `de` alone: sources deduplicated with it are estimates too, the others stay exact."""
+    recipe = load_recipe(written(tmp_path, tmp_path, tmp_path, "gopher", between))
+    changed = load_recipe(recipe.path, ("sources.de.steps.checked.min_words=77",))
+    before, after = rule_steps(recipe), rule_steps(changed)
+    moved = {name for name, steps in after.items() if steps != before[name]}
+    assert moved == {"de"}
+    assert sources_beyond(compile_recipe(changed), moved, before) == STEPS_BETWEEN[between]
+
+
+def test_a_step_before_the_changed_rule_leaves_it_exact(tmp_path):
+    text = written(tmp_path, tmp_path, tmp_path, "gopher").read_text()
+    path = tmp_path / "before.yaml"
+    path.write_text(text.replace("  - rules:", "  - dedup: {preset: minhash}\n  - rules:"))
+    recipe, changed = load_recipe(path), load_recipe(path, ("steps.checked.min_words=77",))
+    before = rule_steps(recipe)
+    assert sources_beyond(compile_recipe(changed), set(before), before) == {}
