@@ -3,8 +3,9 @@
     python -m benchmarks.tokenize [--quick] [--json]
 
 Text: German, Chinese and Python from $GRISTMILL_TEST_DATA, else words made by a seeded generator. Ratios are medians of
-paired rounds on one thread: our `write_token_shard` (encode, end tokens, write, checksum, document rows) divided by
-`Tokenizer.encode_batch` (ids thrown away), and by datatrove's `DocumentTokenizer` writing to the same disk.
+paired rounds on one thread, each way in turn: our `write_token_shard` (encode, end tokens, write, checksum, document
+rows) divided by `Tokenizer.encode_batch` (ids thrown away), and by datatrove's `DocumentTokenizer` writing to the same
+disk.
 """
 
 from __future__ import annotations
@@ -95,8 +96,9 @@ def measure(documents: list[str], folder: Path, rounds: int) -> dict[str, float]
     except ImportError:
         pass
     times: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(rounds):
-        for name, way in ways.items():
+    for turn in range(rounds):
+        # forwards and backwards in turn: a machine that slows down or warms up favours nobody
+        for name, way in list(ways.items())[:: 1 if turn % 2 == 0 else -1]:
             start = time.perf_counter()
             way()
             times[name].append(time.perf_counter() - start)
@@ -121,7 +123,7 @@ def main() -> None:
         counts = train_tokenizer(everything, TokenizerOptions(vocabulary=16_000), folder)
         found["training"] = {"mb_per_s": counts["size_bytes"] / 1e6 / (time.perf_counter() - start)}
         for name, documents in by_language.items():
-            found[name] = measure(documents, Path(folder), 2 if options.quick else 5)
+            found[name] = measure(documents, Path(folder), 4 if options.quick else 6)
     for ratio in ("tokenize_vs_raw", "tokenize_vs_datatrove"):
         ratios = [each[ratio] for each in found.values() if ratio in each]
         if ratios:
