@@ -44,7 +44,7 @@ VERSIONS = {
     "model": 2,
     "cutoffs": 2,
     "signatures": 1,
-    "duplicates": 3,
+    "duplicates": 4,
     "index": 1,
     "overlap": 1,
     "copies": 2,

@@ -83,8 +83,8 @@ def match(
         keep: order of preference among duplicates.
         output_paths: Parquet file to write for each input, as in `given`; null for inputs that are `fixed`.
         memory: bytes to stay within.
-        fetch_text: reads texts for `verify`; needed only there.
-        scratch: folder for temporary files; about 12 bytes a band and document, and with `verify` 8 bytes a shingle.
+        fetch_text: reads texts, for `verify` (needed there) and to tell how similar a dropped document is.
+        scratch: folder for temporary files; about 12 bytes a band and document, and 8 bytes a shingle of those texts.
 
     Returns:
         Counts: documents, duplicates, clusters, pairs checked, by source, from source to source, alarms.
@@ -104,7 +104,7 @@ def match(
             sets = _read_sets(inputs, candidates, involved, options, fetch_text, Path(folder))
         result = _cluster_all(candidates, involved, sets, options, left)
         if sets is None and fetch_text is not None and options.signatures.bands:
-            result = _with_index_similarity(inputs, result, options, fetch_text, Path(folder))
+            result = _with_similarity(inputs, result, options, fetch_text, Path(folder))
     write_layers(inputs, result, output_paths, options.suffix)
     return count_result(inputs, candidates, result, options.max_cluster, options.max_lost)
 
@@ -214,14 +214,14 @@ def _add_sets(
         sets.add(places, texts, options.signatures)
 
 
-def _with_index_similarity(
+def _with_similarity(
     inputs: Inputs, result: Result, options: MatchOptions, fetch_text: FetchText, folder: Path
 ) -> Result:
-    """Where nothing was checked: measure the similarity of each dropped document to the index's, for the ledger."""
-    wanted = np.flatnonzero(result.dropped & result.in_index(inputs) & np.isnan(result.similarity))
+    """Where nothing was checked: measure how similar each dropped document is to the one that stays."""
+    wanted = np.flatnonzero(result.dropped & np.isnan(result.similarity))
     if not len(wanted):
         return result
-    sets = ShingleSets(folder / "of_index", len(result.documents))
+    sets = ShingleSets(folder / "of_dropped", len(result.documents))
     places = np.unique(np.concatenate([wanted, result.survivor[wanted]]))
     bounds = np.searchsorted(result.documents[places], inputs.offsets)
     for number in range(len(inputs.inputs)):

@@ -200,6 +200,22 @@ def test_chain_is_swallowed_by_components_but_not_by_star(tmp_path):
         assert similarity(texts[row], texts[centre]) >= 0.6
 
 
+@pytest.mark.parametrize("cluster", ["star", "components"])
+def test_similarity_is_told_where_nothing_was_checked(tmp_path, cluster):
+    corpus = Corpus(tmp_path, sharded(near_duplicates(7)))
+    counts, layers = corpus.match(cluster=cluster)
+    lines = {(*name, row): line for name, table in layers.items() for row, line in enumerate(table.to_pylist())}
+    shards, low = corpus.shards, 0
+    for place, centre in dropped(layers).items():
+        text, other = (shards[one[:2]][one[2]] for one in (place, centre))
+        exact_copy = minhash.signatures(pa.array([text, other], pa.large_string()), SMALL).column("exact")
+        expected = 1.0 if exact_copy[0] == exact_copy[1] else similarity(text, other)
+        assert lines[place]["similarity"] == pytest.approx(expected)
+        low += expected < 1
+    assert low > 10
+    assert counts["pairs_checked"] == 0
+
+
 def test_verification_rejects_what_only_shares_a_band(tmp_path):
     """One-row bands make nearly everything with a common shingle a candidate."""
     draw = random.Random(8)

@@ -303,3 +303,16 @@ def test_no_documents_and_no_inputs_give_empty_tables(tmp_path):
     assert [table.num_rows for table in tables] == [0, 2]
     assert counts["units_removed"] == 0
     assert substring.find([], WORDS, [], 1 << 28)["spans"] == 0
+
+
+@pytest.mark.slow
+def test_many_identical_documents_take_one_entry_each_window(tmp_path):
+    """The tables grow with distinct windows: these 10 million words have 151."""
+    text = " ".join(f"w{number}" for number in range(200))
+    options, count = SubstringOptions(), 50_000
+    batch = substring.units(pa.array([text] * 1000, pa.large_string()), options)
+    pq.write_table(pa.Table.from_batches([batch] * (count // 1000)), tmp_path / "units")
+    given_ = [SubstringInput("web", "a", str(tmp_path / "units"))]
+    counts = substring.find(given_, options, [str(tmp_path / "spans")], LEAST_MEMORY, scratch=str(tmp_path))
+    assert counts["units_removed"] == 200 * (count - 1)
+    assert set(pq.read_table(tmp_path / "spans").column("duplicate_row").to_pylist()) == {None, 0}
