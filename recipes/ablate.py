@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from curation.stage import Counts, Output
 from mixing.ablation.analysis import AnalysisOptions, analyse
 from mixing.ablation.design import DesignOptions, PlannedRun, design
-from mixing.ablation.runs import table_of, write_csv
+from mixing.ablation.mixmin import mixmin
+from mixing.ablation.runs import RunsTable, table_of, write_csv
 from mixing.ablation.sequential import next_runs
 from mixing.domain_stage import Domain, read_domains
 from mixing.patterns import resolve_weights, values_of
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
     from recipes.run import Run
     from recipes.tokens import Tokens
 
-VERSIONS = {"weights": 2}
+VERSIONS = {"weights": 3}
 BOOTSTRAPS = 200
 SEQUENTIAL_BATCH = 4
 
@@ -331,11 +332,24 @@ def make_weights(inputs: AnalysisInputs, options: AnalysisOptions, output: Outpu
     table = table_of(rows, {name: kind for name, kind, _ in inputs.runs})
     write_csv(table, output.path(".runs.csv"))
     analysis = analyse(table, options)
+    analysis["mixmin"] = _mixmin(inputs, table, analysis["objective"]["shares"])
     if inputs.stopped:
         analysis["notes"].append(_write_stopped(inputs, output))
         analysis["stopped"] = [name for name, _, _ in inputs.stopped]
     output.path(".analysis.json").write_text(json.dumps(analysis, indent=1, sort_keys=True), encoding="utf-8")
     return {"runs": len(rows), "surrogate": str(analysis.get("surrogate"))}
+
+
+def _mixmin(inputs: AnalysisInputs, table: RunsTable, shares: dict[str, float]) -> dict[str, float] | None:
+    """MixMin's weights from the first proxy of each domain alone; None where one is missing or kept no sequences."""
+    proxies: dict[str, Any] = {}
+    for name, kind, path in inputs.runs:
+        row = table.names.index(name)
+        domain = table.domains[int(table.weights[row].argmax())]
+        kept = Path(path.removesuffix(".run.json") + ".sequences.json")
+        if kind == "one_domain" and domain not in proxies and kept.exists() and not table.diverged[row]:
+            proxies[domain] = json.loads(kept.read_text(encoding="utf-8"))
+    return mixmin(proxies, shares) if set(proxies) == set(table.domains) else None
 
 
 def _write_stopped(inputs: AnalysisInputs, output: Output) -> str:

@@ -48,8 +48,23 @@ def held_out_losses(
     """Measure every held-out sequence once; every process calls it and gets all domains.
 
     Each sequence's nats are one process's and are added up by domain in a fixed order, so that the losses of a model do
-    not depend on how many processes measure it. Memory: 8 bytes a held-out sequence, and a micro-batch.
+    not depend on how many processes measure it. Memory: 16 bytes a held-out sequence, and a micro-batch.
     """
+    sums, domains = held_out_sums(model, held_out, options, device, rank=rank, reduce=reduce)
+    return by_domain(held_out, sums, domains)
+
+
+@torch.no_grad()
+def held_out_sums(
+    model: nn.Module,
+    held_out: HeldOut,
+    options: StepOptions,
+    device: torch.device,
+    *,
+    rank: int = 0,
+    reduce: Callable[[Tensor], Any] = no_others,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Nats and predicted tokens of every held-out sequence, float64 (N, 2), and the number of its domain (N,)."""
     domains = np.repeat(np.arange(len(held_out.domains)), held_out.num_sequences)
     sequences = np.concatenate([np.arange(count) for count in held_out.num_sequences])
     sums = torch.zeros(len(domains), 2, dtype=torch.float64, device=device)
@@ -65,10 +80,11 @@ def held_out_losses(
         _, sums[places] = sequence_nats(model, torch.from_numpy(tokens.astype(np.int64)).to(device), 0.0, options)
     reshard(model)
     reduce(sums)
-    return _by_domain(held_out, sums.cpu().numpy(), domains)
+    return sums.cpu().numpy(), domains
 
 
-def _by_domain(held_out: HeldOut, sums: np.ndarray, domains: np.ndarray) -> list[DomainLoss]:
+def by_domain(held_out: HeldOut, sums: np.ndarray, domains: np.ndarray) -> list[DomainLoss]:
+    """Mean loss of each domain from the sums of its sequences."""
     nats, tokens = sums.T
     means = domain_means(nats, domains, tokens, len(held_out.domains))
     counts = np.bincount(domains, weights=tokens, minlength=len(means)).astype(np.int64).tolist()

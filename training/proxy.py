@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from training.batches import TokenStream, TrainBatches, position_after, tokens_after
-from training.evaluate import held_out_losses
+from training.evaluate import by_domain, held_out_sums
 from training.learning_rate import LearningRate, learning_rate_at
 from training.models import ModelShape, build, num_parameters
 from training.models.initial import initialise
@@ -99,6 +99,7 @@ class ProxyResult:
         num_tokens: tokens trained on.
         tokens_per_s: over the training alone, without evaluations.
         elapsed_s: the whole run.
+        sequences: nats and tokens of every held-out sequence at the end, by domain, in the stream's order.
     """
 
     name: str
@@ -109,6 +110,7 @@ class ProxyResult:
     num_tokens: int
     tokens_per_s: float
     elapsed_s: float
+    sequences: dict[str, list[list[float]]] = field(default_factory=dict)
 
 
 @dataclass
@@ -119,6 +121,7 @@ class _Course:
     held_out: list[Measurement] = field(default_factory=list)
     unread: list[StepSums] = field(default_factory=list)
     done: int = 0
+    sequences: dict[str, list[list[float]]] = field(default_factory=dict)
     training_s: float = 0.0
     diverged_at: int | None = None
 
@@ -162,6 +165,7 @@ def train_proxy(run: ProxyRun, progress: Callable[[int, int], None] | None = Non
         num_tokens=tokens,
         tokens_per_s=speed,
         elapsed_s=time.perf_counter() - started,
+        sequences=course.sequences,
     )
 
 
@@ -236,7 +240,10 @@ def _note_losses(run: ProxyRun, course: _Course) -> None:
 def _measure(run: ProxyRun, stream: TokenStream, model: Any, options: StepOptions, course: _Course) -> None:
     if stream.held_out is None or (course.done not in run.evaluate_at and course.done != run.num_steps):
         return
-    found = held_out_losses(model, stream.held_out, options, torch.device(run.device))
+    sums, numbers = held_out_sums(model, stream.held_out, options, torch.device(run.device))
+    found = by_domain(stream.held_out, sums, numbers)
+    names = stream.held_out.domains
+    course.sequences = {name: sums[numbers == place].tolist() for place, name in enumerate(names)}
     losses = {domain.domain: domain.loss_nats for domain in found}
     bits = {domain.domain: domain.bits_per_byte for domain in found}
     course.held_out.append(Measurement(course.done, tokens_after(run.spans, course.done), losses, bits))

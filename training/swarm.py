@@ -110,6 +110,8 @@ def train_run(run: SwarmRun, options: SwarmOptions, output: Output) -> Counts:
     )
     if run.state is not None and run.pause_at is None:
         Path(run.state).unlink(missing_ok=True)  # weights and moments of a run that is whole
+    if run.pause_at is None and result.sequences:
+        output.path(".sequences.json").write_text(json.dumps(result.sequences, sort_keys=True), encoding="utf-8")
     output.path(".run.json").write_text(json.dumps(_row(run, result), indent=1, sort_keys=True), encoding="utf-8")
     return {"tokens": result.num_tokens, "steps": plan.num_steps, "diverged": int(result.diverged_at is not None)}
 
@@ -142,7 +144,7 @@ def pause_step(options: SwarmOptions, share: float) -> int:
 def _row(run: SwarmRun, result: ProxyResult) -> dict[str, object]:
     """A run as its file holds it; times are left out, so that equal runs are equal bytes."""
     row = dataclasses.asdict(result)
-    for measured in ("tokens_per_s", "elapsed_s"):
+    for measured in ("tokens_per_s", "elapsed_s", "sequences"):
         row.pop(measured)
     return {**row, "weights": dict(run.weights), "seed": run.seed, "order": run.order}
 

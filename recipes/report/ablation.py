@@ -135,10 +135,19 @@ def _weights(record: Record, found: Mapping[str, Any]) -> Figure:
     columns = (
         Column("domain"), Column("natural", "share", bar=True), Column("chosen", "share", bar=True),
         Column("optimum", "share"), Column("interval from", "share"), Column("interval to", "share"),
-        Column("tied from", "share"), Column("tied to", "share"),
+        Column("tied from", "share"), Column("tied to", "share"), Column("MixMin", "share"),
     )  # fmt: skip
+    mixmin = found.get("mixmin") or {}
     rows = tuple(
-        (name, natural[name], chosen[name], optimum.get(name), *_pair(spread.get(name)), *_pair(tied.get(name)))
+        (
+            name,
+            natural[name],
+            chosen[name],
+            optimum.get(name),
+            *_pair(spread.get(name)),
+            *_pair(tied.get(name)),
+            mixmin.get(name),
+        )
         for name in sorted(natural)
     )
     return Figure(
