@@ -289,7 +289,7 @@ def main() -> None:
     figures |= measure_substrings(10 if given.quick else 30)
     figures |= measure_quality(1000 if given.quick else 3000)
     figures |= measure_verification(1000 if given.quick else 5000)
-    figures |= measure_against_datatrove(50_000 if given.quick else 200_000)
+    figures |= measure_against_datatrove(100_000 if given.quick else 200_000)
     figures |= measure_matching(1_000_000, "1m")
     if given.full:
         figures |= measure_matching(10_000_000, "10m")
