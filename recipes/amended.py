@@ -54,6 +54,10 @@ class Course:
     changes: tuple[specs.Change, ...]
     changed: tuple[tuple[int, dict[str, Any]], ...]
 
+    def step_from(self, position: int) -> int:
+        """The train step that holds a position, or the first one behind it."""
+        return _step_from(self.runs, position)
+
 
 def course_of(recipe: Any, plan: Plan, rollbacks: Sequence[Rollback] = ()) -> Course:
     """Follow a plan with a recipe's amendments and the rollbacks so far.

@@ -7,7 +7,6 @@ the shorter one.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -19,13 +18,14 @@ from mixing.plan_record import Plan as SequencePlan
 from mixing.plan_record import PlannedPhase
 from mixing.schedule import BySignal
 from mixing.tokenizer import load_tokenizer
-from recipes.amended import Course, course_of, read_rollbacks, roll_back, write_journal
+from recipes.amended import Course, course_of, position_at, read_rollbacks, roll_back, write_journal
 from recipes.artifacts import key_of, to_json, write_atomically
 from recipes.curate import ALL
 from recipes.errors import RunError
 from recipes.pipeline import content_key
 from recipes.shapes import batch_tokens_of, learning_rate_of, optimizer_of, shape_of, tokens_of
 from recipes.start_weights import start_weights
+from recipes.training_log import log_folder, read_status
 from training import spec as specs
 from training.exits import Exit
 from training.launch import launch
@@ -122,11 +122,6 @@ def plan_training(run: Run, tokens: Tokens, plan_stage: PlannedStage) -> Trainin
     return Training(spec, folder, log, key_of(prefix, followed.num_steps), plan, followed)
 
 
-def log_folder(folder: Path, run_name: str) -> Path:
-    """Where a run of this name keeps its own files of a training."""
-    return folder / "runs" / run_name
-
-
 def _values_of(run: Run) -> dict[str, str]:
     """What phases ordered by a signal sort by, where there are any."""
     return {} if run.sort_values is None else {"values": run.sort_values.file(ALL, ".values.json")}
@@ -197,7 +192,10 @@ def steps_of(recipe: Any, size: Any) -> int:
 def _checkpoints(recipe: Any, plan: SequencePlan, followed: Course) -> specs.Checkpoints:
     wanted = recipe.checkpoints
     starts = [phase.start for phase in plan.phases[1:]]
-    borders = [next((span.first_step for span in followed.spans if span.first_position >= at), 0) for at in starts]
+    rate = learning_rate_of(recipe.training, recipe.model.context, plan.num_tokens)
+    if rate.decay_tokens:  # from here a longer run goes on, and another decay begins
+        starts.append(position_at(plan, rate.total_tokens - rate.decay_tokens))
+    borders = [followed.step_from(position) for position in starts]
     return specs.Checkpoints(
         every=steps_of(recipe, wanted.every),
         early=wanted.early,
@@ -378,32 +376,3 @@ class _owned:  # noqa: N801  a context, used as a word
 
     def __exit__(self, *_: object) -> None:
         self._lock.close()
-
-
-def held_out_curve(training: Training) -> list[dict[str, Any]]:
-    """Lines of held_out.csv as mappings."""
-    import csv
-
-    path = training.log / "held_out.csv"
-    if not path.exists():
-        return []
-    with path.open(newline="", encoding="utf-8") as stream:
-        return list(csv.DictReader(stream))
-
-
-def read_status(log: Path) -> dict[str, Any] | None:
-    """What a training last said of itself, from its log's folder."""
-    return _read_json(log / "status.json")
-
-
-def read_end(log: Path) -> dict[str, Any] | None:
-    """How a training ended, with cause and host; None while it runs, and where its supervisor was killed."""
-    return _read_json(log / "ended.json")
-
-
-def _read_json(path: Path) -> dict[str, Any] | None:
-    try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, json.JSONDecodeError):
-        return None
-    return found

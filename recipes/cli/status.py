@@ -91,7 +91,7 @@ def training_status(workdir: Path, remembered: dict[str, Any] | None, name: str)
         remembered: what the run keeps of its training, None before the first finished one.
         name: the run's.
     """
-    from recipes.train import read_end, read_status
+    from recipes.training_log import read_end, read_status
 
     found = []
     for log in sorted(workdir.glob("training-*/runs/*")):

@@ -48,6 +48,11 @@ def test_course_without_amendments_is_the_plan(plan, recipe):
     ]
 
 
+def test_step_from_finds_the_step_of_a_position_or_the_next(plan, recipe):
+    course = course_of(recipe({"at": "640 tokens", "skip_data": "320 tokens", "why": "w"}), plan)
+    assert [course.step_from(position) for position in (0, 3, 4, 39, 41, 60, 400)] == [0, 0, 1, 9, 10, 10, 95]
+
+
 def test_skipped_data_shortens_the_run_and_leaves_all_other_steps(plan, recipe):
     skip = {"at": "640 tokens", "skip_data": "320 tokens", "why": "bad text"}
     course = course_of(recipe(skip), plan)
