@@ -104,7 +104,8 @@ def own_checkpoints(root: Path, prefix_at: Callable[[int], Any]) -> list[Checkpo
 def prune(root: Path, plan: Checkpoints, prefix_at: Callable[[int], Any], log: str | None = None) -> list[Path]:
     """Remove this run's checkpoints that its policy does not keep; returns what was removed.
 
-    Other runs' checkpoints in the same folder, and unfinished ones, stay; so do those that a run of another `log` saved
+    Those of `plan.at` stay: other phases and longer runs begin there. Other runs' checkpoints in the same folder, and
+    unfinished ones, stay; so do those that a run of another `log` saved
     on the way that both share.
     """
     if plan.keep_last is None:
@@ -112,7 +113,7 @@ def prune(root: Path, plan: Checkpoints, prefix_at: Callable[[int], Any], log: s
     mine = [found for found in own_checkpoints(root, prefix_at) if found.state.get("log") == log]
     removed = []
     for found in mine[: -max(1, plan.keep_last)]:
-        if plan.keep_every is None or found.step % plan.keep_every:
+        if found.step not in plan.at and (plan.keep_every is None or found.step % plan.keep_every):
             (found.folder / "manifest.json").unlink()  # first: a half-removed folder is no checkpoint
             shutil.rmtree(found.folder)
             removed.append(found.folder)

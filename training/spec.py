@@ -98,7 +98,7 @@ class Checkpoints:
     Attributes:
         every: steps between checkpoints; the last step is always saved.
         early: also steps 0, 1, 2, 4, ... up to `every` (Pythia's ladder).
-        at: further steps (phase borders, the start of a decay).
+        at: further steps (phase borders, the start of a decay); these stay.
         keep_last: how many of the newest to keep; None keeps all.
         keep_every: also keep those at multiples of so many steps.
     """
