@@ -265,6 +265,9 @@ CASES = {
     ),
     "tokenizer without size": (SMALL.replace(", vocabulary: 4096", ""), "the number of token ids"),
     "shares of text": (SMALL.replace("4096}", "4096, text: {shares: {zh_web: 0.4}}}"), "normalised: {zh_web: 1}"),
+    "weight that is no number": (SMALL.replace("zh_web: 0.5", "zh_web: .nan"), "between 0 and 1"),
+    "weight below nothing": (SMALL.replace("zh_web: 0.5", "zh_web: -0.5"), "between 0 and 1"),
+    "masks without end tokens": (SMALL + "sequences: {document_masks: true, eos: false}", "leave sequences.eos true"),
     "checkpoints that stay": (SMALL + "checkpoints: {every: 20M, keep: {every: 50M}}", "did you mean 40M?"),
     "keep misspelt": (SMALL + "checkpoints: {keep: al}", "did you mean all?"),
     "model's own training": (
