@@ -14,6 +14,7 @@ from recipes.artifacts import write_atomically
 from recipes.report.ablation import ablation_section
 from recipes.report.amounts import tokens_section
 from recipes.report.funnel import curation_section, funnels
+from recipes.report.latex import latex_of
 from recipes.report.markup import Section, Table, tag
 from recipes.report.measured import add_measures
 from recipes.report.overview import overview_section
@@ -31,7 +32,7 @@ STYLE = Path(__file__).with_name("report.css")
 
 
 def write_page(run: Run) -> Path:
-    """Write `report.html` and `report/*.csv` beside the run, and say the main numbers."""
+    """Write `report.html`, `report/*.csv` and `report/*.tex` beside the run, and say the main numbers."""
     record = read_record(run)
     sections = sections_of(record)
     folder = run.folder / "report"
@@ -39,7 +40,9 @@ def write_page(run: Run) -> Path:
     tables = [table for section in sections for table in section.tables]
     for table in tables:
         write_atomically(folder / f"{table.name}.csv", csv_of(table))
-    for stale in set(folder.glob("*.csv")) - {folder / f"{table.name}.csv" for table in tables}:
+        write_atomically(folder / f"{table.name}.tex", latex_of(table))
+    kept = {folder / f"{table.name}.{kind}" for table in tables for kind in ("csv", "tex")}
+    for stale in {*folder.glob("*.csv"), *folder.glob("*.tex")} - kept:
         stale.unlink()
     path = run.folder / "report.html"
     write_atomically(path, page_of(record, sections))
