@@ -11,7 +11,11 @@ best of interleaved rounds. A 5-gram over a SentencePiece unigram model is train
 * `score_vs_datatrove`, `kernel_vs_datatrove`: the same over datatrove's `KenlmModel` on the same models.
 * `kernel_vs_kenlm_difference`: largest relative difference of the perplexities of kernel and kenlm on the same pieces.
 * `lmplz_max_abs_difference`: largest difference of log10 probabilities and backoffs from the ARPA files of lmplz.
-* `train_mb_s`, `train_seconds_vs_lmplz` (wall time; null unless lmplz is on the PATH), `train_peak_mib` (new peak).
+* `train_mb_s`, `train_peak_mib` (new peak of the process with mapped files, given 2 GiB); `train_cpu_vs_lmplz` and
+  `train_seconds_vs_lmplz`: our training and ARPA text over lmplz on one core, which is given the pieces (null unless
+  lmplz is on the PATH).
+* `model_mib`, `model_pss_mib_1_worker`, `model_pss_mib_2_workers`: the model's arrays, and the memory that processes
+  which score at once hold of them together (each page by its share): the same for any number of workers.
 """
 
 from __future__ import annotations
@@ -21,8 +25,10 @@ import contextlib
 import gzip
 import io
 import json
+import multiprocessing
 import os
 import pydoc_data.topics
+import re
 import resource
 import subprocess
 import tempfile
@@ -148,8 +154,8 @@ def lmplz_difference() -> float | None:
     return worst
 
 
-def lmplz_seconds(folder: Path, texts: pa.Array) -> float | None:
-    """Wall time of lmplz on the same pieces, and nothing but it; None where it is not installed."""
+def lmplz_seconds(folder: Path, texts: pa.Array) -> tuple[float, float] | None:
+    """Wall and processor time of lmplz on the same pieces, and nothing but it; None where it is not installed."""
     program = lmplz_path()
     if program is None:
         return None
@@ -168,9 +174,40 @@ def lmplz_seconds(folder: Path, texts: pa.Array) -> float | None:
         "--arpa",
         str(folder / "lmplz.arpa"),
     ]
-    start = time.monotonic()
-    subprocess.run(command, input=lines.encode(), check=True, capture_output=True)
-    return time.monotonic() - start
+    core = {min(os.sched_getaffinity(0))}
+    start, spent = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run(
+        command, input=lines.encode(), check=True, capture_output=True,
+        preexec_fn=lambda: os.sched_setaffinity(0, core),
+    )  # fmt: skip
+    wall, after = time.monotonic() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
+    return wall, after.ru_utime + after.ru_stime - spent.ru_utime - spent.ru_stime
+
+
+def mapped_mib(folder: str, texts: pa.Array, meet, found) -> None:
+    """Score, wait until all have scored, and tell the share of memory this process holds of a folder's files."""
+    scorer = load_scorer(folder)  # held, since its arrays are unmapped with it
+    scorer.score(texts)
+    meet.wait()
+    held = 0
+    for part in re.split(r"\n(?=[0-9a-f]+-[0-9a-f]+ )", Path("/proc/self/smaps").read_text()):
+        if folder in part.split("\n", 1)[0]:
+            held += int(re.search(r"^Pss: +(\d+) kB", part, re.M)[1])
+    found.put(held / 1024)
+    meet.wait()
+
+
+def shared_mib(folder: Path, texts: pa.Array, workers: int) -> float:
+    """Memory of a model's files that so many scoring processes hold together."""
+    spawn = multiprocessing.get_context("spawn")
+    meet, found = spawn.Barrier(workers), spawn.Queue()
+    running = [spawn.Process(target=mapped_mib, args=(str(folder), texts, meet, found)) for _ in range(workers)]
+    for process in running:
+        process.start()
+    held = sum(found.get(timeout=300) for _ in running)
+    for process in running:
+        process.join()
+    return held
 
 
 def run(quick: bool) -> dict:
@@ -187,7 +224,9 @@ def run(quick: bool) -> dict:
         card = train_model([train_texts.slice(i, 500) for i in range(0, len(train_texts), 500)], options, folder / "m")
         wall, spent = time.monotonic() - start, time.process_time() - spent
         peak = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+        start, exported = time.monotonic(), time.process_time()
         export_arpa(folder / "m", folder / "m" / "model.arpa")
+        export_wall, exported = time.monotonic() - start, time.process_time() - exported
         theirs = lmplz_seconds(folder / "m", train_texts)
         assert open_model(folder / "m").order == 5
         assert read_vocabulary(folder / "m")[0] == "<unk>"
@@ -198,7 +237,15 @@ def run(quick: bool) -> dict:
             "train_wall_s": wall,
             "train_mb_s": size / spent,
             "train_peak_mib": peak,
-            "train_seconds_vs_lmplz": None if theirs is None else wall / theirs,
+            "train_seconds_vs_lmplz": None if theirs is None else (wall + export_wall) / theirs[0],
+            "train_cpu_vs_lmplz": None if theirs is None else (spent + exported) / theirs[1],
+            "model_mib": sum(path.stat().st_size for path in (folder / "m").glob("*.bin")) / 2**20,
+            **{
+                f"model_pss_mib_{number}_worker{'s' * (number > 1)}": shared_mib(
+                    folder / "m", train_texts.slice(0, 200), number
+                )
+                for number in (1, 2)
+            },
             "lmplz_max_abs_difference": lmplz_difference(),
             **score_speeds(folder / "m", documents(("de_kids", "de_tech", "de_books"), score_mb), rounds),
         }
