@@ -14,6 +14,7 @@ from curation.kernels import kernel
 from curation.perplexity.model import Model, ModelError, open_model, read_vocabulary
 
 _BLOCK = 1 << 16  # n-grams formatted at a time
+_SPACES = frozenset("\0\t\n\v\f\r ")  # what KenLM splits at; other spaces, such as U+00A0, are part of a word
 
 
 @kernel
@@ -73,7 +74,7 @@ def write_arpa(model: Model, path: Path) -> None:
     """Write a model of ours as ARPA text; a token that ARPA cannot carry (empty, or with whitespace) is refused."""
     names = read_vocabulary(model.folder)
     for name in names:
-        if len(name.split()) != 1 or name != name.strip():
+        if not name or not _SPACES.isdisjoint(name):
             raise ModelError(f"{model.folder}: token {name!r} holds whitespace or nothing, which ARPA cannot carry")
     encoded = [name.encode() for name in names]
     pool = np.frombuffer(b"".join(encoded), np.uint8)

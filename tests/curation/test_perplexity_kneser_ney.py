@@ -189,6 +189,15 @@ def test_arpa_written_here_loads_in_kenlm_and_scores_the_same(tmp_path):
         assert largest_difference(read_arpa(stream), read_own(tmp_path)) < 1e-6
 
 
+def test_arpa_words_with_spaces_that_kenlm_does_not_split_at_are_written(tmp_path):
+    import kenlm
+
+    lines = ["park.\u00a0 haus", "haus\u2028tor park.\u00a0"] * 3
+    train_lines(lines, tmp_path, 2)
+    export_arpa(tmp_path, tmp_path / "m.arpa")
+    assert "park.\u00a0" in kenlm.Model(str(tmp_path / "m.arpa"))
+
+
 @pytest.mark.parametrize(
     ("lines", "order", "expected"),
     [(["wort"], 3, [4, 3, 2]), (["wort"] * 5, 2, [4, 3]), ([""], 2, [3, 1])],

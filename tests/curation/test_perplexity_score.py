@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curation.perplexity.model import ModelError
+from curation.perplexity.model import ModelError, open_model
 from curation.perplexity.normalize import ccnet_plain
 from curation.perplexity.pieces import PiecesError, SentencePieces, load_pieces, sample_lines, train_pieces
 from curation.perplexity.score import line_perplexity, load_scorer, share_above
@@ -132,6 +132,23 @@ def test_score_unseen_script_is_worse_than_the_models_language(folder):
     )
     assert german < 20 < thai
     assert german < 20 < chinese
+
+
+@pytest.mark.parametrize("pieces", [60, "words"])
+def test_train_model_on_one_word_scores_every_text(tmp_path, pieces):
+    card = train_model([texts("wort")], Training(order=5, pieces=pieces), tmp_path)
+    assert card["training_text"]["documents"] == card["sentences"] == 1
+    known, other, script = load_scorer(tmp_path, scoring="lines").score(texts("wort", "something", "漢字")).to_pylist()
+    assert 1 <= known < min(other, script)
+    assert max(other, script) <= 1e9
+
+
+def test_score_damaged_arrays_of_the_right_size_give_no_nan_and_fail_the_check(folder, tmp_path):
+    damaged = damage(folder, tmp_path / "m", "unigrams.bin", lambda raw: b"\xff" * len(raw))
+    scorer = load_scorer(damaged, scoring="lines")
+    assert scorer.score(texts("Das Haus steht.", "xyz")).to_pylist() == [1e9, 1e9]
+    with pytest.raises(ModelError, match="do not match the hash"):
+        open_model(damaged, verify=True)
 
 
 def test_score_line_of_ten_megabytes_is_scored(folder):
