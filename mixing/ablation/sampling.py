@@ -40,8 +40,8 @@ def dirichlet_draws(region: Region, natural_D: np.ndarray, number: int, key: tup
     """Mixtures drawn around flattened natural weights, none close to another, all inside the region.
 
     A draw picks one of 15 strengths from 0.1 (nearly one domain alone) to 5 (close to the prior). It is drawn again up
-    to 200 times while it is outside the region, over 15 times natural somewhere, or nearly a mixture drawn before; then
-    it is moved into the region.
+    to 200 times while it is outside the region, over 15 times natural somewhere, one domain alone (a run of its own
+    kind), or nearly a mixture drawn before; then it is moved into the region.
 
     Returns:
         Weights (number, D); row i depends on the rows before it, never on `number`.
@@ -55,7 +55,8 @@ def dirichlet_draws(region: Region, natural_D: np.ndarray, number: int, key: tup
         for weights_D in _tries(region, prior_D, (*key, index)):
             fallback = weights_D if fallback is None else fallback
             capped = (weights_D <= np.maximum(MOST_OVER_NATURAL * natural_D, 0.05)).all()
-            if capped and is_inside(region, weights_D[None])[0] and _is_new(weights_D, drawn):
+            mixed = len(natural_D) == 1 or weights_D.max() < 1
+            if capped and mixed and is_inside(region, weights_D[None])[0] and _is_new(weights_D, drawn):
                 break
         else:
             weights_D = _moved_inside(region, fallback, (*key, index, "moved"))  # type: ignore[arg-type]

@@ -41,6 +41,12 @@ def test_design_leave_one_out_keeps_the_others_in_natural_proportion():
     assert run.weights == pytest.approx({"code": 0.125, "web_de/head": 0.5, "web_de/tail": 0.375, "wiki": 0.0})
 
 
+def test_design_draws_mix_at_least_two_domains():
+    names = [f"domain_{place}" for place in range(8)]
+    runs = design(names, dict.fromkeys(names, 0.125), DesignOptions(dirichlet=32, seed=1))
+    assert max(max(run.weights.values()) for run in runs if run.kind == "dirichlet") < 1
+
+
 def test_design_with_more_runs_keeps_the_runs_it_had():
     small = design(NAMES, NATURAL, DesignOptions(dirichlet=5, space_filling=2, d_optimal=2, repeats=1))
     large = design(NAMES, NATURAL, DesignOptions(dirichlet=9, space_filling=4, d_optimal=5, repeats=3, leave_one_out=1))
