@@ -176,8 +176,9 @@ Why they differ, where they do:
   word rules, so counts of words, shares of them and n-grams move by some per cent; symbols are segments in both.
 * **Sentences.** spaCy's sentencizer ends a sentence at every `.`, ours not after initials, numbers and before lower
   case, so fewer lines of C4 reach five sentences in ours.
-* **LaTeX.** Most English disagreements on repetition are of LaTeX mathematics: `\\`, `{{`, `}}` and `^` are segments of their own
-  here and parts of one token in spaCy, so n-grams of markup repeat more often in ours.
+* **LaTeX.** All English disagreements on repetition are of LaTeX mathematics, none of novels:
+  `\\`, `{{`, `}}` and `^` are segments of their own here and parts of one token in
+  spaCy, so n-grams of markup repeat more often in ours.
 * **Chinese.** datatrove's words come from jieba's dictionary, ours are characters; thresholds of word length and
   n-grams for English words do not fit either, which is why our presets have values of their own for Chinese.
 """
