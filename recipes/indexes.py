@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from curation.compiled import Stage
 from curation.config import Dedup
 from curation.dedup.index import PublishedIndexError, Version, check_config, config_of, open_chain
 from curation.dedup.publish import check_publishable, publish
 from curation.fields import Problem
-from curation.program import Stage
 from curation.stages.dedup import match_options
 from curation.stages.index import ENTRIES, REMOVALS, parent_of, read_facts
 from recipes.errors import RunError

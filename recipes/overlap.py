@@ -10,12 +10,12 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from curation.compiled import GlobalStage, LocalStage
 from curation.config import Dedup
 from curation.dedup.index import Version
 from curation.dedup.minhash import Options
 from curation.dedup.overlap import CompareOptions
 from curation.fields import did_you_mean
-from curation.program import GlobalStage, LocalStage
 from curation.stages.dedup import SignatureOptions, make_signatures, match_options
 from curation.stages.overlap import TABLE, OverlapOptions, make_overlap
 from recipes.curate import ALL, Plan, plan_curation, plan_stages, read_sources

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from curation.compiled import LocalStage
 from curation.ledger import Ledger, scan_shard, texts_of
 from curation.passes import DecisionOptions, RuleStep, ShardInputs
-from curation.program import LocalStage
 from recipes.curate import compile_recipe
 from recipes.errors import RunError
 

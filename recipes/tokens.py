@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from curation.compiled import matches
 from curation.passes import ShardInputs
-from curation.program import matches
 from curation.source import SourceError, list_shards
 from curation.stages.inputs import GlobalInputs
 from mixing.domain_stage import DomainOptions, TokenInputs, make_domains

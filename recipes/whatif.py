@@ -17,10 +17,10 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
+from curation.compiled import GlobalStage, Program
 from curation.layers import drop_reasons, layer_columns, read_layers
 from curation.ledger import Ledger, Source
 from curation.passes import DecisionOptions, RuleStep, ShardInputs
-from curation.program import GlobalStage, Program
 from recipes.curate import compile_recipe
 from recipes.errors import RunError
 from recipes.queries import open_ledger, rule_steps

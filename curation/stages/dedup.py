@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curation import config
+from curation.compiled import GlobalStage, LocalStage, ProgramError
 from curation.dedup import exact
 from curation.dedup.index import chain_inputs, check_config, check_files, config_of, open_chain
 from curation.dedup.index_entries import standing_in
@@ -25,7 +26,6 @@ from curation.dedup.match import MatchOptions, match
 from curation.dedup.minhash import Options, bands_for_threshold, schema, signatures
 from curation.layers import kept_rows, mask_columns, read_layers, with_reasons, write_layer
 from curation.passes import ShardInputs, text_batches
-from curation.program import GlobalStage, LocalStage, ProgramError
 from curation.stage import Counts, Output
 from curation.stages.inputs import GlobalInputs
 

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curation import config
+from curation.compiled import GlobalStage
 from curation.dedup.index import open_chain, parse_label
 from curation.dedup.index_entries import REMOVED, OwnEntries, as_ids, content_ids, entries_schema
 from curation.dedup.inputs import MatchInput, band_names
@@ -25,7 +26,6 @@ from curation.dedup.minhash import Options
 from curation.dedup.verify import sketches
 from curation.layers import layer_columns, read_layer, zip_batches
 from curation.passes import ShardInputs, text_batches
-from curation.program import GlobalStage
 from curation.stage import Counts, Output
 from curation.stages.dedup import kept_mask, match_input
 from curation.stages.inputs import GlobalInputs

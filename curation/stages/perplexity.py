@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation import config
+from curation.compiled import GlobalStage, LocalStage, ProgramError, matches
 from curation.fields import looks_like_path
 from curation.layers import kept_rows, mask_columns, read_layers
 from curation.passes import BucketStep, PerplexityMeasure, SignalOptions, kept_text, make_signals
@@ -41,8 +42,6 @@ class CutoffOptions:
 
 def add_perplexity(compiler: Compiler, path: str, step: config.Perplexity, names: list[str]) -> None:
     """Add the stages of a perplexity step to a program."""
-    from curation.program import GlobalStage, LocalStage
-
     names = [name for name in names if compiler.sources[name].language != ("code",)]
     if not names:
         return
@@ -86,8 +85,6 @@ def _models(compiler: Compiler, path: str, step: config.Perplexity, names: list[
     if not isinstance(step.model, config.LanguageModel):
         languages = {name: compiler.sources[name].language[0] for name in names}
         return {name: _foreign_model(compiler, path, step, code) for name, code in languages.items()}
-    from curation.program import ProgramError, matches
-
     trained_on = [n for n in compiler.sources if matches(n, step.model.train_on) and n not in compiler.exempt]
     compiler.close(trained_on)
     models = {}
@@ -105,7 +102,6 @@ def _models(compiler: Compiler, path: str, step: config.Perplexity, names: list[
 
 def _add_model(compiler: Compiler, path: str, step: config.Perplexity, language: str, sources: tuple[str, ...]) -> str:
     from curation.perplexity.training import Training
-    from curation.program import GlobalStage
 
     assert isinstance(step.model, config.LanguageModel)
     training = Training(
@@ -128,8 +124,6 @@ def _add_model(compiler: Compiler, path: str, step: config.Perplexity, language:
 
 def _tokenizer(compiler: Compiler, path: str) -> str:
     """The file of the recipe's tokenizer, whose pieces the model counts."""
-    from curation.program import ProgramError
-
     if compiler.tokenizer is None:
         raise ProgramError(
             f"{path}.pieces",
@@ -145,8 +139,6 @@ def _tokenizer(compiler: Compiler, path: str) -> str:
 
 def _foreign_model(compiler: Compiler, path: str, step: config.Perplexity, language: str) -> dict[str, Any]:
     """Somebody's model for a language and what its text is cut into, both looked for before anything runs."""
-    from curation.program import ProgramError
-
     place = Path(str(step.model))
     if not place.exists():
         raise ProgramError(f"{path}.model", f"{place}: no such file or folder")
@@ -184,7 +176,6 @@ def _cut(
 ) -> dict[str, dict[str, Any]]:
     """Where each source's buckets are cut: at values, or at an artifact's values for its language or itself."""
     from curation.perplexity.buckets import ccnet_cutoffs
-    from curation.program import ProgramError, matches
 
     buckets = step.buckets
     if buckets.values is not None:
@@ -213,7 +204,6 @@ def _cut(
 def _reference_cutoffs(compiler: Compiler, path: str, buckets: config.Buckets, name: str) -> tuple[float, ...]:
     """Percentiles of the documents another run counted, for a source's language or the source."""
     from curation.perplexity.buckets import cutoffs, read_histograms
-    from curation.program import ProgramError
 
     try:
         counted = read_histograms(Path(buckets.of))

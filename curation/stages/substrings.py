@@ -13,11 +13,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from curation import config
+from curation.compiled import GlobalStage, LocalStage
 from curation.dedup.keep import preference_of_sources
 from curation.dedup.substring import SubstringInput, SubstringOptions, edit, find, units
 from curation.layers import read_layer
 from curation.passes import ShardInputs, kept_text, text_batches
-from curation.program import GlobalStage, LocalStage
 from curation.stage import Counts, Output
 from curation.stages.dedup import kept_mask
 from curation.stages.inputs import GlobalInputs

@@ -15,9 +15,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation import config
+from curation.compiled import LocalStage, ProgramError
 from curation.layers import with_reasons, write_layer
 from curation.passes import ShardInputs, kept_text
-from curation.program import LocalStage, ProgramError
 from curation.stage import Counts, Output
 
 if TYPE_CHECKING:

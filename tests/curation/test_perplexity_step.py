@@ -6,11 +6,12 @@ import pyarrow as pa
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
+from curation.compiled import GlobalStage, ProgramError
 from curation.config import AnyStep, Source
 from curation.passes import BucketStep, DecisionOptions, PerplexityMeasure, ShardInputs, SignalOptions, _open_measures
 from curation.perplexity.buckets import histogram, write_cutoffs
 from curation.perplexity.training import Training, train_model
-from curation.program import GlobalStage, ProgramError, compile_program
+from curation.program import compile_program
 from curation.source import Reader
 from curation.stages.inputs import GlobalInputs
 from curation.stages.perplexity import ModelOptions, make_model

@@ -3,9 +3,10 @@
 import pytest
 from pydantic import TypeAdapter
 
+from curation.compiled import GlobalStage, LocalStage, ProgramError
 from curation.config import AnyStep, Source
 from curation.passes import DecisionOptions, SignalOptions
-from curation.program import GlobalStage, LocalStage, ProgramError, compile_program
+from curation.program import compile_program
 
 SOURCES = {
     "web_de": Source(path="d.jsonl", language="de"),
