@@ -70,7 +70,7 @@ class SortFile:
 def make_sort_values(inputs: SortInputs, options: SortOptions, output: Output) -> Counts:
     """Write the values of every domain's sequences for each signal and context.
 
-    One signal's column of a shard is in memory at a time (of some hundred thousand documents' shards where sequences
+    One signal's column of a shard is in memory at a time, 8 bytes for each row of the raw shard (of some hundred thousand documents' shards where sequences
     are packed), and 16 bytes for each sequence of a domain.
     """
     columns = {(source, signal): column for source, signal, column in options.columns}
@@ -148,18 +148,26 @@ def _pieces(index: DomainTokens, values_of: ValuesOf) -> Iterator[tuple[np.ndarr
 def _reader(
     layers: Mapping[tuple[str, str], Sequence[str]], columns: Mapping[tuple[str, str], str], signal: str
 ) -> ValuesOf:
-    """How the values of a shard's rows are read from its layers."""
+    """How the values of a shard's rows are read from its layers: by number of row, for a sample leaves rows out."""
 
     def values_of(source: str, shard: str) -> Float64s | None:
         column = columns.get((source, signal))
         if column is None:
             return None
-        pieces = [
-            _numbers(batch.column(column), source, signal) for batch in read_layers(layers[source, shard], [column])
-        ]
-        return np.concatenate([np.zeros(0), *pieces])
+        rows, values = [np.zeros(0, np.int64)], [np.zeros(0)]
+        for batch in read_layers(layers[source, shard], ["row", column]):
+            rows.append(batch.column("row").to_numpy().astype(np.int64))
+            values.append(_numbers(batch.column(column), source, signal))
+        return _by_row(np.concatenate(rows), np.concatenate(values))
 
     return values_of
+
+
+def _by_row(rows: npt.NDArray[np.int64], values: Float64s) -> Float64s:
+    """Values at the places of their rows, NaN for rows that were not read."""
+    known = np.full(int(rows.max(initial=-1)) + 1, np.nan)
+    known[rows] = values
+    return known
 
 
 def _numbers(column: pa.Array, source: str, signal: str) -> Float64s:

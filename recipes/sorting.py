@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 Columns = Mapping[str, Mapping[str, str]]  # source -> bare name -> layer column
 
 # Raised when the same domains and signals give other values.
-VERSION = 1
+VERSION = 2
 OF_ROWS = ("num_characters", "size_bytes")  # numbers that every row has
 
 

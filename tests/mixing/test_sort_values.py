@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from curation.layers import write_layer
 from mixing import sort_values
 from mixing.domains import DomainTokens, build_domain_index
 from mixing.packing import pack_domain
@@ -52,6 +53,18 @@ def test_sequence_values_are_means_over_tokens(make_shard, tmp_path, monkeypatch
 def test_sequence_values_of_a_source_without_the_signal_are_none(make_shard, tmp_path):
     build_domain_index([make_shard("web", "a", ["3 4 5 6 7"])], Selection("web"), tmp_path / "index")
     assert np.isnan(sequence_values(DomainTokens.open(tmp_path / "index"), 2, lambda source, shard: None)).all()
+
+
+def test_values_of_a_sampled_shard_belong_to_the_rows_that_were_read(tmp_path):
+    rows = pa.record_batch({"row": pa.array([1, 4, 5], pa.int64()), "num_characters": pa.array([10, 40, 50])})
+    signals = pa.record_batch({"score@m": pa.array([0.1, None, 0.5])})
+    paths = [str(tmp_path / "rows.parquet"), str(tmp_path / "m.parquet")]
+    for path, batch in zip(paths, (rows, signals)):
+        write_layer(path, [batch], batch.schema)
+    values_of = sort_values._reader({("web", "a"): paths}, {("web", "score"): "score@m"}, "score")
+    np.testing.assert_array_equal(values_of("web", "a"), [math.nan, 0.1, math.nan, math.nan, math.nan, 0.5])
+    values_of = sort_values._reader({("web", "a"): paths}, {("web", "size"): "num_characters"}, "size")
+    np.testing.assert_array_equal(values_of("web", "a"), [math.nan, 10, math.nan, math.nan, 40, 50])
 
 
 def test_sorting_by_words_is_refused():
