@@ -18,6 +18,8 @@ from mixing.schedule import BySignal
 from mixing.targets import Int64s
 from mixing.windows import boundary
 
+_MOST_NAMES = 5
+
 
 @dataclass(frozen=True)
 class DomainChange:
@@ -48,6 +50,8 @@ class PlanDifference:
         reason: what differs first; empty when nothing does.
         domains: those for which something changes, by name.
         place: `same_before` as train step and token of the old plan, in words.
+        reshuffled: domains whose sequences of one context come in another order, or are others, from the edit on:
+            equal numbers of draws are then other sequences.
     """
 
     same_before: int
@@ -55,6 +59,7 @@ class PlanDifference:
     reason: str
     domains: tuple[DomainChange, ...]
     place: str = ""
+    reshuffled: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return "\n".join(self.lines)
@@ -65,7 +70,11 @@ class PlanDifference:
         if not self.reason:
             return [f"no difference: both plans hold the same {self.same_before:,} positions"]
         told = [f"unchanged before position {self.same_before:,}{self.place}; from there on: {self.reason}"]
-        if self.at <= self.same_before:
+        if not self.at:
+            told.append("nothing of the old run stays: the new plan begins anew")
+        elif self.reshuffled:
+            told.append(_reshuffled_line(self.reshuffled))
+        elif self.at <= self.same_before:
             told.append(f"continued from position {self.at:,}: nothing is trained twice, nothing is left out")
         for change in self.domains:
             line = f"domain {change.name!r}: {change.tokens_old:,} -> {change.tokens_new:,} tokens from {self.at:,} on"
@@ -98,7 +107,27 @@ def diff(old_plan: Plan, new_plan: Plan, at: int | None = None) -> PlanDifferenc
         change = DomainChange(name, tokens[0].get(name, 0), tokens[1].get(name, 0), again, left_out)
         if change.tokens_old != change.tokens_new or again or left_out:
             changes.append(change)
-    return PlanDifference(same_before, at, reason, tuple(changes), f" ({_step_and_token(old_plan, same_before)})")
+    reshuffled = tuple(name for name in _reshuffled(old_plan, new_plan) if before[0].get(name))
+    place = f" ({_step_and_token(old_plan, same_before)})"
+    return PlanDifference(same_before, at, reason, tuple(changes), place, reshuffled)
+
+
+def _reshuffled(old: Plan, new: Plan) -> tuple[str, ...]:
+    """Domains of both plans whose permutations differ: by seed, stretch, or number of sequences of a common context."""
+    suppliers = {domain.name: domain for domain in old.domains}
+    contexts = {phase.context for phase in old.phases} & {phase.context for phase in new.phases}
+    keys_differ = (old.seed, old.stretch_tokens) != (new.seed, new.stretch_tokens)
+    return tuple(
+        domain.name
+        for domain in new.domains
+        if domain.name in suppliers
+        and (keys_differ or any(domain.num_sequences(c) != suppliers[domain.name].num_sequences(c) for c in contexts))
+    )
+
+
+def _reshuffled_line(names: tuple[str, ...]) -> str:
+    shown = ", ".join(names[:_MOST_NAMES]) + (f" and {len(names) - _MOST_NAMES:,} more" if names[_MOST_NAMES:] else "")
+    return f"shuffled otherwise from there on: {shown}; their sequences of the epoch under way may come twice or never"
 
 
 def _step_and_token(plan: Plan, position: int) -> str:

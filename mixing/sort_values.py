@@ -70,8 +70,8 @@ class SortFile:
 def make_sort_values(inputs: SortInputs, options: SortOptions, output: Output) -> Counts:
     """Write the values of every domain's sequences for each signal and context.
 
-    One signal's column of a shard is in memory at a time, 8 bytes for each row of the raw shard (of some hundred thousand documents' shards where sequences
-    are packed), and 16 bytes for each sequence of a domain.
+    One signal's column of a shard is in memory at a time, 8 bytes for each row of the raw shard (of some hundred
+    thousand documents' shards where sequences are packed), and 16 bytes for each sequence of a domain.
     """
     columns = {(source, signal): column for source, signal, column in options.columns}
     layers = {(shard.source, shard.shard): shard.layers for shard in inputs.shards}

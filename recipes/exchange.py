@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from shutil import copyfile, copytree
 from typing import TYPE_CHECKING
 
 from mixing.domain_stage import file_word, read_domains
@@ -27,7 +28,7 @@ def export_tokens(run: Run, kind: str, folder: Path) -> list[tuple[str, dict[str
     """Write every domain's tokens into an empty folder; (name, counts) of each.
 
     Documents stand whole, in the order of the domain: other tools cut and shuffle sequences themselves. Held-out text
-    is written beside, never among training text.
+    has a folder of its own, `held_out`, so that a glob over training text never takes it; `tokenizer` is the tokenizer.
 
     Raises:
         RunError: if the folder holds something.
@@ -41,6 +42,17 @@ def export_tokens(run: Run, kind: str, folder: Path) -> list[tuple[str, dict[str
     for domain in read_domains(run.tokens.domains_path):
         for part, index in (("training", domain.training), ("held_out", domain.held_out)):
             if index is not None:
-                name = file_word(domain.name) + (".held_out" if part == "held_out" else "") + suffix
+                name = ("held_out/" if part == "held_out" else "") + file_word(domain.name) + suffix
+                (folder / name).parent.mkdir(exist_ok=True)
                 found.append((name, write(indexes / index, folder / name)))
+    _copy_tokenizer(Path(run.tokens.tokenizer), folder / "tokenizer")
     return found
+
+
+def _copy_tokenizer(tokenizer: Path, folder: Path) -> None:
+    """Tokens say nothing without their tokenizer; `tokenizer: FOLDER` in another recipe reads it."""
+    if tokenizer.is_dir():
+        copytree(tokenizer, folder)
+    else:
+        folder.mkdir()
+        copyfile(tokenizer, folder / "tokenizer.json")

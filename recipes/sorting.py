@@ -19,7 +19,7 @@ Columns = Mapping[str, Mapping[str, str]]  # source -> bare name -> layer column
 
 # Raised when the same domains and signals give other values.
 VERSION = 2
-OF_ROWS = ("num_characters", "size_bytes")  # numbers that every row has
+OF_ROWS = ("num_characters", "size_bytes")  # numbers that every row of text has
 
 
 def signals_of_schedule(recipe: Recipe) -> list[tuple[str, int]]:
@@ -74,7 +74,8 @@ def plan_values(run: Run, domains: PlannedStage, wanted: list[tuple[str, int]], 
 
 def _columns(recipe: Recipe, columns: Columns, signal: str, place: str) -> list[tuple[str, str, str]]:
     """(source, signal, layer column) of every source that is trained on and has the signal."""
-    named = {source: {**dict(zip(OF_ROWS, OF_ROWS)), **columns.get(source, {})} for source in recipe.trained_sources()}
+    trained = [name for name in recipe.trained_sources() if name not in recipe.token_sources()]  # these have no layers
+    named = {source: {**dict(zip(OF_ROWS, OF_ROWS)), **columns.get(source, {})} for source in trained}
     found = [(source, signal, known[signal]) for source, known in sorted(named.items()) if signal in known]
     if not found:
         raise RunError(

@@ -92,7 +92,9 @@ def documents_of_step(opened: Opened, step: int, sequence_of_step: int | None = 
         RunError: if the run has no such train step or sequence.
     """
     if not 0 <= step < opened.course.num_steps:
-        raise RunError(f"--train-step {step}: the plan has {opened.course.num_steps:,} train steps, 0 to the last")
+        raise RunError(
+            f"--train-step {step}: the plan has {opened.course.num_steps:,} train steps, 0 to {opened.course.num_steps - 1:,}"
+        )
     first, span = positions_of_step(opened, step)
     if sequence_of_step is not None and not 0 <= sequence_of_step < span.sequences:
         raise RunError(f"--sequence {sequence_of_step}: train step {step} has {span.sequences:,} sequences, from 0")

@@ -93,9 +93,12 @@ def _show_documents(opened: Opened, step: int, found: list[dict[str, Any]], char
         f"train step {step:,} of {opened.course.num_steps:,} (phase {phase.name}): positions {first:,} to "
         f"{first + span.sequences - 1:,}, {span.sequences:,} sequences of {span.context:,} tokens"
     )
+    if len({one["sequence_of_step"] for one in found}) < span.sequences:
+        tokens.clear()  # the shares of one sequence are not the step's
     shares = [f"{name} {count / total:.1%}" for name, count in tokens.most_common(_MOST_DOMAINS)]
     more = len(tokens) - len(shares)
-    click.echo("  " + ", ".join(shares) + (f", and {more:,} more domains" if more > 0 else ""))
+    if shares:
+        click.echo("  " + ", ".join(shares) + (f", and {more:,} more domains" if more > 0 else ""))
     before = None
     for one in found:
         if one["sequence_of_step"] != before:

@@ -13,7 +13,7 @@ from mixing.schedule import Amount, BatchLine, Blocked, BySignal, Phase
 SCORES = {name: np.arange(1000) * 31 % 500 for name in ("web", "books", "code", "added")}
 
 
-def plan_of(phases, sizes=None, seed=0):
+def plan_of(phases, sizes=None, seed=0, stretch=0):
     """Phases as (steps, weights) or (steps, weights, order); domains of the sizes given, in tokens."""
     sizes = sizes or {"web": 1001, "books": 301, "code": 101}
     schedule = [
@@ -21,7 +21,7 @@ def plan_of(phases, sizes=None, seed=0):
         for place, one in enumerate(phases)
     ]
     domains = [DomainSupply(name, size) for name, size in sizes.items()]
-    return make_plan(domains, schedule, [BatchLine(0, 8)], seed=seed, max_epochs=1e9)
+    return make_plan(domains, schedule, [BatchLine(0, 8)], seed=seed, max_epochs=1e9, stretch_tokens=stretch)
 
 
 def sequences(plan):
@@ -146,3 +146,14 @@ def test_diff_followed_late_counts_what_is_trained_twice_and_left_out():
     assert changes["web"].again == pytest.approx(100, abs=4)
     assert changes["books"].left_out == changes["web"].again
     assert "sequences again" in str(difference)
+
+
+@pytest.mark.parametrize("change", [{"seed": 1}, {"stretch": 64}])
+def test_diff_of_another_shuffle_says_that_the_run_begins_anew_or_repeats(change):
+    old, new = plan_of([(50, EVEN), (50, EVEN)]), plan_of([(50, EVEN), (50, EVEN)], **change)
+    assert "begins anew" in diff(old, new).lines[1]
+    late = diff(old, new, at=100)
+    assert sequences(old)[:200] != sequences(new)[:200]
+    assert late.reshuffled == ("books", "web")
+    assert "may come twice or never" in late.lines[1]
+    assert not any("nothing is trained twice" in line for line in [*late.lines, *diff(old, new).lines])
