@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from curation.stage import Counts, Output
+from mixing.document_ids import SUFFIX as IDS
+from mixing.document_ids import write_document_ids
 from mixing.exchange import ForeignTokens, import_tokens, read_datatrove, read_megatron
 from mixing.shards import ShardFiles, TokenShardError, read_record
 from mixing.tokenizer import Tokenizer, load_tokenizer
@@ -74,6 +76,7 @@ def make_imported(inputs: TokenFile, options: ImportOptions, output: Output) -> 
             counts = import_tokens(foreign, tokenizer, tokens, documents, licence=options.licence)
         except TokenShardError as error:
             raise TokenShardError(f"{inputs.path}: {error}") from None
+    write_document_ids(documents, output.path(IDS))
     return {name: counts[key] for name, key in _COUNTED.items()}
 
 

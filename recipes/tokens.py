@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from recipes.run import Run
 
 # Raised when the same options give other token shards, domains or plans.
-VERSIONS = {"imported": 1, "tokenizer": 2, "tokenizer_study": 1, "tokens": 2, "domains": 2, "plan": 1}
+VERSIONS = {"imported": 2, "tokenizer": 2, "tokenizer_study": 1, "tokens": 2, "domains": 2, "plan": 1}
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from mixing.domains import DomainTokens
 from mixing.journal import step_at
 from mixing.order import Order, open_order
 from mixing.plan_record import Plan
-from mixing.shards import ShardFiles, map_tokens, read_record
+from mixing.shards import ShardFiles, map_tokens, read_documents, read_record
 from mixing.sort_values import open_sort_values
 from mixing.tokenizer import decode, load_tokenizer
 from recipes.amended import Course, course_of
@@ -92,9 +92,8 @@ def documents_of_step(opened: Opened, step: int, sequence_of_step: int | None = 
         RunError: if the run has no such train step or sequence.
     """
     if not 0 <= step < opened.course.num_steps:
-        raise RunError(
-            f"--train-step {step}: the plan has {opened.course.num_steps:,} train steps, 0 to {opened.course.num_steps - 1:,}"
-        )
+        number = opened.course.num_steps
+        raise RunError(f"--train-step {step}: the plan has {number:,} train steps, 0 to {number - 1:,}")
     first, span = positions_of_step(opened, step)
     if sequence_of_step is not None and not 0 <= sequence_of_step < span.sequences:
         raise RunError(f"--sequence {sequence_of_step}: train step {step} has {span.sequences:,} sequences, from 0")
@@ -160,8 +159,14 @@ def kept_document(run: Run, wanted: str) -> tuple[str, str, int]:
     # The first copy of a text may be the dropped one.
     kept = [fate for fate in fates(run, wanted, most=_COPIES) if fate.kept]
     if not kept:
+        ready = ", ".join(sorted(run.recipe.token_sources()))
         raise RunError(
             f"no kept document with this id, URL or text: {wanted!r}; `gristmill why` tells a dropped one's fate"
+            + (
+                f"; ready token shards ({ready}) are found by content id only, as --train-step shows it"
+                if ready
+                else ""
+            )
         )
     return kept[0].source, kept[0].shard, kept[0].row
 
@@ -209,8 +214,29 @@ def with_texts(run: Run, traced: list[Traced]) -> list[dict[str, Any]]:
     wanted: dict[tuple[str, str], list[int]] = {}
     for one in traced:
         wanted.setdefault((one.source, one.shard), []).append(one.row)
-    texts = {key: texts_of(shards[key], rows) for key, rows in wanted.items()}
-    return [{**vars(one), "text": texts[one.source, one.shard].get(one.row)} for one in traced]
+    texts = {
+        key: texts_of(shards[key], rows) if key in shards else _decoded(run, key, rows) for key, rows in wanted.items()
+    }
+    files = {(shard.source, shard.shard): shard for shard in run.tokens.shards}
+    ids = {key: _ids(files[key]) for key in wanted}
+    return [
+        {**vars(one), "content_id": ids[key].id_of(one.row), "text": texts[key].get(one.row)}
+        for one in traced
+        for key in [(one.source, one.shard)]
+    ]
+
+
+def _decoded(run: Run, key: tuple[str, str], rows: list[int]) -> dict[int, str]:
+    """Whole documents of a ready token shard, which the ledger does not know, decoded from their tokens."""
+    files = next(files for files in run.tokens.shards if (files.source, files.shard) == key)
+    tokenizer, tokens = load_tokenizer(run.tokens.tokenizer), map_tokens(files, read_record(files))
+    wanted, found, start = set(rows), {}, 0
+    for batch in read_documents(files, ["row", "end"]):
+        for row, end in zip(batch["row"].to_pylist(), batch["end"].to_pylist()):
+            if row in wanted:
+                found[row] = decode(tokenizer, tokens[start:end])
+            start = end
+    return found
 
 
 def _signals(shard: Any, rows: list[int]) -> dict[int, dict[str, Any]]:

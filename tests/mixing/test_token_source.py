@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mixing.document_ids import DocumentIds, ids_path
 from mixing.domains import build_domain_index
 from mixing.exchange import export_datatrove, export_megatron
 from mixing.selections import Selection
@@ -56,6 +57,8 @@ def test_ready_tokens_of_any_format_are_the_same_shard(ready, kind, name):
     assert np.fromfile(files.tokens_path, "<u2").tolist() == TOKENS
     rows = [row for batch in read_documents(files) for row in batch.to_pylist()]
     assert [(row["row"], row["end"]) for row in rows] == [(0, 3), (1, 5), (2, 9)]
+    ids = DocumentIds.open(ids_path(files))  # by which trace finds a document
+    assert [ids.id_of(row["row"]) for row in rows] == [row["content_id"].hex() for row in rows]
     assert all(row["licence"] == "CC0-1.0" for row in rows) or kind == "tokens"
 
 

@@ -21,3 +21,30 @@ def test_tokenize_to_megatron_writes_each_domain_and_its_held_out_text(copy_of_f
     assert "not empty; name a new folder" in refused.err
     refused = gristmill_here("tokenize", recipe, "--to", "ds", code=None)
     assert "go together" in refused.err
+
+
+READY = """
+sources: {ready: {path: "*.bin", format: megatron, language: en}}
+domains: {held_out: {tokens: 1K, share: 0.05}, max_epochs: 99}
+tokenizer: out/tokenizer
+schedule: [{name: main, tokens: 4K, weights: {"*": 1}}]
+model: {preset: llama_tiny, layers: 1, width: 32, heads: 2, kv_heads: 2, feedforward: 64, context: 64}
+training: {batch: 8 sequences}
+execution: {raw: out, workers: 1}
+"""
+
+
+def test_exported_tokens_start_a_recipe_whose_documents_are_traced(copy_of_finished, gristmill_here, tmp_path):
+    out, recipe = tmp_path / "out", tmp_path / "ready.yaml"
+    gristmill_here("tokenize", copy_of_finished.recipe, "--to", "megatron", "--out", out)
+    recipe.write_text(READY, encoding="utf-8")
+    whole = json.loads(gristmill_here("trace", recipe, "--train-step", "3", "--whole", "--json").out)
+    shown = json.loads(gristmill_here("trace", recipe, "--train-step", "3", "--json").out)
+    for document, stretch in zip(whole, shown, strict=True):
+        assert document["content_id"] == stretch["content_id"]
+        assert stretch["text"].strip("\ufffd") in document["text"]
+    one = shown[0]
+    found = json.loads(gristmill_here("trace", recipe, "--document", one["content_id"], "--json").out)
+    assert (3, one["position"]) in {(at["train_step"], at["position"]) for at in found}
+    refused = gristmill_here("trace", recipe, "--document", "some text", code=None)
+    assert "ready token shards (ready) are found by content id only" in refused.err
