@@ -27,7 +27,7 @@ READY = """
 sources: {ready: {path: "*.bin", format: megatron, language: en}}
 domains: {held_out: {tokens: 1K, share: 0.05}, max_epochs: 99}
 tokenizer: out/tokenizer
-schedule: [{name: main, tokens: 4K, weights: {"*": 1}}]
+schedule: [{name: main, tokens: 16K, weights: {"*": 1}}]
 model: {preset: llama_tiny, layers: 1, width: 32, heads: 2, kv_heads: 2, feedforward: 64, context: 64}
 training: {batch: 8 sequences}
 execution: {raw: out, workers: 1}
