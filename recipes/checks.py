@@ -61,6 +61,10 @@ def _steps(recipe: Recipe, names: Names) -> Iterator[Problem]:
     for place, step in enumerate(recipe.steps):
         path = ("steps", place, step.kind)
         yield from source_problems(step.sources, names.sources, (*path, "sources"))
+        named, text = [name for name in names.sources if matches(tuple(step.sources), name)], recipe.text_sources()
+        if named and text and not any(name in text for name in named):
+            reason = f"ready token shards, which no step looks at; name sources of text: {', '.join(text)}"
+            yield (*path, "sources"), ", ".join(named), reason
         if isinstance(step, Rules | Lines):
             yield from _rules(step, path)
         if isinstance(step, Dedup):

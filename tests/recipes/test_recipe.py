@@ -224,6 +224,12 @@ CASES = {
         SMALL.replace("max_epochs: 4", "validate_only: [en_wiki]").replace('"en_*": 0.5', "en_web: 0.4, en_wiki: 0.1"),
         "this source is validate_only",
     ),
+    "step on ready tokens": (
+        SMALL.replace("zh/*.jsonl", "zh/*.bin, format: megatron")
+        .replace("{algorithm: byte_bpe, vocabulary: 4096}", "some/tokenizer")
+        .replace("- rules: gopher", "- rules: {preset: gopher, sources: [zh_web]}"),
+        "ready token shards, which no step looks at; name sources of text: en_web, en_wiki",
+    ),
     "domain without weight": (SMALL.replace('"en_*": 0.5', "en_web: 0.5"), "no weight names en_wiki"),
     "weight for no domain": (SMALL.replace('"en_*": 0.5', '"*": 0.4, zh_weeb: 0.1'), "did you mean zh_web?"),
     "weight for a part of no split": (SMALL.replace("zh_web: 0.5", "zh_web/head: 0.5"), "zh_web is not split"),
