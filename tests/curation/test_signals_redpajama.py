@@ -59,8 +59,8 @@ def twin(text: str, language: str) -> dict[str, float | None]:
     symbols = text.count("#") + text.count("...") + text.count("…")
     shares = [count / len(words) for count in Counter(words).values()]
     return {
-        "ccnet_length": len(text),
-        "ccnet_nlines": text.count("\n") + 1,
+        **dict.fromkeys(("ccnet_length", "ccnet_original_length"), len(text)),  # no step edited the text
+        **dict.fromkeys(("ccnet_nlines", "ccnet_original_nlines"), text.count("\n") + 1),
         "rps_doc_word_count": len(words),
         "rps_doc_mean_word_length": share(sum(map(len, words)), len(words)),
         "rps_doc_num_sentences": len(re.findall(r"\b[^.!?]+[.!?]*", text)),

@@ -28,6 +28,10 @@ def write(folder, content, name="shard.jsonl"):
     return path
 
 
+class Digits(str):
+    """A number as it is written."""
+
+
 def twin(content):
     """(row, text, read reason, repaired, origin id) of every record, slowly."""
     rows = []
@@ -39,18 +43,16 @@ def twin(content):
 
 def twin_record(line):
     try:
-        record = json.loads(
-            line.decode("utf-8", "mark"), parse_int=lambda digits: {digits: 0}, parse_float=lambda digits: {digits: 0}
-        )
+        record = json.loads(line.decode("utf-8", "mark"), parse_int=Digits, parse_float=Digits)
     except ValueError:
         return None, "bad_json", 0, None
-    if not isinstance(record, dict) or list(record.values()) == [0]:
+    if not isinstance(record, dict):
         return None, "not_a_record", 0, None
     origin = twin_id(record.get("id"))
     text = record.get("text")
     if text is None or text != text or text in (float("inf"), float("-inf")):
         return None, "missing_text", 0, origin
-    if not isinstance(text, str):
+    if not isinstance(text, str) or isinstance(text, Digits):
         return None, "non_string_text", 0, origin
     repaired = text.count(MARK) + len(re.findall("[\ud800-\udfff]", text))
     return plain(text), None, repaired, origin
@@ -59,8 +61,6 @@ def twin_record(line):
 def twin_id(value):
     if value is None or isinstance(value, float):
         return None  # the floats left are NaN and the infinities
-    if isinstance(value, dict) and list(value.values()) == [0]:
-        return next(iter(value))  # a number as it is written
     return plain(value) if isinstance(value, str) else ...
 
 
