@@ -125,11 +125,11 @@ def read_record(files: ShardFiles, *, verify: bool = False) -> TokenRecord:
     try:
         found = Path(files.tokens_path).stat().st_size
     except FileNotFoundError:
-        raise TokenShardError(f"{files.tokens_path}: missing; remove the shard's record and run again") from None
+        raise TokenShardError(f"{files.tokens_path}: missing; run again") from None
     if found != wanted:
         raise TokenShardError(
             f"{files.tokens_path}: {found} bytes, but {record.num_tokens} tokens of {record.dtype} need {wanted}; "
-            "remove the shard's record and run again"
+            "remove this file and run again"
         )
     if verify:
         _verify(files, record)
@@ -288,5 +288,5 @@ def _verify(files: ShardFiles, record: TokenRecord) -> None:
     if checksum.hexdigest() != record.checksum:
         raise TokenShardError(
             f"{files.tokens_path}: checksum {checksum.hexdigest()}, recorded {record.checksum}: the file was changed; "
-            "remove the shard's record and run again"
+            "remove this file and run again"
         )
