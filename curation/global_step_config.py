@@ -171,7 +171,7 @@ class Shingle(Section):
 
 
 class KeepRule(Section):
-    """One preference among duplicates: by source, by age, by length or by a signal."""
+    """One preference among duplicates: {source: PATTERN}, {SIGNAL: desc}, {COLUMN: [best, second]}, or a word."""
 
     preset_words = ("newest", "longest")
     written_schema = {  # noqa: RUF012
@@ -224,6 +224,11 @@ def _group(value: object) -> object:
     return None if value == "all" else value
 
 
+def _as_written(value: object) -> object:
+    """A part of a recipe as it is written there, without what stands at its default; other values as they are."""
+    return value.model_dump(mode="json", exclude_defaults=True) if isinstance(value, Section) else value
+
+
 def _published(name: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*@[0-9]+", name):
         raise ValueError(f"an index is NAME@VERSION; did you mean {name.split('@')[0]}@1?")
@@ -263,7 +268,7 @@ class Dedup(Step):
     on: Literal["all", "survivors"] = ON_SURVIVORS
     normalize: Literal["raw", "words", "numbers", "base", "ccnet"] = Field(
         default="words",
-        description="Text as it is, folded to words, with digits alike, or without marks too; by the preset.",
+        description="Folding; by the preset: minhash words, exact and substring raw, paragraphs ccnet (its lines).",
     )
     shingle: Shingle | None = Field(
         default=None,
@@ -294,7 +299,7 @@ class Dedup(Step):
         default=None, description="Share of wrong drops that a Bloom filter may cause; null: exact."
     )
     keep: tuple[KeepRule, ...] = Field(
-        default=(), description="Which of several duplicates stays; ties by (source, shard, row)."
+        default=(), description="Which of several duplicates stays, such as [{source: a}, longest]; ties by place."
     )
     index: Index | None = Field(default=None, description="{against: [NAME@1], publish: NAME}: indexes across runs.")
 
@@ -302,7 +307,11 @@ class Dedup(Step):
     def _fits_preset(self, info: Any) -> Self:
         defaults = self.option_defaults() if not (info.context or {}).get("defaults") else {}
         wrong: list[tuple[tuple[str | int, ...], Any, str]] = [
-            ((key,), getattr(self, key), f"counts for {' and '.join(kinds)} only, and this is {self.preset}")
+            (
+                (key,),
+                _as_written(getattr(self, key)),
+                f"counts for {' and '.join(kinds)} only, and this is {self.preset}",
+            )
             for key, kinds in self.only.items()
             if defaults and self.preset not in kinds and getattr(self, key) != defaults[key]
         ]

@@ -251,8 +251,10 @@ class Compiler:
             else:
                 known = [*SIGNALS, *state.columns, *ROW_COLUMNS]
                 near = difflib.get_close_matches(bare, known, n=1)
-                hint = f"; did you mean {near[0]}?" if near else ""
-                raise ProgramError(path, f"no signal or column {bare!r} for source {name}{hint}")
+                hint = (
+                    f"did you mean {near[0]}?" if near else "a column of its files is read where its `where` names it"
+                )
+                raise ProgramError(path, f"no signal or column {bare!r} for source {name}; {hint}")
         return found
 
     def _original(self, path: str, name: str, bare: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import polars as pl
@@ -77,3 +78,34 @@ def _told(
         "text": texts_of(shards[source, row["shard"]], [row["row"]], raw=True).get(row["row"]),
         "other_text": None if there is None else texts_of(there, [other[2]], raw=True).get(other[2]),
     }
+
+
+def cut_most(ledger: Ledger, step: str, number: int, source: str | None = None) -> list[dict[str, Any]]:
+    """Documents that a paragraph or substring step took most from: `number` of each source, the most cut first.
+
+    One entry a document: source, shard, row, content_id, `kind` (cut), `unit` (paragraphs | characters), `removed`,
+    and of its source `documents` and `removed_in_all`. A step that is none of these has none. Memory: the place and
+    content id of each cut document of one source.
+    """
+    return [
+        one
+        for each in ledger.sources
+        if source is None or each.name == source
+        for unit in _cut_units(each.shards[:1], step)
+        for one in _cut_of_source(ledger, each.name, step, unit, number)
+    ]
+
+
+def _cut_units(shards: Sequence[ShardInputs], step: str) -> list[str]:
+    there = {name for shard in shards for path in shard.layers for name in layer_columns(path)}
+    return [unit for unit in ("paragraphs", "characters") if f"{unit}_removed@{step}" in there]
+
+
+def _cut_of_source(ledger: Ledger, name: str, step: str, unit: str, number: int) -> list[dict[str, Any]]:
+    removed = pl.col(f"{unit}_removed@{step}").alias("removed")
+    rows = ledger.scan([name]).select("source", "shard", "row", "content_id", removed).filter(pl.col("removed") > 0)
+    cut = rows.with_columns(
+        documents=pl.len(), removed_in_all=pl.col("removed").sum(), unit=pl.lit(unit), kind=pl.lit("cut")
+    )
+    order = cut.sort(["removed", "shard", "row"], descending=[True, False, False]).head(number)
+    return [{**row, "content_id": row["content_id"].hex()} for row in order.collect().iter_rows(named=True)]

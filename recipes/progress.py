@@ -37,11 +37,11 @@ class Narrator:
         """A stage that was there already."""
         if self.brief:
             return
-        self.console.print(f"  [dim]{title:<38} {amount:<24} reused[/dim]", soft_wrap=True)
+        self.console.print(f"  [dim]{title:<38} {amount:<26} reused[/dim]", soft_wrap=True)
 
     def made(self, title: str, amount: str, elapsed_s: float) -> None:
         """A stage that has just been made."""
-        self.console.print(f"  {title:<38} {amount:<24} {elapsed_s:6.1f} s", soft_wrap=True)
+        self.console.print(f"  {title:<38} {amount:<26} {elapsed_s:6.1f} s", soft_wrap=True)
 
     @contextlib.contextmanager
     def bar(self, title: str, total: float) -> Iterator[Advance]:
@@ -91,14 +91,27 @@ class Narrator:
 
 
 def amount_of(counts: dict[str, Any]) -> str:
-    """A stage's counts in a few words: the most telling ones first."""
+    """A stage's counts in a few words: the most telling ones first.
+
+    What edits text says how the bytes of the documents still there changed; what matches all documents, how many it
+    drops.
+    """
+    if counts.get("bytes_before"):
+        return f"{compact(float(counts.get('kept', 0)))} documents, {_change(counts['bytes_before'], counts['bytes'])}"
     shown: list[str] = []
     for name, word in (("kept", "kept"), ("rows", "rows"), ("documents", "documents"), ("tokens", "tokens")):
         if name in counts and len(shown) < 2:
             shown.append(f"{compact(float(counts[name]))} {word}")
     if "padding" in counts:
         shown.append(f"{counts['padding_share']:.1%} padding")
+    if "kept" not in counts and (drops := [n for name, n in counts.items() if name.startswith("drop.")]):
+        shown.append(f"{compact(float(sum(drops)))} dropped")
     return " of ".join(shown) if "kept" in counts else ", ".join(shown)
+
+
+def _change(before: int, after: int) -> str:
+    """How a text grew or shrank, such as `text -1.2 %`."""
+    return "unchanged" if before == after else f"text {(after - before) / before * 100:+.1f} %"
 
 
 def compact(number: float) -> str:

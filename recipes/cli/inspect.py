@@ -19,7 +19,8 @@ def command(flags: Flags, rule: str, source: str | None, number: int, characters
     """Show documents that a step kept, dropped or nearly dropped, with the deciding value.
 
     RULE is a step, or step.reason. Of a dedup step it shows dropped documents beside the one that stays: `duplicate`
-    of a document of this run, `in_index` of one that an index has. `read` has the rows that could not be read.
+    of a document of this run, `in_index` of one that an index has. Of one that cuts paragraphs or
+    spans it also shows the documents it took most from. `read` has the rows that could not be read.
 
     \b
     gristmill inspect recipes/quickstart.yaml gopher
@@ -27,7 +28,7 @@ def command(flags: Flags, rule: str, source: str | None, number: int, characters
     gristmill inspect recipes/quickstart.yaml minhash.duplicate
     gristmill inspect recipes/quickstart.yaml read
     """
-    from recipes.duplicates import drops_duplicates, duplicate_examples
+    from recipes.duplicates import cut_most, drops_duplicates, duplicate_examples
     from recipes.inspecting import examples
     from recipes.queries import open_ledger
 
@@ -37,14 +38,16 @@ def command(flags: Flags, rule: str, source: str | None, number: int, characters
             found = duplicate_examples(ledger, step, reason or None, number, source)
         else:
             found = examples(run, step, reason or None, number, source)
+        cut = [] if reason else cut_most(ledger, step, number, source)
     if flags.as_json:
-        print_json(found)
+        print_json([*found, *cut])
         return
     if is_dedup:
         _show_duplicates(found, step, characters)
         return
     if not found:
-        click.echo(f"{rule}: no row")
+        click.echo(f"{rule}: dropped no row")
+    _show_cut(cut, step)
     last = None
     for one in found:
         head = (one["source"], one["reason"], one["kind"])
@@ -57,6 +60,19 @@ def command(flags: Flags, rule: str, source: str | None, number: int, characters
         where = f"no text: {one['shard']} row {one['row']}"
         text = where if one["text"] is None else f"“{' '.join(one['text'].split())[:characters]}”"
         click.echo(f"  {one['content_id'][:12]}  {values}\n    {text}")
+
+
+def _show_cut(cut: list[dict[str, Any]], step: str) -> None:
+    """Of a step that cuts pieces out of texts, the most cut ones."""
+    last = None
+    for one in cut:
+        if one["source"] != last:
+            click.echo(click.style(f"\n{one['source']}  {step}", bold=True), nl=False)
+            click.echo(f"  {one['removed_in_all']:,} {one['unit']} cut; documents it cut: {one['documents']:,}")
+            last = one["source"]
+        click.echo(f"  {one['content_id'][:12]}  {one['shard']} row {one['row']}: {one['removed']:,} {one['unit']}")
+    if cut:
+        click.echo("\n`gristmill why RECIPE ID` tells more of each")
 
 
 def _show_duplicates(found: list[dict[str, Any]], step: str, characters: int) -> None:

@@ -187,6 +187,13 @@ CASES = {
         SMALL.replace("{preset: minhash,", "{preset: minhash, min_words: 3,"),
         "counts for paragraphs",
     ),
+    "index of paragraphs": (
+        SMALL.replace(
+            "- dedup: {preset: minhash,",
+            "- dedup: {preset: paragraphs_keep_first, index: {publish: web}}\n  - dedup: {preset: minhash,",
+        ),
+        "steps.paragraphs_keep_first.index: counts for exact and minhash only",
+    ),
     "threshold and bands": (
         SMALL.replace("{preset: minhash,", "{preset: minhash, threshold: 0.8, bands: 9, rows: 13,"),
         "not both",

@@ -88,6 +88,27 @@ def test_why_tells_what_each_dedup_did(gristmill_here, curated, document, verdic
     assert re.search(said, shown), shown
 
 
+def test_inspect_of_a_step_that_cuts_text_shows_the_most_cut_documents(gristmill_here, curated):
+    shown = gristmill_here("inspect", curated, "spans").out
+    assert "wiki  spans  240 characters cut; documents it cut: 1" in shown
+    found = json.loads(gristmill_here("inspect", curated, "lines", "--source", "web", "--number", "99", "--json").out)
+    paragraphs = [one for one in found if one["kind"] == "cut"]
+    assert {(one["source"], one["unit"]) for one in paragraphs} == {("web", "paragraphs")}
+    removed = [one["removed"] for one in paragraphs]
+    assert removed == sorted(removed, reverse=True)
+    assert sum(removed) == paragraphs[0]["removed_in_all"]
+    assert (
+        gristmill_here("inspect", curated, "lines.emptied", "--source", "wiki").out == "lines.emptied: dropped no row\n"
+    )
+
+
+def test_curate_says_how_many_documents_each_dedup_dropped(gristmill_here, curated):
+    said = gristmill_here("curate", curated).err
+    dropped = json.loads(gristmill_here("inspect", curated, "exact", "--number", "500", "--json").out)
+    assert re.search(rf"exact duplicates +128 rows, {len(dropped)} dropped +reused", said), said
+    assert re.search(r"wiki: spans +\d+ documents, text -\d+\.\d % +reused", said), said
+
+
 @pytest.mark.slow
 def test_dedup_by_two_workers_and_killed_in_each_stage_leaves_the_same_bytes(
     gristmill, start, curated, raw, tmp_path, contents

@@ -1,0 +1,19 @@
+import pytest
+
+from recipes.progress import amount_of
+
+
+@pytest.mark.parametrize(
+    ("counts", "said"),
+    [
+        ({"rows": 1300, "drop.near.duplicate": 40, "drop.near.in_index": 3, "alarms": ""}, "1.3k rows, 43 dropped"),
+        ({"rows": 600, "kept": 550, "drop.gopher.too_few_words": 50}, "550 kept of 600 rows"),
+        ({"rows": 600, "kept": 550, "bytes_before": 1000, "bytes": 989}, "550 documents, text -1.1 %"),
+        ({"rows": 600, "kept": 550, "bytes_before": 1000, "bytes": 1002}, "550 documents, text +0.2 %"),
+        ({"rows": 600, "kept": 550, "bytes_before": 1000, "bytes": 1000}, "550 documents, unchanged"),
+        ({"rows": 600, "kept": 0, "bytes_before": 0, "bytes": 0}, "0 kept of 600 rows"),
+        ({"documents": 2000, "tokens": 12_300}, "2k documents, 12.3k tokens"),
+    ],
+)  # fmt: skip
+def test_amount_of_counts_says_what_a_stage_did(counts, said):
+    assert amount_of(counts) == said
