@@ -125,7 +125,7 @@ def _show_steps(opened: Opened, found: list[dict[str, Any]]) -> None:
         click.echo("in no train step: the document is held out, or the plan ends before it comes")
         return
     steps = len({one["train_step"] for one in found} - {None})
-    click.echo(f"{steps:,} train step{'' if steps == 1 else 's'} of {opened.course.num_steps:,}\n")
+    click.echo(f"{steps:,} train steps of {opened.course.num_steps:,}\n")
     for one in found:
         step = "passed over" if one["train_step"] is None else f"{one['train_step']:,}"
         click.echo(
