@@ -24,7 +24,7 @@ quickstart: install   ## fetch real text of eight sources once, and run the whol
 	$(BIN)/gristmill run recipes/quickstart.yaml
 
 test: install         ## the everyday tests
-	$(BIN)/python -P -m pytest -m 'not slow'
+	$(BIN)/python -P -m pytest -n 2 --dist loadfile -m 'not slow'
 
 test-all: install     ## all tests
 	$(BIN)/python -P -m pytest
