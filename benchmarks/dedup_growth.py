@@ -1,6 +1,6 @@
 """How matching grows with the number of documents: time, memory, disk, bytes moved, open files; bytes of each artifact.
 
-    python -m benchmarks.dedup_growth [--full] [--csv docs/experiments/dedup_growth.csv] [--json]
+    python -m benchmarks.dedup_growth [--full] [--csv FILE.csv] [--plot FILE.svg] [--json]
 
 Made signatures (14 bands of 8 hashes), of which three in ten documents share most bands with an earlier one, at 0.1 and
 1 million documents, `--full` also 10 million; each in a fresh process of its own with `execution.memory`'s default less
@@ -196,10 +196,53 @@ def artifact_bytes(megabytes: float) -> dict[str, float]:
         }  # fmt: skip
 
 
+def plot(rows: list[dict[str, object]]) -> str:
+    """Processor seconds and peak memory over documents as an SVG, both axes logarithmic, beside n log n."""
+    sizes = [int(row["documents"]) for row in rows]  # type: ignore[call-overload]
+    seconds = [float(row["cpu_seconds"]) for row in rows]  # type: ignore[arg-type]
+    memory = [float(row["peak_gib"]) for row in rows]  # type: ignore[arg-type]
+    law = [seconds[0] * size * math.log(size) / (sizes[0] * math.log(sizes[0])) for size in sizes]
+    across = (math.log10(sizes[0]), math.log10(sizes[-1]))
+    values = [math.log10(value) for value in (*seconds, *memory, *law)]
+    up = (math.floor(min(values)), math.ceil(max(values)))
+    curves = (
+        ("n log n from the first point", law, "#bbb"),
+        ("processor seconds", seconds, "#1f77b4"),
+        ("peak GiB", memory, "#d62728"),
+    )
+
+    def place(size: float, value: float) -> tuple[float, float]:
+        x = 60 + 480 * (math.log10(size) - across[0]) / (across[1] - across[0])
+        return x, 320 - 280 * (math.log10(value) - up[0]) / (up[1] - up[0])
+
+    marks = []
+    for power in range(up[0], up[1] + 1):
+        y = place(sizes[0], 10.0**power)[1]
+        label = f'<text x="52" y="{y + 4:.1f}" text-anchor="end">{10.0**power:g}</text>'
+        marks.append(f'<path d="M60 {y:.1f}H540" stroke="#eee"/>{label}')
+    for size in sizes:
+        marks.append(f'<text x="{place(size, 1)[0]:.1f}" y="340" text-anchor="middle">{size:,}</text>')
+    marks.append('<text x="300" y="360" text-anchor="middle">documents</text>')
+    for name, heights, colour in curves:
+        points = [place(size, value) for size, value in zip(sizes, heights, strict=True)]
+        line = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+        marks.append(f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="2"/>')
+        marks += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" fill="{colour}"/>' for x, y in points]
+        x, y = points[-1]
+        marks.append(
+            f'<text x="{x + 10:.1f}" y="{y + (14 if colour == "#bbb" else -4):.1f}" fill="{colour}">{name}</text>'
+        )
+    return (
+        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 740 370" font-family="sans-serif" font-size="12">\n'
+        '<rect width="740" height="370" fill="#fff"/>\n' + "\n".join(marks) + "\n</svg>\n"
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="How matching grows with the number of documents.")
     parser.add_argument("--full", action="store_true", help="adds 10 million documents")
     parser.add_argument("--csv", help="also write the rows to this file")
+    parser.add_argument("--plot", help="also draw time and memory into this SVG")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     given = parser.parse_args()
     rows = growth([100_000, 1_000_000, *([10_000_000] if given.full else [])])
@@ -210,6 +253,8 @@ def main() -> None:
             writer = csv.DictWriter(file, list(rows[-1]), lineterminator="\n")
             writer.writeheader()
             writer.writerows({k: f"{v:.4g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows)
+    if given.plot:
+        Path(given.plot).write_text(plot(rows), encoding="utf-8")
     if given.json:
         print(json.dumps({"growth": rows, "artifacts": artifacts}))
         return

@@ -22,7 +22,7 @@ import xxhash
 
 from curation.kernels import kernel
 from curation.signals.redpajama import IMPLEMENTATION, normalised_words
-from curation.signals.signal import Signal
+from curation.signals.signal import GivenFileError, Signal
 
 _WORD_BASE = 0x9E3779B97F4A7C15  # odd, of the polynomial over words
 # (texts, URLs) of a row batch -> the signal
@@ -48,10 +48,6 @@ GIVEN_SIGNALS = {
         ),
     )
 }
-
-
-class GivenFileError(ValueError):
-    """A file of the user that a signal cannot be measured with."""
 
 
 def open_given(name: str, path: str) -> GivenMeasure:

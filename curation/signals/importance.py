@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 
 from curation.kernels import kernel
 from curation.signals.redpajama import normalised_words
+from curation.signals.signal import GivenFileError
 
 BUCKETS = 10_000
 DOCUMENTS = 500_000
@@ -93,8 +94,6 @@ def read_weights(path: str | Path) -> Weights:
     Raises:
         GivenFileError: if it is no such file.
     """
-    from curation.signals.given import GivenFileError
-
     try:
         with np.load(path, allow_pickle=False) as stored:
             target, source = stored["target"].astype(np.float64), stored["source"].astype(np.float64)

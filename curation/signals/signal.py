@@ -51,3 +51,7 @@ class Family:
     name: str
     signals: tuple[Signal, ...]
     measure: Measure
+
+
+class GivenFileError(ValueError):
+    """A file of the user that a signal cannot be measured with."""

@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from curation.layers import read_layer
 from curation.passes import GivenSignal, ShardInputs, SignalOptions, make_rows, make_signals
 from curation.signals import measure
-from curation.signals.given import GivenFileError, host_of, open_given
+from curation.signals.given import host_of, open_given
 from curation.signals.importance import counted, read_weights, write_weights
 from curation.signals.per_line import LINE_COLUMNS, line_values
+from curation.signals.signal import GivenFileError
 from curation.source import Reader
 
 TEXTS = ["Ein böses Wort, ein BÖSES wort!\nsehr schlimm", None, "", "nichts davon", "schlimm\n\nschlimm sehr schlimm."]
