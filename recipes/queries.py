@@ -18,6 +18,7 @@ from curation.ledger import Ledger, scan_shard, texts_of
 from curation.passes import DecisionOptions, RuleStep, ShardInputs
 from recipes.curate import compile_recipe
 from recipes.errors import RunError
+from recipes.variants import variants
 
 if TYPE_CHECKING:
     from recipes.recipe import Recipe
@@ -31,8 +32,17 @@ def open_ledger(run: Run) -> Ledger:
     """The ledger of a run that was curated."""
     path = run.folder / "ledger.json"
     if not path.exists():
-        raise RunError(f"{run.recipe.path}: not curated yet; `gristmill curate {run.recipe.path}` makes the ledger")
+        raise RunError(_uncurated(run))
     return Ledger.from_json(path.read_text(encoding="utf-8"))
+
+
+def _uncurated(run: Run) -> str:
+    """That there is no ledger, how to make it, and with which other flags there is one."""
+    recipe = run.recipe
+    others = [flags for flags in variants(run.store.workdir, recipe.file_name) if flags != recipe.flags]
+    known = f"; with other flags it was: {', '.join(others[:3])}" if others else ""
+    called = f" with {recipe.flags}" if recipe.flags else ""
+    return f"{recipe.path}: not curated yet{called}; `gristmill curate {recipe.called}` makes the ledger{known}"
 
 
 def rule_steps(recipe: Recipe) -> dict[str, list[RuleStep]]:

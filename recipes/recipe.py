@@ -151,6 +151,8 @@ class Recipe(Section):
 
     _tree: Node | None = PrivateAttr(None)
     _path: Path | None = PrivateAttr(None)
+    _variant: str = PrivateAttr("")
+    _flags: str = PrivateAttr("")
 
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -173,13 +175,28 @@ class Recipe(Section):
 
     @property
     def name(self) -> str:
-        """The file's name without its suffix; a run is `name@key`."""
+        """The file's name without its suffix; with flags that change what is made, `name@key`."""
+        return f"{self.file_name}@{self._variant}" if self._variant else self.file_name
+
+    @property
+    def file_name(self) -> str:
+        """The file's name without its suffix."""
         return self._path.stem if self._path else "recipe"
 
     @property
     def path(self) -> Path | None:
         """The file it was loaded from."""
         return self._path
+
+    @property
+    def flags(self) -> str:
+        """The flags by which it was changed on the command line, as one would write them."""
+        return self._flags
+
+    @property
+    def called(self) -> str:
+        """The file and its flags, as a command names them."""
+        return f"{self._path} {self._flags}".rstrip()
 
     @property
     def tree(self) -> Node | None:

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from recipes.tokens import Tokens
     from recipes.train import Training
 
+FLAGS = "flags"  # what a variant of a recipe remembers of how it was called
+
 
 class Stopped(Exception):  # noqa: N818
     """The step named by `--until` has been made."""
@@ -63,7 +65,7 @@ class Run:
 
     @property
     def name(self) -> str:
-        """The run's name: the recipe file's."""
+        """The run's name: the recipe file's, and a key where flags change what is made."""
         return self.recipe.name
 
     @property
@@ -242,7 +244,9 @@ class Run:
         return export(self, checkpoint)
 
     def remember(self, name: str, value: object) -> Path:
-        """Keep a small JSON file beside the run."""
+        """Keep a small JSON file beside the run; a variant of a recipe also tells by which flags it is called."""
+        if "@" in self.name and name != FLAGS:
+            self.remember(FLAGS, self.recipe.flags)
         path = self.folder / f"{name}.json"
         write_atomically(path, to_json(value))
         return path

@@ -65,4 +65,4 @@ def refuse_missing(run: Run, stages: list[PlannedStage], verb: str) -> None:
     """Stop where a verb that only reads needs what was not made yet."""
     missing = [stage.title for stage in stages if stage.missing()]
     if missing:
-        raise RunError(f"{verb}: {missing[0]} was not made yet; `gristmill run {run.recipe.path}` makes it")
+        raise RunError(f"{verb}: {missing[0]} was not made yet; `gristmill run {run.recipe.called}` makes it")

@@ -137,7 +137,7 @@ def stops_of(run: Run) -> list[str]:
 def refuse_until(run: Run, verb: str, until: str) -> None:
     """Refuse `--until` for a verb that goes to its own end, before it does anything."""
     raise RunError(
-        f"--until {until}: {verb} does not stop on its way; `gristmill run {run.recipe.path} --until STOP` does, "
+        f"--until {until}: {verb} does not stop on its way; `gristmill run {run.recipe.called} --until STOP` does, "
         f"where STOP is one of {', '.join(stops_of(run))}"
     )
 

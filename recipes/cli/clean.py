@@ -17,16 +17,27 @@ from recipes.progress import compact
 @click.command()
 @shared_flags
 @click.option("--delete", is_flag=True, help="Remove them; without it they are only listed.")
-def command(flags: Flags, delete: bool) -> None:
+@click.option(
+    "--variants",
+    is_flag=True,
+    help="With the ledgers and reports of runs made with --set or --sample, and what only they use.",
+)
+def command(flags: Flags, delete: bool, variants: bool) -> None:
     """List or remove artifacts of the work directory that the last run of no recipe used.
 
     \b
     gristmill clean recipes/quickstart.yaml
-    gristmill clean recipes/quickstart.yaml --delete
+    gristmill clean recipes/quickstart.yaml --variants --delete
     """
     with flags.open_run() as run:
         workdir = run.store.workdir
-    unreached = unreached_folders(workdir)
+    unreached = unreached_folders(workdir, without_variants=variants)
+    if variants:
+        unreached += _variant_folders(workdir)
+    elif not flags.as_json and (told := _variant_folders(workdir)):
+        click.echo(
+            f"kept for {len(told)} runs made with --set or --sample: what they use; --variants lists it too", err=True
+        )
     if flags.as_json:
         print_json([{"folder": path.name, "bytes": folder_bytes(path)} for path in unreached])
     else:
@@ -41,9 +52,20 @@ def command(flags: Flags, delete: bool) -> None:
             click.echo(f"{path.name}: left alone; a run is making it", err=True)
 
 
-def unreached_folders(workdir: Path) -> list[Path]:
-    """Artifact folders that no run's list of what it used names. Without any list nothing is unreached."""
-    lists = sorted((workdir / "runs").glob("*/reached.json"))
+def _variant_folders(workdir: Path) -> list[Path]:
+    """What lies beside runs made with flags of their own: `runs/NAME@KEY`."""
+    return sorted(path for path in (workdir / "runs").glob("*@????????") if path.is_dir())
+
+
+def unreached_folders(workdir: Path, without_variants: bool = False) -> list[Path]:
+    """Artifact folders that no run's list of what it used names. Without any list nothing is unreached.
+
+    Args:
+        workdir: the work directory.
+        without_variants: whether lists of runs made with `--set` or `--sample` are passed over.
+    """
+    left_out = _variant_folders(workdir) if without_variants else []
+    lists = [path for path in sorted((workdir / "runs").glob("*/reached.json")) if path.parent not in left_out]
     if not lists:
         return []
     parts = [folders for path in lists for folders in json.loads(path.read_text(encoding="utf-8")).values()]

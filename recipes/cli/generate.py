@@ -31,7 +31,7 @@ def command(flags: Flags, prompt: str, num_tokens: int, temperature: float, draw
             return
         found = own_checkpoints(run.training)
         if not found:
-            raise RunError(f"no whole checkpoint yet; `gristmill train {flags.recipe}` makes one")
+            raise RunError(f"no whole checkpoint yet; `gristmill train {run.recipe.called}` makes one")
         tokenizer = load_tokenizer(run.tokens.tokenizer)
         run.end_workers()
     from training.generate import continuations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,10 +37,26 @@ class Flags:
         """The recipe with its overrides; every mistake of it is shown at once."""
         from recipes.recipe import load_recipe, sampled
 
-        whole = load_recipe(self.recipe, self.overrides)
+        whole = self._load(self.overrides)
         if self.sample is None:
             return whole
-        return load_recipe(self.recipe, (*self.overrides, *sampled(whole, self.sample)))
+        return self._load((*self.overrides, *sampled(whole, self.sample)))
+
+    def _load(self, overrides: tuple[str, ...]) -> Recipe:
+        """The recipe with overrides; those that change what is made give its run a name of its own."""
+        from recipes.recipe import load_recipe
+        from recipes.variants import variant_key
+
+        recipe = load_recipe(self.recipe, overrides)
+        if overrides:
+            recipe._variant, recipe._flags = variant_key(load_recipe(self.recipe), recipe), self.words
+        return recipe
+
+    @property
+    def words(self) -> str:
+        """The flags that change the recipe, as they were written."""
+        share = [] if self.sample is None else [f"--sample {self.sample:g}"]
+        return " ".join([*(f"--set {shlex.quote(one)}" for one in self.overrides), *share])
 
     def open_run(self, quiet: bool = False, brief: bool = False) -> Run:
         """The run of the recipe: its work directory, and what is there already."""
@@ -51,10 +68,9 @@ class Flags:
 
     def open_run_unsampled(self) -> Run:
         """The run of the recipe without `--sample`, which the verb uses for itself."""
-        from recipes.recipe import load_recipe
         from recipes.run import Run
 
-        return Run.open(load_recipe(self.recipe, self.overrides), silent=self.as_json)
+        return Run.open(self._load(self.overrides), silent=self.as_json)
 
     def open_run_as_written(self) -> Run:
         """The run of the recipe without the overrides."""

@@ -152,5 +152,5 @@ def _page(run: Run, plan: Plan, groups: Mapping[str, list[str]]) -> Path:
 
     section = Section("plan", "Plan", f"{plan.num_tokens:,} tokens in {plan.num_steps:,} train steps.")
     hues = colours([domain.name for domain in plan.domains])
-    add_plan(section, Planned(plan, hues, f"gristmill plan {run.recipe.path}", groups))
+    add_plan(section, Planned(plan, hues, f"gristmill plan {run.recipe.called}", groups))
     return write_alone(run.folder / "plan.html", f"{run.name}: plan", [section])

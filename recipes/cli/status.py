@@ -54,7 +54,7 @@ def command(flags: Flags) -> None:
     next_command = "gristmill report" if not found["missing"] and done else "gristmill run"
     if len(training) > len(mine):
         click.echo(f"{len(training) - len(mine)} trainings of other recipes, or of earlier versions of this one")
-    click.echo(f"next: {next_command} {flags.recipe}")
+    click.echo(f"next: {next_command} {flags.recipe} {flags.words}".rstrip())
 
 
 def _proxies(run: Run) -> tuple[int, int] | None:

@@ -62,7 +62,7 @@ class Record:
 
     def command(self, verb: str, *more: str) -> str:
         """A command line about this recipe."""
-        return " ".join(["gristmill", verb, str(self.recipe.path), *more])
+        return " ".join(["gristmill", verb, self.recipe.called, *more])
 
     # ------------------------------------------------------------ finding
 

@@ -9,6 +9,7 @@ from click.testing import CliRunner
 
 from mixing.tokenizer import load_tokenizer
 from recipes.cli.main import gristmill as verbs
+from recipes.cli.options import Flags
 from recipes.queries import open_ledger
 from recipes.recipe import load_recipe
 from recipes.run import Run
@@ -134,7 +135,7 @@ def test_whatif_equals_a_real_rerun(plain, change):
     other = plain.with_name("other.yaml")
     other.write_text(plain.read_text())
     said("curate", other, "--set", change)
-    with Run.open(load_recipe(other), silent=True) as rerun:
+    with Flags(other, (change,)).open_run(quiet=True) as rerun:
         after = open_ledger(rerun)
     with Run.open(load_recipe(plain), silent=True) as first:
         before = open_ledger(first)
@@ -312,6 +313,15 @@ def test_clean_lists_what_no_run_reaches_and_nothing_else(copy_of_finished, stag
     said("curate", recipe, "--set", "steps.gopher.min_words=200", "--until", "gopher")
     assert ask("clean", recipe) == []  # a run that was cut short may be taken up again, and so may the one before it
     said("curate", recipe, "--set", "steps.gopher.min_words=200")
+    assert ask("clean", recipe) == []  # a run with flags of its own takes no other's place
+    (variant,) = (workdir / "runs").glob("small@*")
+    again = ask("clean", recipe, "--variants")
+    assert again[-1]["folder"] == variant.name
+    assert {one["folder"].rpartition("-")[0] for one in again[:-1]} == {
+        "de.decisions", "de.signals", "en.decisions", "minhash.duplicates", "sound.cutoffs", "sound.de.model",
+    }  # fmt: skip
+    recipe.write_text(recipe.read_text().replace("{preset: gopher, s", "{preset: gopher, min_words: 200, s"))
+    said("curate", recipe)
     unreached = {one["folder"] for one in ask("clean", recipe)}
     assert {name.rpartition("-")[0] for name in unreached} == {
         "de.decisions", "de.signals", "en.decisions", "minhash.duplicates", "sound.cutoffs", "sound.de.model",
@@ -320,7 +330,9 @@ def test_clean_lists_what_no_run_reaches_and_nothing_else(copy_of_finished, stag
     said("clean", recipe, "--delete")
     assert stages(workdir).keys() & unreached == set()
     assert ask("clean", recipe) == []
-    status = ask("status", recipe, "--set", "steps.gopher.min_words=200")
+    assert not variant.exists() or ask("clean", recipe, "--variants", "--delete")
+    assert not variant.exists()
+    status = ask("status", recipe)
     assert [
         title for title in status["missing"] if "tokens" not in title and title not in ("tokenizer", "domains")
     ] == []
