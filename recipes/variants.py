@@ -1,4 +1,4 @@
-"""A recipe run with `--set` or `--sample` is a run of its own: its ledger and report never take the place of the recipe's.
+"""A recipe run with `--set` or `--sample` is a run of its own: its ledger never takes the place of the recipe's.
 
 Artifacts are shared by key as always; only what lies in `runs/NAME` is kept apart, as `runs/NAME@KEY`.
 """
@@ -21,7 +21,7 @@ _SAME_RUN = ("execution", "checkpoints")
 
 
 def variant_key(written: Recipe, changed: Recipe) -> str:
-    """Eight hexadecimal digits of the values in which a recipe differs from its file; empty where it is the same run."""
+    """Eight hexadecimal digits of the values in which a recipe differs from its file; empty for the same run."""
     values = [{path: repr(found.value) for path, found in flat(resolved(recipe))} for recipe in (written, changed)]
     differing = sorted(
         (path, values[1].get(path))

@@ -35,7 +35,7 @@ class Flags:
 
     def load(self) -> Recipe:
         """The recipe with its overrides; every mistake of it is shown at once."""
-        from recipes.recipe import load_recipe, sampled
+        from recipes.recipe import sampled
 
         whole = self._load(self.overrides)
         if self.sample is None:
