@@ -21,6 +21,7 @@ def command(flags: Flags, look_at_data: bool) -> None:
     gristmill validate recipes/quickstart.yaml --data
     """
     recipe = flags.load()
+    from recipes.curate import compile_recipe
     from recipes.located import RecipeErrors
     from recipes.rule_checks import rule_problems
 
@@ -29,6 +30,8 @@ def command(flags: Flags, look_at_data: bool) -> None:
     from recipes.validation import not_yet
 
     later = not_yet(recipe)
+    if not later:
+        compile_recipe(recipe)  # finds steps that name a signal or column which nothing gives
     if flags.as_json:
         print_json({"valid": True, "sources": sorted(recipe.sources), "not_yet": [str(message) for message in later]})
     else:

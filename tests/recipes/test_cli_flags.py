@@ -106,3 +106,11 @@ def test_sample_takes_a_share_of_what_a_source_would_read(recipe):
     assert Flags(recipe, sample=0.5).load().sources["a"].sample == pytest.approx(0.1)
     assert Flags(recipe, ("sources.a.sample=0.4",), sample=0.5).load().sources["a"].sample == pytest.approx(0.2)
     assert Flags(recipe).load().sources["a"].sample == 0.2
+
+
+def test_validate_names_a_signal_that_nothing_gives(recipe, gristmill_here):
+    """`keep` may name any signal, so only the compiled steps tell that there is no such one."""
+    steps = "steps: [{dedup: {preset: minhash, keep: [{wordy: desc}]}}]\nexecution"
+    recipe.write_text(RECIPE.replace("execution", steps))
+    outcome = gristmill_here("validate", recipe, code=2)
+    assert "steps.minhash: no signal or column 'wordy' for source a" in outcome.err
