@@ -21,7 +21,7 @@ from mixing.ablation.sequential import next_runs
 from mixing.domain_stage import Domain, read_domains
 from mixing.patterns import resolve_weights, values_of
 from mixing.weights import natural, unimax
-from recipes.confirm import confirm
+from recipes.confirm import announce_confirmation, confirm
 from recipes.curate import ALL
 from recipes.halving import halve
 from recipes.pipeline import PlannedStage, PlannedTask, plan_stage
@@ -29,7 +29,6 @@ from recipes.shapes import batch_tokens_of, tokens_of
 from recipes.sorting import make_values
 from recipes.swarm import (
     SwarmSize,
-    announce_swarm,
     make_swarm,
     plan_swarm,
     rows_of,
@@ -38,6 +37,7 @@ from recipes.swarm import (
     swarm_options,
     thinned_domains,
 )
+from recipes.swarm_cost import announce_swarm, duration
 from recipes.tokens import order_of, weights_of
 from training.swarm import SwarmOptions, read_run
 
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from recipes.run import Run
     from recipes.tokens import Tokens
 
-VERSIONS = {"weights": 3}
+VERSIONS = {"weights": 4}
 BOOTSTRAPS = 200
 SEQUENTIAL_BATCH = 4
 
@@ -122,9 +122,9 @@ class Trained:
 def train_swarm(run: Run, swarm: Prepared) -> Trained:
     """Train the runs of the design that are missing, then place sequential ones where the results say."""
     study: Any = run.recipe.ablation
-    announce_swarm(run, len(swarm.planned) + study.runs.sequential, swarm.options)
-    make_values(run, swarm.drawn, signals_of_runs(swarm.planned, swarm.options), "ablate")
     stage = plan_swarm(run, run.tokens, swarm.drawn, swarm.planned, swarm.options)
+    announce_cost(run, swarm.listed, len(swarm.planned), swarm.options, stage)
+    make_values(run, swarm.drawn, signals_of_runs(swarm.planned, swarm.options), "ablate")
     if study.stop is None:
         make_swarm(run, stage)
         trained = Trained(swarm.planned)
@@ -270,7 +270,20 @@ def announce(run: Run) -> None:
     for one in planned:
         shares = ", ".join(f"{name} {share:.3f}" for name, share in sorted(one.weights.items()) if share)
         run.narrator.say(f"  {one.name:<20} seed {one.seed}  {shares}")
-    announce_swarm(run, len(planned), options)
+    announce_cost(run, listed, len(planned), options)
+
+
+def announce_cost(
+    run: Run, listed: list[Domain], number: int, options: SwarmOptions, stage: PlannedStage | None = None
+) -> None:
+    """Say what the whole study costs, its confirmation too, before any of it is spent."""
+    study: Any = run.recipe.ablation
+    hours = announce_swarm(run, number + study.runs.sequential, options, swarm=stage)
+    if study.stop is not None:
+        run.narrator.say(f"  less where runs are stopped after {study.stop.at:.0%} of the way")
+    if study.confirm is not None:
+        hours += announce_confirmation(run, len(list(baselines_of(run, listed))))
+        run.narrator.say(f"  {duration(hours * 3600)} in all")
 
 
 def analysis_options(run: Run, listed: list[Domain]) -> AnalysisOptions:

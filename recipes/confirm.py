@@ -16,7 +16,8 @@ from mixing.ablation.runs import table_of, write_csv
 from mixing.domain_stage import Domain
 from recipes.curate import ALL
 from recipes.pipeline import PlannedStage, PlannedTask, plan_stage
-from recipes.swarm import SwarmSize, announce_swarm, make_swarm, plan_swarm, run_file, swarm_options, thinned_domains
+from recipes.swarm import SwarmSize, make_swarm, plan_swarm, run_file, swarm_options, thinned_domains
+from recipes.swarm_cost import announce_swarm
 from training.swarm import SwarmOptions, read_run
 
 if TYPE_CHECKING:
@@ -58,6 +59,12 @@ def confirm_options(run: Run) -> SwarmOptions:
     return swarm_options(run, run.tokens, size)
 
 
+def announce_confirmation(run: Run, baselines: int) -> float:
+    """Say what a confirmation will cost, before the weights that it tries are known; returns hours."""
+    study: Any = run.recipe.ablation
+    return announce_swarm(run, (2 + baselines) * study.confirm.seeds, confirm_options(run), "runs of confirmation")
+
+
 def confirm(
     run: Run,
     weights: PlannedStage,
@@ -80,8 +87,8 @@ def confirm(
     drawn = thinned_domains(run, run.tokens, listed, options, target)
     natural = analysis["natural"]
     planned = confirmation_runs(natural, proposed_weights(analysis), baselines, study.confirm.seeds, run.recipe.seed)
-    announce_swarm(run, len(planned), options, "runs of confirmation")
     swarm = plan_swarm(run, run.tokens, drawn, planned, options, "confirmation")
+    announce_swarm(run, len(planned), options, "runs of confirmation", swarm)
     make_swarm(run, swarm)
     inputs = ConfirmationInputs(
         weights.file(ALL, ".analysis.json"),

@@ -183,6 +183,7 @@ def _run_missing(
         "seconds": time.time() - started,
         "host": platform.node(),
         "process": os.getpid(),
+        "workers": min(pool.workers, len(todo)),
         "tasks": [task.name for task in todo],
     }
     write_atomically(stage.folder.path / "run.json", to_json(told))

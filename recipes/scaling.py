@@ -7,7 +7,7 @@ the weights of the schedule's first phase, and each is measured on the same held
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,9 +25,10 @@ from recipes.curate import ALL
 from recipes.errors import RunError
 from recipes.pipeline import PlannedStage, PlannedTask, plan_stage
 from recipes.shapes import batch_tokens_of, shape_of, tokens_of
-from recipes.swarm import SwarmSize, announce_swarm, make_swarm, plan_swarm, run_file, swarm_options
+from recipes.swarm import SwarmSize, make_swarm, plan_swarm, run_file, swarm_options
+from recipes.swarm_cost import announce_swarm, duration
 from training.models.shape import flops_per_token, num_parameters
-from training.swarm import read_run
+from training.swarm import SwarmOptions, read_run
 
 if TYPE_CHECKING:
     from recipes.run import Run
@@ -83,39 +84,64 @@ def scale(run: Run) -> dict[str, Any]:
     return found
 
 
-def ladder(run: Run, chosen: dict[str, float] | None) -> list[tuple[PlannedStage, PlannedRun, float]]:
-    """Stage, run and operations of each size at each number of tokens, by operations."""
+@dataclass(frozen=True)
+class Rung:
+    """A size of the ladder at a number of tokens for each parameter: the run's name and what it trains."""
+
+    name: str
+    size: int
+    options: SwarmOptions
+
+    @property
+    def flops(self) -> float:
+        """Operations of its training."""
+        return self.options.tokens * float(flops_per_token(self.options.shape))
+
+
+def rungs(run: Run) -> list[Rung]:
+    """Each size at each number of tokens, by operations."""
     wanted: Any = run.recipe.scaling
-    tokens = run.tokens
-    listed = domains_to_mix(tokens)
-    vocabulary = load_tokenizer(tokens.tokenizer).vocabulary
-    phase = run.recipe.schedule[0].weights if run.recipe.schedule else None
+    vocabulary = load_tokenizer(run.tokens.tokenizer).vocabulary
     steps = []
     for model in wanted.sizes:
         size = num_parameters(shape_of(model, vocabulary))
         for per_parameter in wanted.tokens_per_parameter:
             length = Amount(round(size * per_parameter), "tokens")
-            options = swarm_options(run, tokens, SwarmSize(model, length, EVALUATE))
+            options = swarm_options(run, run.tokens, SwarmSize(model, length, EVALUATE))
             if options.tokens == 0:
                 raise RunError(
                     f"{run.recipe.path}: scaling: {size:,} parameters x {per_parameter:g} tokens are less than one "
                     f"train step ({options.batch_tokens:,} tokens); lower the batch or raise tokens_per_parameter"
                 )
-            mixture = _mixture(run, phase, options.tokens, chosen)
-            one = PlannedRun(f"scale.{size}x{per_parameter:g}", "scaling", mixture, run.recipe.seed)
-            swarm = plan_swarm(run, tokens, tokens.domains, [one], options, f"{size:,} parameters", "scale")
-            steps.append((swarm, one, options.tokens * float(flops_per_token(options.shape)), options))
-    steps.sort(key=lambda step: step[2])
-    for _, one, _, options in steps:
-        announce_swarm(run, 1, options, f"run ({one.name})")
-    if listed and steps:
-        supply = sum(domain.num_tokens for domain in listed)
-        passes = max(options.tokens for *_, options in steps) / supply
-        if passes > 4:
-            run.narrator.say(
-                f"  the longest run passes the text {passes:.1f} times: laws of new text do not hold there"
-            )
-    return [(swarm, one, flops) for swarm, one, flops, _ in steps]
+            steps.append(Rung(f"scale.{size}x{per_parameter:g}", size, options))
+    return sorted(steps, key=lambda rung: rung.flops)
+
+
+def announce_ladder(run: Run, planned: Sequence[tuple[Rung, PlannedStage | None]]) -> None:
+    """Say what each rung costs, the whole ladder, and where it reads its text too often."""
+    hours = sum(announce_swarm(run, 1, rung.options, f"run ({rung.name})", swarm) for rung, swarm in planned)
+    run.narrator.say(
+        f"  the ladder: {len(planned)} runs, {sum(rung.flops for rung, _ in planned):.2g} FLOPs, "
+        f"{duration(hours * 3600)} to go, one run after another"
+    )
+    supply = sum(domain.num_tokens for domain in domains_to_mix(run.tokens))
+    passes = max(rung.options.tokens for rung, _ in planned) / max(1, supply)
+    if passes > 4:
+        run.narrator.say(f"  the longest run passes the text {passes:.1f} times: laws of new text do not hold there")
+
+
+def ladder(run: Run, chosen: dict[str, float] | None) -> list[tuple[PlannedStage, PlannedRun, float]]:
+    """Stage, run and operations of each rung."""
+    tokens = run.tokens
+    phase = run.recipe.schedule[0].weights if run.recipe.schedule else None
+    steps = []
+    for rung in rungs(run):
+        mixture = _mixture(run, phase, rung.options.tokens, chosen)
+        one = PlannedRun(rung.name, "scaling", mixture, run.recipe.seed)
+        swarm = plan_swarm(run, tokens, tokens.domains, [one], rung.options, f"{rung.size:,} parameters", "scale")
+        steps.append((rung, swarm, one))
+    announce_ladder(run, [(rung, swarm) for rung, swarm, _ in steps])
+    return [(swarm, one, rung.flops) for rung, swarm, one in steps]
 
 
 def _mixture(run: Run, phase: Any, budget: int, chosen: dict[str, float] | None) -> dict[str, float]:

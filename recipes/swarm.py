@@ -17,11 +17,9 @@ from mixing.tokenizer import load_tokenizer
 from recipes.artifacts import key_of
 from recipes.curate import ALL
 from recipes.pipeline import PlannedStage, PlannedTask, TasksSetAside, plan_stage
-from recipes.progress import compact
 from recipes.shapes import batch_tokens_of, learning_rate_of, optimizer_of, shape_of, tokens_of
 from recipes.sorting import plan_values
 from recipes.tokens import plan_domains
-from training.models.shape import flops_per_token, num_parameters
 from training.swarm import SwarmOptions, SwarmRun, read_run, train_run
 
 if TYPE_CHECKING:
@@ -168,18 +166,6 @@ def finished(swarm: PlannedStage, planned: Sequence[PlannedRun]) -> list[Planned
 def rows_of(swarm: PlannedStage, planned: Sequence[PlannedRun]) -> list[dict[str, Any]]:
     """Rows of finished runs, named as the plan names them."""
     return [{**read_run(run_file(swarm, one)), "name": one.name} for one in planned]
-
-
-def announce_swarm(run: Run, number: int, options: SwarmOptions, what: str = "proxies") -> None:
-    """Runs, tokens, parameters and operations, before they are spent."""
-    tokens = number * options.tokens
-    flops = tokens * flops_per_token(options.shape)
-    run.narrator.say(
-        f"  {number} {what} of {compact(num_parameters(options.shape))} parameters "
-        f"({compact(num_parameters(options.shape, embedding=False))} without embeddings) "
-        f"x {compact(options.tokens)} tokens "
-        f"= {compact(tokens)} tokens, {flops:.2g} FLOPs"
-    )
 
 
 def domains_file(stage: PlannedStage) -> Path:

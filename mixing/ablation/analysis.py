@@ -24,6 +24,7 @@ from mixing.ablation.region import is_inside
 from mixing.ablation.repeats import PROFILE, Repeats, identification
 from mixing.ablation.runs import RunsTable
 from mixing.ablation.sampling import pool_of
+from mixing.ablation.seeds import SeedEffect, seed_effect
 from mixing.ablation.surrogates import COMBINATION, all_rows, combined, usable
 from mixing.ablation.validation import Validation, choose, local_error, validate
 from mixing.ablation.verdict import Gain, Noise, best_run, spare_of, surrogate_gain
@@ -63,6 +64,7 @@ class Search:
         values: their objective by each replicate (R, M).
         whole: by the fit to all runs (M,).
         doubt: what follows for the optimum.
+        seeds: what the seeds of the drawn mixtures may have added.
     """
 
     optimum: np.ndarray
@@ -70,6 +72,7 @@ class Search:
     values: np.ndarray
     whole: np.ndarray
     doubt: Uncertainty
+    seeds: SeedEffect
 
 
 @dataclass(frozen=True)
@@ -115,7 +118,7 @@ def analyse(table: RunsTable, options: AnalysisOptions) -> dict[str, Any]:
         if name != "constant"
     }
     noise = seed_noise(question.fitted, question.objective)
-    gain = _gain(question, portfolio, search, noise)
+    gain = _gain(question, portfolio, search)
     chosen_D, reason, best_row = _choice(question, search, gain, noise)
     findings = Findings(question, portfolio, search, optima, noise, gain, chosen_D, reason, best_row)
     return report.write_down(findings, options.seed)
@@ -182,18 +185,33 @@ def search_mixtures(question: Question, portfolio: Portfolio, options: AnalysisO
     slow = portfolio.shares.get("lightgbm", 0) > 0
     candidates, values_RM = refine(scores, question.region, start, slow, options.seed)
     whole_M = scores.whole(candidates.mixtures)
-    doubt = uncertainty(values_RM, whole_M, candidates.mixtures, candidates.optimum, candidates.home)
-    return Search(optimum_D, candidates, values_RM, whole_M, doubt)
+    seeds = _seeds(question, portfolio)
+    other_RM = seeds.drawn(candidates.mixtures, len(values_RM), options.seed)
+    doubt = uncertainty(values_RM, whole_M, candidates.mixtures, candidates.optimum, candidates.home, other_RM)
+    return Search(optimum_D, candidates, values_RM, whole_M, doubt, seeds)
 
 
-def _gain(question: Question, portfolio: Portfolio, search: Search, noise: dict[str, Any]) -> Gain:
+def _seeds(question: Question, portfolio: Portfolio) -> SeedEffect:
+    """What the seeds of the drawn mixtures may have added to the objective."""
+    fitted = question.fitted
+    noise = seed_noise(fitted, question.objective)
+    at_natural_N = natural_rows(fitted, question.natural)
+    return seed_effect(fitted, at_natural_N, noise["objective"], noise["degrees"], _error(question, portfolio))
+
+
+def _error(question: Question, portfolio: Portfolio) -> float | None:
     held_out = portfolio.validation.predictions[portfolio.chosen]
-    error = local_error(held_out, question.fitted.losses, question.objective)
+    return local_error(held_out, question.fitted.losses, question.objective)
+
+
+def _gain(question: Question, portfolio: Portfolio, search: Search) -> Gain:
+    error, seeds, mixtures_MD = _error(question, portfolio), search.seeds, search.candidates.mixtures
     expected = float(search.whole[search.candidates.optimum] - search.whole[search.candidates.home])
     fitted = question.fitted
     spare = spare_of(fitted.num_runs, preparation.num_mixtures(fitted), len(fitted.domains))
-    seeds = Noise(noise["objective"], noise["degrees"])
-    return surrogate_gain(expected, search.doubt.gains, search.doubt.optimism, error, seeds, spare)
+    noise = Noise(seeds.sd if seeds.known else None, seeds.degrees)
+    added = float(seeds.variance(mixtures_MD[search.candidates.optimum], mixtures_MD[search.candidates.home]))
+    return surrogate_gain(expected, search.doubt.gains, search.doubt.optimism, error, noise, spare, added)
 
 
 def _choice(question: Question, search: Search, gain: Gain, noise: dict[str, Any]) -> tuple[np.ndarray, str, int]:

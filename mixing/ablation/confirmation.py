@@ -18,6 +18,7 @@ import numpy as np
 from mixing.ablation.design import PlannedRun
 from mixing.ablation.objective import Objective, Wanted, make_objective
 from mixing.ablation.runs import RunsTable
+from mixing.ablation.words import NOT_CONFIRMED
 
 PROPOSED, NATURAL = "proposed", "natural"
 CONFIDENCE = 0.95
@@ -229,7 +230,7 @@ def settled(analysis: Mapping[str, Any], confirmed: Mapping[str, Any]) -> dict[s
         "chosen": dict(proposed) if won and proposed is not None else dict(home),
         "reason": "confirmed" if won else "natural",
         "confirmation": confirmed,
-        "notes": [*confirmed["notes"], *analysis["notes"]],
+        "notes": [*confirmed["notes"], *(note for note in analysis["notes"] if not note.startswith(NOT_CONFIRMED))],
     }
 
 

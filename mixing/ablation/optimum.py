@@ -79,7 +79,7 @@ class Uncertainty:
 
     Attributes:
         optima: each replicate's own optimum.
-        gains: objective at the optimum less at natural, by each replicate.
+        gains: objective at the optimum less at natural, by each replicate of the fit alone.
         optimism: how much better a replicate believes its own optimum to be than the fit to all runs does (>= 0): what
             the choice of the best owes to chance.
         low, high: 5th and 95th percentile of each weight.
@@ -95,7 +95,12 @@ class Uncertainty:
 
 
 def uncertainty(
-    values_RM: np.ndarray, whole_M: np.ndarray, candidates_MD: np.ndarray, optimum: int, natural: int
+    values_RM: np.ndarray,
+    whole_M: np.ndarray,
+    candidates_MD: np.ndarray,
+    optimum: int,
+    natural: int,
+    seeds_RM: np.ndarray | None = None,
 ) -> Uncertainty:
     """Read off replicates' values at shared candidates how sure an optimum is.
 
@@ -105,10 +110,12 @@ def uncertainty(
         candidates_MD: allowed mixtures.
         optimum: row of the optimum.
         natural: row of natural weights, or of what is nearest to them.
+        seeds_RM: what other seeds might have added (`seeds.SeedEffect.drawn`): part of everything but `gains`.
     """
+    gain_R = values_RM[:, optimum] - values_RM[:, natural]
+    values_RM = values_RM if seeds_RM is None else values_RM + seeds_RM
     own_R = np.argmin(values_RM, axis=1)
     rows = np.arange(len(values_RM))
-    gain_R = values_RM[:, optimum] - values_RM[:, natural]
     believed_R = values_RM[rows, own_R] - values_RM[:, natural]
     truly_R = whole_M[own_R] - whole_M[natural]
     worse_RM = values_RM - values_RM[:, optimum : optimum + 1]

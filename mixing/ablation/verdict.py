@@ -2,7 +2,8 @@
 
 Two roads lead away from natural weights, and each has its test at 5 per cent:
 the surrogate's optimum, if its expected gain, less what the choice of the best owes to chance, exceeds a one-sided
-t-quantile of standard errors, with as many degrees of freedom as mixtures leave over once a slope per domain is fitted;
+t-quantile of standard errors. The error joins that of the fit, with as many degrees of freedom as mixtures leave over
+once a slope per domain is fitted, and what the seed of all drawn mixtures may have added, with those of the repeats;
 else the best run that was trained, if it beats the runs at natural weights beyond seed noise, with Bonferroni's
 correction for having looked at all runs. If neither does, natural weights stay.
 """
@@ -79,6 +80,7 @@ def surrogate_gain(
     held_out_error: float | None,
     noise: Noise,
     spare: Spare,
+    seeds: float = 0.0,
 ) -> Gain:
     """The gain that a surrogate promises, with all that speaks against it.
 
@@ -90,15 +92,25 @@ def surrogate_gain(
             the surrogate's own error, which no bootstrap shows.
         noise: of the objective over seeds.
         spare: what the runs leave over once a surrogate is fitted: little of it makes bootstraps too sure.
+        seeds: variance that the drawn mixtures' seeds may have added (`seeds.SeedEffect`).
     """
     from scipy.stats import t
 
     bias = math.sqrt(max(0.0, (held_out_error or 0.0) ** 2 - noise.at_least() ** 2))
-    error = math.sqrt(spare.inflation**2 * float(gain_R.var()) + bias**2)
-    corrected = min(0.0, expected) + optimism
-    reach = float(t.ppf(1 - LEVEL, spare.degrees)) * error
+    fit = spare.inflation**2 * float(gain_R.var()) + bias**2
+    error = math.sqrt(fit + seeds)
+    corrected = min(0.0, expected + optimism)  # the best of what cannot be told apart is expected to bring nothing
+    reach = float(t.ppf(1 - LEVEL, _degrees((fit, spare.degrees), (seeds, max(1, noise.degrees))))) * error
     low, high = corrected - reach, corrected + reach
     return Gain(expected, corrected, error, low, high, high < 0)
+
+
+def _degrees(*parts: tuple[float, int]) -> float:
+    """Degrees of freedom of a sum of variances (Welch and Satterthwaite): at least the least of its parts'."""
+    total = sum(variance for variance, _ in parts)
+    if not total > 0:
+        return parts[0][1]
+    return total**2 / sum(variance**2 / degrees for variance, degrees in parts)
 
 
 def best_run(values_N: np.ndarray, natural_K: np.ndarray, noise: Noise) -> tuple[int, bool]:

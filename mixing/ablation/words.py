@@ -1,4 +1,4 @@
-"""The sentences of an analysis: what was chosen, why, and how much of it is noise."""
+"""The sentences of an analysis: what was chosen, why, how much of it is noise, and what no run has confirmed yet."""
 
 from __future__ import annotations
 
@@ -8,13 +8,17 @@ if TYPE_CHECKING:
     from mixing.ablation.analysis import Findings
 
 
+NOT_CONFIRMED = "Not confirmed: "  # how the sentence begins that a confirmation makes void
+
+
 def verdict(found: Findings) -> list[str]:
     """What came out, most important first."""
     noise, degrees = found.noise["objective"], found.noise["degrees"]
-    sentences = [_choice(found)]
+    sentences = [_choice(found), *_not_confirmed(found)]
     if noise is None:
         sentences.append(
-            "No mixture was trained on several seeds, so seed noise is unknown; raise ablation.runs.repeats."
+            "No mixture was trained on several seeds, so seed noise is unknown, and the error on held-out runs stood "
+            "in for it; raise ablation.runs.repeats."
         )
     else:
         plural = "" if degrees == 1 else "s"
@@ -29,13 +33,13 @@ def _choice(found: Findings) -> str:
     interval = f"{gain.low:+.2%} to {gain.high:+.2%}"
     if found.reason == "surrogate":
         return (
-            f"Chosen: the optimum of {found.portfolio.chosen}. It is expected to change the objective by "
+            f"Proposed: the optimum of {found.portfolio.chosen}. It is expected to change the objective by "
             f"{gain.corrected:+.2%} against natural weights (90% interval {interval})."
         )
     if found.reason == "best_run":
         value = float(found.question.objective.of(fitted.losses[found.best_row]))
         return (
-            f"Chosen: the weights of the run {fitted.names[found.best_row]}, which changed the objective by "
+            f"Proposed: the weights of the run {fitted.names[found.best_row]}, which changed the objective by "
             f"{value:+.2%} against natural weights, beyond seed noise. No surrogate's optimum is sure enough "
             f"({interval})."
         )
@@ -43,6 +47,19 @@ def _choice(found: Findings) -> str:
         "Nothing beats natural weights beyond noise, so they were chosen: the change expected of the best mixture is "
         f"{gain.corrected:+.2%} (90% interval {interval})."
     )
+
+
+def _not_confirmed(found: Findings) -> list[str]:
+    """That the proposed weights were not trained for a comparison of their own."""
+    if found.reason == "natural":
+        return []
+    seeds = {seed for seed, kind in zip(found.question.fitted.seeds, found.question.fitted.kinds, strict=True)
+             if kind not in ("natural", "baseline")}  # fmt: skip
+    on = "one seed" if len(seeds) == 1 else f"{len(seeds)} seeds"
+    return [
+        f"{NOT_CONFIRMED}what was drawn was trained on {on}, and these weights were picked because they look best "
+        "there. `ablation.confirm` trains them beside natural weights on seeds of their own."
+    ]
 
 
 def more_runs(more: dict[str, Any], noise: float | None) -> list[str]:

@@ -31,6 +31,8 @@ def command(flags: Flags, phase: str | None) -> None:
     intervals = ablation.analysis.get("weights_interval", {})
     if ablation.analysis.get("reason") == "natural":
         note = f"{note}: natural weights stay"
+    if ablation.analysis.get("reason") in ("surrogate", "best_run"):
+        note = f"{note}: not confirmed"
     if ablation.weights != ablation.analysis.get("optimum"):
         intervals = {}  # they are those of the surrogate's optimum
     phases = pin_weights(flags.recipe, ablation.weights, intervals, note, phase)

@@ -23,16 +23,16 @@ def command(flags: Flags, table: Path | None) -> None:
 
     \b
     gristmill scale recipe.yaml
+    gristmill scale recipe.yaml --dry-run           sizes, tokens, operations and hours
     gristmill scale recipe.yaml --runs sizes.csv
     """
     from mixing.scaling.table import ScalingError
     from recipes.errors import RunError
     from recipes.scaling import analyse_file
-    from recipes.whole import show_plan
 
     with flags.open_run(brief=True) as run:
         if flags.dry_run:
-            show_plan(run, flags.as_json)
+            _announce(run, flags)
             return
         try:
             found = run.scaling if table is None else analyse_file(table, run.recipe.seed)
@@ -44,6 +44,18 @@ def command(flags: Flags, table: Path | None) -> None:
         print_json(found)
         return
     _show(found)
+
+
+def _announce(run: Any, flags: Flags) -> None:
+    """Say what the ladder would cost; its sizes are not known before the tokenizer is."""
+    from recipes.scaling import announce_ladder, rungs
+    from recipes.show import planned_stages
+    from recipes.whole import show_plan
+
+    if run.recipe.scaling is None or any(stage.missing() for stage in planned_stages(run)):
+        show_plan(run, flags.as_json)
+    else:
+        announce_ladder(run, [(rung, None) for rung in rungs(run)])
 
 
 def _show(found: dict[str, Any]) -> None:

@@ -16,8 +16,8 @@ from recipes.report.record import Record
 MOST_PANELS, MOST_OTHERS, MOST_DOMAINS = 12, 60, 32  # drawn; the tables have all
 _REASONS = {
     "natural": "Natural weights stay: nothing was shown to beat them.",
-    "best_run": "The weights of the best run were chosen.",
-    "surrogate": "The surrogate's optimum was chosen.",
+    "best_run": "The weights of the best run were chosen; nothing has confirmed them.",
+    "surrogate": "The surrogate's optimum was chosen; nothing has confirmed it.",
     "confirmed": "The proposed weights held one size up and were chosen.",
 }
 
