@@ -21,7 +21,7 @@ from mixing.ablation.design import PlannedRun
 from mixing.ablation.objective import Wanted, make_objective
 from mixing.ablation.runs import table_of
 from recipes.pipeline import PlannedStage, PlannedTask, plan_stage
-from recipes.swarm import finished, make_swarm, rows_of, run_file, run_task
+from recipes.swarm import finished, make_swarm, rows_of, run_file, run_task, state_file
 from training.swarm import SwarmOptions, pause_step, read_run, train_run
 
 if TYPE_CHECKING:
@@ -74,9 +74,9 @@ def halve(
     )
     for one in stopped:
         if one.name not in done:
-            _state(swarm, one).unlink(missing_ok=True)
+            state_file(swarm, run_task(one)).unlink(missing_ok=True)
     files = tuple((o.name, o.kind, run_file(swarm if o.name in done else begun, o)) for o in stopped)
-    return Halved(kept, files, _resumed(swarm, kept))
+    return Halved(kept, files, _of(swarm, kept))
 
 
 def _of(swarm: PlannedStage, runs: Sequence[PlannedRun]) -> PlannedStage:
@@ -85,23 +85,11 @@ def _of(swarm: PlannedStage, runs: Sequence[PlannedRun]) -> PlannedStage:
     return replace(swarm, tasks=tuple(task for task in swarm.tasks if task.name in names))
 
 
-def _state(swarm: PlannedStage, one: PlannedRun) -> Any:
-    return swarm.folder.file(run_task(one), ".paused.pt")
-
-
-def _resumed(swarm: PlannedStage, runs: Sequence[PlannedRun]) -> PlannedStage:
-    """The stage that goes on with some paused runs."""
-    states = {run_task(one): str(_state(swarm, one)) for one in runs if one.kind in STOPPABLE}
-    part = _of(swarm, runs)
-    tasks = tuple(PlannedTask(task.name, replace(task.inputs, state=states.get(task.name))) for task in part.tasks)
-    return replace(part, tasks=tasks)
-
-
 def _begun(run: Run, swarm: PlannedStage, runs: Sequence[PlannedRun], step: int) -> PlannedStage:
     """The stage of first parts: rows until the pause, found by the swarm's key and the step."""
     part = _of(swarm, runs)
     tasks = tuple(
-        PlannedTask(task.name, replace(task.inputs, state=str(_state(swarm, one)), pause_at=step))
+        PlannedTask(task.name, replace(task.inputs, pause_at=step))
         for one in runs
         for task in part.tasks
         if task.name == run_task(one)

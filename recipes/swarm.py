@@ -7,7 +7,7 @@ the key of what its swarm shares and by the hash of what it trains, whoever asks
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -115,7 +115,7 @@ def plan_swarm(
         )
         for one in planned
     )  # fmt: skip
-    return plan_stage(
+    stage = plan_stage(
         run.store,
         "proxies",
         [VERSIONS["proxies"], options, drawn.folder.key, tokens.domains.folder.key]
@@ -127,6 +127,13 @@ def plan_swarm(
         tasks=tasks,
         sets_aside=True,
     )
+    kept = [replace(task.inputs, state=str(state_file(stage, task.name))) for task in tasks]
+    return replace(stage, tasks=tuple(PlannedTask(task.name, one) for task, one in zip(tasks, kept, strict=True)))
+
+
+def state_file(swarm: PlannedStage, task: str) -> Path:
+    """Where a run is kept at each measurement until it is whole; scratch, which nothing else needs."""
+    return swarm.folder.file(task, ".paused.pt")
 
 
 def signals_of_runs(planned: Sequence[PlannedRun], options: SwarmOptions) -> list[tuple[str, int]]:

@@ -37,8 +37,8 @@ class ProxyRun:
         log_every: train steps a point of the loss curve.
         save_to: folder for a checkpoint of the trained weights; None saves none.
         stop_after: train steps after which the run pauses, one of `evaluate_at`; None trains to the end.
-        state: file that a paused run is kept in, and that a run goes on from where it is there. The result is bit for
-            bit that of a run without a pause.
+        state: file that a run is kept in whenever it was measured, and that it goes on from where it is there. The
+            result is bit for bit that of a run without a pause; only its speed is measured anew.
     """
 
     name: str
@@ -123,6 +123,7 @@ class _Course:
     done: int = 0
     sequences: dict[str, list[list[float]]] = field(default_factory=dict)
     training_s: float = 0.0
+    begun: int = 0  # train step that this process went on from
     diverged_at: int | None = None
 
 
@@ -155,7 +156,8 @@ def train_proxy(run: ProxyRun, progress: Callable[[int, int], None] | None = Non
     tokens = tokens_after(run.spans, course.done) - run.spans[0].first_token
     if run.save_to is not None and course.diverged_at is None:
         _save(run, model)
-    speed = tokens / course.training_s if course.training_s else 0.0
+    here = tokens - tokens_after(run.spans, course.begun) + run.spans[0].first_token
+    speed = here / course.training_s if course.training_s else 0.0
     return ProxyResult(
         name=run.name,
         num_parameters=num_parameters(run.shape),
@@ -181,12 +183,10 @@ def _train(
         separator=run.separator,
     )
     optimizer = make_optimizer(model, run.optimizer)
-    if run.state is not None and Path(run.state).exists():
-        _resume(Path(run.state), model, optimizer, course)
-    else:
-        _measure(run, stream, model, options, course)
-    since = time.perf_counter()
     until = run.num_steps if run.stop_after is None else run.stop_after
+    if not _resume(run, until, model, optimizer, course):
+        _measure(run, stream, model, options, course)
+    since, course.begun = time.perf_counter(), course.done
     for batch in TrainBatches(stream, run.spans, course.done, until, 0, 1):
         rate = learning_rate_at(run.learning_rate, tokens_after(run.spans, batch.step + 1))
         course.unread.append(train_step(model, optimizer, batch.to(device), rate, options))
@@ -198,13 +198,13 @@ def _train(
         if course.done in run.evaluate_at or last:
             course.training_s += time.perf_counter() - since
             _measure(run, stream, model, options, course)
+            if run.state is not None and (run.stop_after is not None or not last):
+                _keep(Path(run.state), model, optimizer, course)
             since = time.perf_counter()
-    if run.stop_after is not None and run.state is not None:
-        _pause(Path(run.state), model, optimizer, course)
 
 
-def _pause(path: Path, model: Any, optimizer: torch.optim.Optimizer, course: _Course) -> None:
-    """Keep a paused run: weights, moments, and what was measured. All losses are noted where a run pauses."""
+def _keep(path: Path, model: Any, optimizer: torch.optim.Optimizer, course: _Course) -> None:
+    """Keep a run on its way: weights, moments, and what was measured. All losses are noted where a run is measured."""
     kept = {
         "model": model.state_dict(),
         "optimizer": optimizer.state_dict(),
@@ -217,13 +217,19 @@ def _pause(path: Path, model: Any, optimizer: torch.optim.Optimizer, course: _Co
     temporary.replace(path)
 
 
-def _resume(path: Path, model: Any, optimizer: torch.optim.Optimizer, course: _Course) -> None:
-    kept = torch.load(path, map_location="cpu", weights_only=True)
+def _resume(run: ProxyRun, until: int, model: Any, optimizer: torch.optim.Optimizer, course: _Course) -> bool:
+    """Go on from the kept state, where there is one that is not beyond the train step to stop after."""
+    if run.state is None or not Path(run.state).exists():
+        return False
+    kept = torch.load(run.state, map_location="cpu", weights_only=True)
+    if kept["done"] > until:
+        return False
     model.load_state_dict(kept["model"])
     optimizer.load_state_dict(kept["optimizer"])
     course.done = kept["done"]
     course.curve = [CurvePoint(**point) for point in kept["curve"]]
     course.held_out = [Measurement(**found) for found in kept["held_out"]]
+    return True
 
 
 def _note_losses(run: ProxyRun, course: _Course) -> None:

@@ -81,6 +81,23 @@ def test_paused_proxy_goes_on_to_the_same_bits(run, tmp_path):
     assert without_times(resumed) == without_times(train_proxy(run))
 
 
+def test_proxy_cut_short_goes_on_from_its_last_measurement(run, tmp_path):
+    state = tmp_path / "state.pt"
+
+    def cut(done, steps):
+        if done >= 30:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_proxy(dataclasses.replace(run, state=str(state)), cut)
+    assert torch.load(state, weights_only=True)["done"] == 20
+    begun = train_proxy(dataclasses.replace(run, state=str(state), stop_after=0))  # lies beyond: begins anew
+    assert begun.held_out[-1].step == 0
+    with pytest.raises(KeyboardInterrupt):
+        train_proxy(dataclasses.replace(run, state=str(state)), cut)
+    assert without_times(train_proxy(dataclasses.replace(run, state=str(state)))) == without_times(train_proxy(run))
+
+
 def test_proxy_whose_pause_was_lost_starts_over(run, tmp_path):
     lost = dataclasses.replace(run, state=str(tmp_path / "none.pt"))
     assert without_times(train_proxy(lost)) == without_times(train_proxy(run))
