@@ -82,6 +82,9 @@ class TrainingExecution(Section):
         default=Amount(900, "seconds"), description="No train step for so long: stacks of all ranks, exit."
     )
     restarts: Count = Field(default=3, description="Restarts in a row without a new checkpoint.")
+    preflight: Literal["on", "off"] = Field(
+        default="on", description="Processes compare versions, text, folders and speed before the first train step."
+    )
     stacked: OrAutomatic = Field(default=None, description="Proxies trained at once on a device; auto: by memory.")
     slurm: Slurm = Field(default=Slurm(), description="Job options of training.")
 

@@ -8,7 +8,6 @@ the shorter one.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -25,7 +24,8 @@ from recipes.errors import RunError
 from recipes.pipeline import content_key
 from recipes.shapes import batch_tokens_of, learning_rate_of, optimizer_of, shape_of, tokens_of
 from recipes.start_weights import start_weights
-from recipes.training_log import log_folder, read_status
+from recipes.training_log import log_folder, read_end, read_status
+from recipes.watching import Watching
 from training import spec as specs
 from training.exits import Exit
 from training.launch import launch
@@ -46,6 +46,7 @@ _TELLING = {
     Exit.DIVERGED: "loss or gradient is no number; lower the learning rate, or look at the text with `gristmill trace`",
     Exit.NO_SPACE: "no room for a checkpoint; free some (`gristmill clean`)",
     Exit.SPIKED: "the loss or the gradient norm jumped, and `training.spikes` asks to go back",
+    Exit.UNFIT: "the processes do not fit together, or cannot read or write what they need; nothing was trained",
     Exit.ERROR: "a process failed",
 }
 
@@ -215,6 +216,7 @@ def _execution(run: Run) -> specs.Execution:
         recompute=wanted.recompute,
         compile=wanted.compile and num_gpus() > 0,  # on a CPU it takes longer than small models train
         log_every=steps_of(run.recipe, run.recipe.execution.log_every),
+        preflight=wanted.preflight,
     )
 
 
@@ -248,7 +250,7 @@ def train(run: Run, training: Training) -> Path:
     with _owned(training.folder, run):
         training, result = _follow(run, training, title)
     if result is Exit.REQUEUE:
-        raise KeyboardInterrupt
+        raise _asked_to_stop(training)
     if result is not Exit.DONE:
         raise _failure(training, result)
     last = _last_checkpoint(training)
@@ -276,13 +278,32 @@ def _launch(run: Run, training: Training, title: str) -> Exit:
     training.log.mkdir(parents=True, exist_ok=True)
     write_journal(training.log, training.course.journal)
     with run.narrator.bar(title, training.spec.num_steps) as advance:
-        return launch(
+        watching = Watching(training.log, advance, run.narrator.say)
+        result = launch(
             spec_path,
             num_processes(run),
-            progress=lambda status: advance(completed=status.get("step", 0), note=_note(status)),
+            progress=watching.see,
             stall_s=float(wanted.stall.number),
             restarts=wanted.restarts,
+            say=watching.say,
         )
+        watching.show_preflight()
+        return result
+
+
+def check_only(run: Run, training: Training) -> Exit:
+    """Start the processes, let them compare what they are and have, and end before the first train step.
+
+    Raises:
+        TrainingFailed: with what they differ in or lack, and the exit code that a training would have ended with.
+    """
+    only = replace(training, spec=replace(training.spec, execution=replace(training.spec.execution, preflight="only")))
+    run.end_workers()
+    with _owned(training.folder, run):
+        result = _launch(run, only, "preflight")
+    if result is not Exit.DONE:
+        raise _failure(training, result)
+    return result
 
 
 def _roll_back(run: Run, training: Training) -> None:
@@ -337,20 +358,17 @@ def step_of(checkpoint: Path) -> int:
     return int(checkpoint.name.split("-")[1])
 
 
-def _note(status: Mapping[str, Any]) -> str:
-    loss, speed = status.get("loss"), status.get("tokens_per_s")
-    parts = [f"loss {loss:.3f}" if isinstance(loss, float) else "", f"{speed:,.0f} tokens/s" if speed else ""]
-    if status.get("mfu"):
-        parts.append(f"MFU {status['mfu']:.0%}")  # the convention stands in training/peak.py
-    return "  ".join(part for part in parts if part)
+def _asked_to_stop(training: Training) -> TrainingFailed:
+    step = (read_status(training.log) or {}).get("step")
+    error = TrainingFailed(f"asked to stop: saved at train step {step}; the same command continues from there")
+    error.exit_code = int(Exit.REQUEUE)
+    return error
 
 
 def _failure(training: Training, result: Exit) -> TrainingFailed:
-    logs = sorted(training.log.glob("rank-*.log"))
-    tails = [log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:] for log in logs]
-    last = next((tail[0] for tail in tails if tail), "")
+    cause = str((read_end(training.log) or {}).get("cause") or "")
     error = TrainingFailed(
-        f"training ended: {_TELLING.get(result, result.name)}. {last}\n"
+        f"training ended: {_TELLING.get(result, result.name)}.\n{cause}\n"
         f"logs: {training.log}/rank-*.log; the same command continues from the last whole checkpoint"
     )
     error.exit_code = int(result)

@@ -8,7 +8,7 @@ Shapes: B sequences of a process, T tokens.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -55,6 +55,11 @@ class HeldOut:
     bytes_per_token: Sequence[float | None] | None = None
 
 
+def no_checksums(contexts: Sequence[int]) -> dict[str, str]:
+    """Of text that lies in no file."""
+    return {}
+
+
 @dataclass(frozen=True)
 class TokenStream:
     """All text that a training reads."""
@@ -63,6 +68,8 @@ class TokenStream:
     order: Order
     reader: SequenceReader
     held_out: HeldOut | None = None
+    # Contexts -> checksums by name, equal where the text is.
+    checksums: Callable[[Sequence[int]], dict[str, str]] = no_checksums
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from lightning.pytorch import Callback, Trainer
 
 from training import checkpoint as checkpoints
 from training.batches import Batch, position_after, tokens_after
-from training.evaluate import held_out_losses
+from training.evaluate import DomainLoss, held_out_losses, mean_bits_per_byte
 from training.learning_rate import learning_rate_at
 from training.module import TrainingModule
 from training.peak import peak_of, utilisation
@@ -48,6 +48,7 @@ class Journal(Callback):
         self.speed = Speed()
         self.speed.read(tokens_after(module.spec.spans, module.done))
         self.line: dict[str, Any] = {}
+        self.held_out: dict[str, Any] = {}
         self.shown_s = 0.0
         gpu = torch.cuda.get_device_name(module.device) if module.device.type == "cuda" else ""
         self.peak = peak_of(gpu, module.spec.precision)
@@ -123,6 +124,7 @@ class Journal(Callback):
                 "world": module.world,
                 "host": platform.node(),
                 "state": state,
+                **({"held_out": self.held_out} if self.held_out else {}),
                 "time_s": time.time(),
             }
             write_status(self.folder / "status.json", status)
@@ -165,6 +167,20 @@ class Evaluator(Callback):
             now = (module.done, position_after(spans, module.done), tokens_after(spans, module.done))
             rows = [(*now, found.domain, found.loss_nats, found.bits_per_byte, found.num_tokens) for found in losses]
             self.table.append([dict(zip(HELD_OUT_COLUMNS, row)) for row in rows])
+            self.journal.held_out = {"step": module.done, **_means(losses)}
+            self.journal.show(trainer, module, "training", now=True)
+
+
+def _means(losses: list[DomainLoss]) -> dict[str, Any]:
+    """Means over domains by their measured tokens, and each domain's loss and bits per byte."""
+    known = [found for found in losses if found.loss_nats is not None]
+    tokens = sum(found.num_tokens for found in known)
+    bits = all(found.bits_per_byte is not None for found in known)
+    return {
+        "loss": sum(found.loss_nats * found.num_tokens for found in known) / tokens if tokens else None,
+        "bits_per_byte": mean_bits_per_byte(known) if tokens and bits else None,
+        "domains": {found.domain: [found.loss_nats, found.bits_per_byte] for found in losses},
+    }
 
 
 class Saver(Callback):

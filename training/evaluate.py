@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -93,6 +93,13 @@ def by_domain(held_out: HeldOut, sums: np.ndarray, domains: np.ndarray) -> list[
         DomainLoss(name, mean, mean / math.log(2) / width if mean is not None and width else None, count)
         for name, mean, width, count in zip(held_out.domains, means, widths, counts)
     ]
+
+
+def mean_bits_per_byte(losses: Sequence[DomainLoss]) -> float:
+    """Bits a byte of all domains' text together: all bits by all bytes. Every loss must be known."""
+    bits = [found.loss_nats * found.num_tokens / math.log(2) for found in losses]
+    num_bytes = sum(of / found.bits_per_byte for of, found in zip(bits, losses) if found.bits_per_byte)
+    return sum(bits) / num_bytes
 
 
 def evaluate_checkpoint(

@@ -17,6 +17,7 @@ class Exit(IntEnum):
         DIVERGED: loss or gradient is no number.
         NO_SPACE: no room for a checkpoint.
         SPIKED: a spike was seen and `spikes` asks for a rollback; status.json says at which step and position.
+        UNFIT: nothing was trained: the processes differ, or one cannot read its text or write its folders.
     """
 
     DONE = 0
@@ -27,3 +28,4 @@ class Exit(IntEnum):
     DIVERGED = 22
     NO_SPACE = 23
     SPIKED = 24
+    UNFIT = 25

@@ -51,6 +51,7 @@ def launch(
     stall_s: float = 900.0,
     restarts: int = 0,
     grace_s: float = GRACE_S,
+    say: Callable[[str], None] = lambda text: None,
 ) -> Exit:
     """Train on this machine and wait for the end.
 
@@ -62,6 +63,7 @@ def launch(
         restarts: how often in a row to start again, from the newest checkpoint, after a lost or stalled process; a new
             checkpoint begins the count anew.
         grace_s: seconds that processes have to save after SIGTERM or SIGINT.
+        say: told when all are started again, and why.
 
     Returns:
         How it ended. Each process's output is in `<folder>/rank-00000.log` and so on.
@@ -79,8 +81,17 @@ def launch(
             if left == 0:
                 break
             left, newest = left - 1, reached
+            where = f"the checkpoint of train step {reached}" if reached else "the beginning"
+            say(f"{_cause_of_end(folder)}; started again from {where}, {left} restarts left without a new checkpoint")
             ended = _once(run, told)
     return ended
+
+
+def _cause_of_end(folder: Path) -> str:
+    try:
+        return json.loads((folder / "ended.json").read_text())["cause"]
+    except OSError:
+        return "ended"
 
 
 def _newest_step(checkpoints: Path) -> int:
@@ -100,7 +111,7 @@ class Run:
 
 
 def _once(run: Run, told: list[int]) -> Exit:
-    for name in ("status.json", "ended.json"):
+    for name in ("status.json", "ended.json", "preflight.json"):
         (run.folder / name).unlink(missing_ok=True)
     with tempfile.TemporaryDirectory(prefix="gristmill-") as meeting:
         started = [_start(run, rank, Path(meeting) / "processes") for rank in range(run.processes)]
@@ -108,6 +119,7 @@ def _once(run: Run, told: list[int]) -> Exit:
         try:
             ended = _watch(run, started, told)
             causes = [cause for rank, process in enumerate(started) if (cause := _cause(rank, process, ended))]
+            causes += _last_words(run, [rank for rank, process in enumerate(started) if (process.poll() or 0) > 0])
             if ended is Exit.STALLED:
                 _dump_stacks(started)
             return ended
@@ -193,7 +205,7 @@ def _reason(started: list[subprocess.Popen[bytes]], failed: list[int]) -> Exit:
     while time.monotonic() < deadline and any(process.poll() is None for process in started):
         time.sleep(POLL_S)
     codes = {process.poll() for process in started}
-    for telling in (Exit.NO_SPACE, Exit.DIVERGED, Exit.SPIKED):
+    for telling in (Exit.NO_SPACE, Exit.DIVERGED, Exit.SPIKED, Exit.UNFIT, Exit.RANK_LOST):
         if telling in codes:
             return telling
     return Exit.RANK_LOST if any(code is not None and code < 0 for code in codes) else Exit.ERROR
@@ -210,6 +222,15 @@ def _cause(rank: int, process: subprocess.Popen[bytes], ended: Exit) -> str | No
         name = signal.Signals(-code).name
         return f"rank {rank} was killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
     return f"rank {rank} ended with {_named(code)}" if code not in (Exit.DONE, Exit.REQUEUE) else None
+
+
+def _last_words(run: Run, ranks: list[int]) -> list[str]:
+    """The last line of the first log that has one, of processes that failed by themselves."""
+    for rank in ranks:
+        lines = (run.folder / f"rank-{rank:05d}.log").read_text(errors="replace").strip().splitlines()
+        if lines:
+            return [lines[-1]]
+    return []
 
 
 def _named(code: int) -> str:
@@ -282,10 +303,14 @@ def main(arguments: list[str] | None = None) -> int:
     spec = load(options.spec)
     # Before torch is imported: OpenMP reads it once.
     os.environ["OMP_NUM_THREADS"] = str(spec.execution.threads)
+    from training.preflight_report import PreflightError
     from training.trainer import run_training
 
     try:
         return run_training(spec)
+    except PreflightError as error:
+        sys.stderr.write(f"{error}\n")
+        return error.exit
     except DivergedError as error:
         sys.stderr.write(f"{error}\n")
         return Exit.DIVERGED

@@ -57,6 +57,16 @@ def is_due(plan: Checkpoints, step: int, num_steps: int) -> bool:
     return early or (step > 0 and step % plan.every == 0)
 
 
+def num_staying(plan: Checkpoints, num_steps: int) -> int:
+    """Most checkpoints of a run that lie on disk at once: what its policy keeps, and the one being written."""
+    regular = num_steps // plan.every + bool(num_steps % plan.every)
+    early = min(plan.every, num_steps).bit_length() + 1 if plan.early else 0
+    if plan.keep_last is None:
+        return regular + early + len(plan.at)
+    for_ever = len(plan.at) + (num_steps // plan.keep_every + plan.early if plan.keep_every else 0)
+    return min(regular + early + len(plan.at), for_ever + max(1, plan.keep_last) + 1)
+
+
 def find_resume(
     root: Path,
     prefix_at: Callable[[int], Any],

@@ -132,6 +132,8 @@ class Execution:
         log_every: train steps a line of metrics.csv.
         resume: auto (the newest checkpoint with this prefix), none, or a checkpoint's folder.
         min_free_bytes: least space left on disk after a checkpoint.
+        preflight: on, off, or only (end after it).
+        meet_s: how long processes wait for each other before the first train step.
     """
 
     device: str = "auto"
@@ -143,6 +145,8 @@ class Execution:
     log_every: int = 10
     resume: str = "auto"
     min_free_bytes: int = 1 << 28
+    preflight: str = "on"
+    meet_s: float = 120.0
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import xxhash
 
 from mixing.domain_stage import Domain, read_domains
 from mixing.order import open_order
@@ -33,10 +34,17 @@ class Windows:
 
     def read(self, domains: np.ndarray, sequences: np.ndarray, context: int) -> np.ndarray:
         """Token ids (n, context + 1) of sequences of domains."""
+        return self._reader(context).read(domains, sequences)
+
+    def checksums(self, context: int) -> dict[str, str]:
+        """Of each domain's text: see `TokenReader.sampled_checksums`."""
+        return dict(zip([domain.name for domain in self._domains], self._reader(context).sampled_checksums()))
+
+    def _reader(self, context: int) -> TokenReader:
         if context not in self._readers:
             paths = [self._folder / str(domain.index(context, self._part)) for domain in self._domains]
             self._readers[context] = TokenReader(paths, context, padding=-1)
-        return self._readers[context].read(domains, sequences)
+        return self._readers[context]
 
 
 class _Spread:
@@ -70,13 +78,21 @@ def open_stream(
             domains are measured on the same text as their target).
         values: `values.json` that phases ordered by a signal sort by.
     """
-    made = Plan.from_json(Path(plan).read_text(encoding="utf-8"))
+    written = Path(plan).read_text(encoding="utf-8")
+    made = Plan.from_json(written)
     listed = {domain.name: domain for domain in read_domains(domains)}
     names = [supply.name for supply in made.domains]
     folder = Path(domains).parent
     reader = Windows(folder, [listed[name] for name in names], "training")
     order = open_order(made, None if values is None else open_sort_values(values))
-    return TokenStream(names, order, reader, open_held_out(measured or domains, context, max_held_out))
+
+    def checksums(contexts: Sequence[int]) -> dict[str, str]:
+        found = {"the plan": xxhash.xxh3_64_hexdigest(written)}
+        for length in contexts:
+            found |= {f"{name} at {length}": checksum for name, checksum in reader.checksums(length).items()}
+        return found
+
+    return TokenStream(names, order, reader, open_held_out(measured or domains, context, max_held_out), checksums)
 
 
 def open_held_out(domains: str, context: int, most: int | None = None) -> HeldOut:

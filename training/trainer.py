@@ -5,12 +5,15 @@ Imported by the processes that train (`training.launch`), never by the ones that
 
 from __future__ import annotations
 
+import json
 import logging
 import os
+import time
 import warnings
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -19,10 +22,12 @@ from lightning.pytorch.plugins.environments import TorchElasticEnvironment
 from lightning.pytorch.strategies import ModelParallelStrategy, SingleDeviceStrategy, Strategy
 
 from training import checkpoint as checkpoints
-from training.batches import TrainBatches
+from training.batches import TrainBatches, tokens_after
 from training.callbacks import Evaluator, Journal, Saver, say
 from training.exits import Exit
 from training.module import TrainingModule
+from training.preflight import Meeting, agree, conclude, meet
+from training.preflight_report import table
 from training.resume import cut_prefix, find_resume
 from training.spec import TrainSpec
 from training.watch import write_status
@@ -35,28 +40,45 @@ def run_training(spec: TrainSpec) -> Exit:
         DONE, or REQUEUE when it was asked to stop and has saved.
 
     Raises:
-        DivergedError, CheckpointError, OSError: see `training.launch` for their exit codes.
+        PreflightError, DivergedError, CheckpointError, OSError: see `training.launch` for their exit codes.
     """
     rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     per_node = int(os.environ.get("LOCAL_WORLD_SIZE", world))
     torch.set_num_threads(spec.execution.threads)
     quieten()
     device = pick_device(spec.execution.device)
+    folder, stream = Path(spec.folder), spec.stream.make()
+    meeting = meet(rank, world, spec.execution.meet_s)
+    found = agree(spec, stream, device, meeting) if spec.execution.preflight != "off" else []
     if world > 1:
-        join_processes(device, rank, world)
-    folder = Path(spec.folder)
+        join_processes(device, meeting)
+    if found:
+        said = conclude(spec, found, device, rank)
+        if rank == 0:
+            say(table(said))
+    if spec.execution.preflight == "only":
+        return Exit.DONE
     folder.mkdir(parents=True, exist_ok=True)
-    module = TrainingModule(spec, spec.stream.make(), agreed_resume(spec, rank, world), per_node)
+    module = TrainingModule(spec, stream, agreed_resume(spec, rank, world), per_node)
     if module.done < spec.num_steps:
         _fit(module, device, rank)
     done = module.done == spec.num_steps
     if rank == 0:
-        ending = {"state": "done" if done else "saved", "step": module.done, "num_steps": spec.num_steps}
+        ending = {**_last_said(folder), "state": "done" if done else "saved", "step": module.done}
+        ending |= {"num_steps": spec.num_steps, "tokens": tokens_after(spec.spans, module.done), "time_s": time.time()}
         write_status(folder / "status.json", ending)
     if world > 1:
         dist.barrier()
         dist.destroy_process_group()
     return Exit.DONE if done else Exit.REQUEUE
+
+
+def _last_said(folder: Path) -> dict[str, Any]:
+    """What status.json says of loss and speed; nothing where nothing was trained."""
+    try:
+        return json.loads((folder / "status.json").read_text())
+    except FileNotFoundError:
+        return {}
 
 
 def _fit(module: TrainingModule, device: torch.device, rank: int) -> None:
@@ -75,19 +97,15 @@ def pick_device(word: str) -> torch.device:
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
 
 
-def join_processes(device: torch.device, rank: int, world: int) -> None:
-    """Meet the other processes, through the supervisor's file or torchrun's address."""
-    meeting = os.environ.get("GRISTMILL_MEETING_FILE")
+def join_processes(device: torch.device, meeting: Meeting) -> None:
+    """Form the process group with the others, over the store in which they met."""
     backend = "gloo" if device.type == "cpu" else "cpu:gloo,cuda:nccl"
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    dist.init_process_group(
-        backend,
-        init_method=f"file://{meeting}" if meeting else "env://",
-        rank=rank,
-        world_size=world,
-        timeout=timedelta(minutes=30),
-    )
+    timeout = timedelta(minutes=30)
+    meeting.store.set_timeout(timeout)
+    store = dist.PrefixStore("processes", meeting.store)
+    dist.init_process_group(backend, store=store, rank=meeting.rank, world_size=meeting.world, timeout=timeout)
 
 
 def agreed_resume(spec: TrainSpec, rank: int, world: int) -> checkpoints.Checkpoint | None:

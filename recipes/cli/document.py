@@ -22,13 +22,14 @@ _HEAD = """# The command line
 | 1 | failed; the message says what, where, and what to do |
 | 2 | mistakes in the recipe or on the command line; nothing was run |
 | 3 | the recipe asks for what is not there yet |
-| 10 | training was asked to stop, saved, and wants to be started again |
+| 10 | training was asked to stop (SIGTERM, Ctrl-C), saved, and wants to be started again |
 | 20 | training stalled: no train step for `execution.training.stall` |
-| 21 | a training process was lost |
-| 22 | training diverged |
+| 21 | a training process was lost, or did not come |
+| 22 | training diverged: loss or gradient is no number; starting again alone will not help |
 | 23 | no space left |
-| 24 | a spike of the loss, where the recipe asks to go back |
-| 130 | interrupted (Ctrl-C); the same command continues |
+| 24 | a spike of the loss, where the recipe asks to go back, more often than a command goes back |
+| 25 | nothing was trained: processes differ (versions, text, specification), or cannot read or write what they need |
+| 130 | interrupted (Ctrl-C) outside of training; the same command continues |
 """
 
 

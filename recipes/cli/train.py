@@ -4,18 +4,44 @@ from __future__ import annotations
 
 import click
 
-from recipes.cli.options import Flags, shared_flags
+from recipes.cli.options import Flags, print_json, shared_flags
 
 
 @click.command()
 @shared_flags
-def command(flags: Flags) -> None:
+@click.option("--preflight", is_flag=True, help="Only compare the processes and measure them; train nothing.")
+def command(flags: Flags, preflight: bool) -> None:
     """Train the model, continuing from the newest whole checkpoint.
 
     \b
     gristmill train recipes/quickstart.yaml
+    gristmill train recipes/quickstart.yaml --preflight
     gristmill train recipes/quickstart.yaml --set training.learning_rate.peak=3e-3
     """
+    if preflight:
+        _check_only(flags)
+        return
     from recipes.whole import run_parts
 
     run_parts(flags, "train")
+
+
+def _check_only(flags: Flags) -> None:
+    """Make what the training reads, where it is missing, and run its preflight alone."""
+    import json
+
+    from recipes.errors import RunError
+    from recipes.train import check_only
+    from recipes.whole import parts_of, refuse_later, show_plan
+
+    with flags.open_run() as run:
+        if flags.dry_run:
+            show_plan(run, flags.as_json)
+            return
+        refuse_later(run)
+        if "train" not in parts_of(run):
+            raise RunError(f"{run.recipe.path}: it asks for no train; `gristmill show` prints what it does")
+        training = run.training
+        check_only(run, training)
+        if flags.as_json:
+            print_json(json.loads((training.log / "preflight.json").read_text(encoding="utf-8")))

@@ -93,6 +93,15 @@ def test_reader_shard_that_changed_since_is_refused(two_domains, make_shard):
         TokenReader(two_domains[0], 4)
 
 
+def test_reader_checksums_tell_which_domain_was_changed(two_domains):
+    before = TokenReader(two_domains[0], 4).sampled_checksums()
+    assert before == TokenReader(two_domains[0], 4).sampled_checksums()
+    tokens = TokenReader(two_domains[0], 4).domains[1].files(0).tokens_path
+    tokens.write_bytes(bytes([tokens.read_bytes()[0] ^ 1]) + tokens.read_bytes()[1:])
+    after = TokenReader(two_domains[0], 4).sampled_checksums()
+    assert [one == other for one, other in zip(before, after)] == [True, False]
+
+
 def test_reader_wide_tokens_are_read_as_they_are(two_domains, make_shard, tmp_path, number_tokenizer):
     files = make_shard("big", "a", ["3 4 5 6"])
     record = read_record(files)
