@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from lightning.pytorch import Callback, Trainer
 
 from training import checkpoint as checkpoints
@@ -23,10 +24,12 @@ from training.peak import peak_of, utilisation
 from training.resume import cut_prefix, is_due, prune
 from training.spec import values_at
 from training.step import StepSums
+from training.waiting import SlowRank
 from training.watch import Speed, SpikeError, Table, check_finite, domain_means, write_status
 
 COLUMNS = ("step", "position", "tokens", "loss", "gradient_norm", "learning_rate", "dropped_updates", "tokens_per_s")
 SIGN_OF_LIFE_S = 5.0
+SLOW_SAID_EVERY_S = 600.0
 HELD_OUT_COLUMNS = ("step", "position", "tokens", "domain", "loss", "bits_per_byte", "num_tokens")
 
 
@@ -45,8 +48,12 @@ class Journal(Callback):
             _continue_logs(module)
             columns = [*COLUMNS, *(f"loss/{name}" for name in module.stream.domains)]
             self.table = Table(self.folder / "metrics.csv", columns, module.done)
+        self.slow, self.slow_said_s = SlowRank(module.gather(platform.node())), -math.inf
+        if module.world > 1:
+            module.clock.start()
         self.speed = Speed()
         self.speed.read(tokens_after(module.spec.spans, module.done))
+        self.slow_now = ""
         self.line: dict[str, Any] = {}
         self.held_out: dict[str, Any] = {}
         self.shown_s = 0.0
@@ -86,6 +93,7 @@ class Journal(Callback):
             "tokens_per_s": round(self.speed.read(tokens), 1),
         }
         self.steps, self.dropped = [], 0
+        self._look_for_slow_ranks(module)
         if trainer.is_global_zero:
             by_domain = {f"loss/{name}": mean for name, mean in zip(module.stream.domains, means)}
             self.table.append([{**line, **by_domain}])
@@ -98,6 +106,18 @@ class Journal(Callback):
             if module.spikes.sees_spike(loss, norm) and trainer.is_global_zero:
                 why = f"train step {module.done}: loss {loss:.4f}, gradient norm {norm:.4f} stand out"
                 say(f"{why}; what it read: gristmill trace RECIPE --train-step {module.done - 1}")
+
+    def _look_for_slow_ranks(self, module: TrainingModule) -> None:
+        """Name the process that the others wait for, in status.json and now and then in the log."""
+        if module.world == 1:
+            return
+        found = self.slow.add(*module.waiting())
+        if found is None:
+            return
+        self.slow_now = found
+        if found and time.monotonic() - self.slow_said_s > SLOW_SAID_EVERY_S and not dist.get_rank():
+            self.slow_said_s = time.monotonic()
+            say(found)
 
     def _sequences(self, module: TrainingModule) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Nats, predicted tokens and domain of every sequence of the whole batches, in the order of positions."""
@@ -125,6 +145,7 @@ class Journal(Callback):
                 "host": platform.node(),
                 "state": state,
                 **({"held_out": self.held_out} if self.held_out else {}),
+                **({"slow": self.slow_now} if self.slow_now else {}),
                 "time_s": time.time(),
             }
             write_status(self.folder / "status.json", status)

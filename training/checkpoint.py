@@ -12,6 +12,7 @@ Which one a run continues from, and which ones it keeps, is in `training.resume`
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import os
 import shutil
@@ -23,7 +24,7 @@ from typing import Any
 
 import torch
 import xxhash
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -32,6 +33,8 @@ from training.sharding import Rows, local_rows
 
 FORMAT = "gristmill-checkpoint-1"
 MOMENTS = ("exp_avg", "exp_avg_sq")
+# What a write fails with where there is no room: a full disk, a quota, a limit on a file's size.
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 Gather = Callable[[Any], list[Any]]
 
 
@@ -146,14 +149,26 @@ def _write_tensors(path: Path, tensors: dict[str, Tensor], min_free_bytes: int) 
     needed = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values()) + min_free_bytes
     free = shutil.disk_usage(path.parent).free
     if free < needed:
-        raise OSError(28, f"{needed} bytes are needed for a checkpoint and {free} are free; make room", str(path))
+        raise OSError(
+            errno.ENOSPC, f"{needed} bytes are needed for a checkpoint and {free} are free; make room", str(path)
+        )
     unfinished = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.tmp")
-    save_file(tensors, unfinished)
-    with unfinished.open("rb") as file:
-        os.fsync(file.fileno())
+    try:
+        save_file(tensors, unfinished)
+        with unfinished.open("rb") as file:
+            os.fsync(file.fileno())
+    except (SafetensorError, OSError) as error:
+        unfinished.unlink(missing_ok=True)  # half a file would keep the next run from its room
+        raise _as_full_disk(error, path) from error
     written = {"size_bytes": unfinished.stat().st_size, "xxh3_128": checksum(unfinished)}
     unfinished.replace(path)
     return written
+
+
+def _as_full_disk(error: Exception, path: Path) -> Exception:
+    """The OSError behind an error of safetensors, which names its number in the text alone."""
+    numbers = [number for number in FULL if f"(os error {number})" in str(error)]
+    return OSError(numbers[0], f"{error}; make room", str(path)) if numbers else error
 
 
 def _commit(

@@ -35,6 +35,9 @@ POLL_S = 0.1
 # The signal on which a process writes its stacks, and the time it has for it.
 STACKS = signal.SIGUSR2
 STACKS_S = 1.0
+# Characters of a log's line that a cause repeats.
+MOST_WORDS = 2000
+RESERVED_END, RESERVED_BYTES = "ended.json.tmp", 8192
 # glibc gives large tensors back to the kernel and faults them in again, page by page, a quarter of a train step on a
 # CPU (1.25 times the tokens a second at 15M parameters). A training asks for the same sizes every step: it keeps them.
 KEEP_MEMORY = {
@@ -113,6 +116,7 @@ class Run:
 def _once(run: Run, told: list[int]) -> Exit:
     for name in ("status.json", "ended.json", "preflight.json"):
         (run.folder / name).unlink(missing_ok=True)
+    _reserve_end(run)
     with tempfile.TemporaryDirectory(prefix="gristmill-") as meeting:
         started = [_start(run, rank, Path(meeting) / "processes") for rank in range(run.processes)]
         ended, causes = Exit.ERROR, [""]
@@ -229,7 +233,7 @@ def _last_words(run: Run, ranks: list[int]) -> list[str]:
     for rank in ranks:
         lines = (run.folder / f"rank-{rank:05d}.log").read_text(errors="replace").strip().splitlines()
         if lines:
-            return [lines[-1]]
+            return [lines[-1][:MOST_WORDS]]
     return []
 
 
@@ -254,6 +258,11 @@ def _dump_stacks(started: list[subprocess.Popen[bytes]]) -> None:
     time.sleep(STACKS_S)
 
 
+def _reserve_end(run: Run) -> None:
+    """Take the room of ended.json beforehand: a full disk may be what it has to tell."""
+    (run.folder / RESERVED_END).write_text(" " * RESERVED_BYTES)
+
+
 def _note_end(run: Run, ended: Exit, causes: list[str]) -> None:
     """Write how it ended beside status.json, for whoever is on call."""
     found = {
@@ -265,10 +274,12 @@ def _note_end(run: Run, ended: Exit, causes: list[str]) -> None:
         "tokens": (_status(run.folder) or {}).get("tokens"),
     }
     try:
-        unfinished = run.folder / "ended.json.tmp"
-        unfinished.write_text(json.dumps(found, sort_keys=True))
-        unfinished.replace(run.folder / "ended.json")
-    except OSError as error:  # a full disk may be the very cause
+        reserved = run.folder / RESERVED_END
+        with reserved.open("r+") as file:
+            file.write(json.dumps(found, sort_keys=True)[:RESERVED_BYTES])
+            file.truncate()
+        reserved.replace(run.folder / "ended.json")
+    except OSError as error:
         sys.stderr.write(f"{run.folder / 'ended.json'}: {error}\n")
 
 
@@ -318,7 +329,7 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stderr.write(f"{error}\n")
         return Exit.SPIKED
     except OSError as error:
-        if error.errno != errno.ENOSPC:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise
         sys.stderr.write(f"{error}\n")
         return Exit.NO_SPACE

@@ -6,6 +6,7 @@ gradient synchronisation and refuse to clip fused AdamW. What Lightning brings: 
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from training.models.initial import initialise
 from training.sharding import mesh_shape, shard
 from training.spec import TrainSpec, values_at
 from training.step import Hooks, StepOptions, StepSums, make_optimizer, set_numbers, train_step
+from training.waiting import WaitingClock
 from training.watch import SPIKE_WINDOW, DivergedError, SpikeWatch, StopRequest
 
 
@@ -35,6 +37,8 @@ class TrainingModule(LightningModule):
         resumed: the checkpoint it continues from, None for a new run.
         done: train steps done.
         sums: what the last train step left.
+        waited_s: seconds of train steps that this process waited for others, until `waiting` is asked.
+        spent_s: seconds of those train steps.
         dropped: whether the last train step's update was left out.
     """
 
@@ -52,6 +56,8 @@ class TrainingModule(LightningModule):
         self.dropped = False
         self.dropped_in_a_row = 0
         self.network: nn.Module | None = None
+        self.clock = WaitingClock()
+        self.waited_s, self.spent_s = 0.0, 0.0
         self.options = StepOptions(
             micro_batch=spec.execution.micro_batch,
             world=self.world,
@@ -92,6 +98,7 @@ class TrainingModule(LightningModule):
 
     def training_step(self, batch: Batch, batch_index: int) -> None:
         """Do one train step: one batch of Lightning's is one update."""
+        started, waited = time.perf_counter(), self.clock.waited_s
         keeps = self._keeps if self.spec.spikes.action == "drop_update" else None
         course, numbers = values_at(self.spec, batch.step)
         set_numbers(self.optimizers().optimizer, numbers)
@@ -107,6 +114,17 @@ class TrainingModule(LightningModule):
             hooks=Hooks(self.add_up, self.manual_backward, keeps),
         )
         self.done = batch.step + 1
+        self.waited_s += self.clock.waited_s - waited
+        self.spent_s += time.perf_counter() - started
+
+    def waiting(self) -> tuple[list[float], list[float]]:
+        """Seconds that each process waited for others in train steps, and spent in them, since the last call."""
+        found = torch.zeros(2, self.world, dtype=torch.float64, device=self.device)
+        found[:, dist.get_rank() if self.world > 1 else 0] = torch.tensor([self.waited_s, self.spent_s])
+        self.waited_s, self.spent_s = 0.0, 0.0
+        self.add_up(found)
+        waited, spent = found.tolist()
+        return waited, spent
 
     def _keeps(self, totals: Tensor) -> bool:
         norm, loss, _ = totals.tolist()

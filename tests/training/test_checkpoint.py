@@ -1,4 +1,5 @@
 import json
+import resource
 
 import pytest
 
@@ -7,6 +8,7 @@ torch = pytest.importorskip("torch")
 from training import checkpoint  # noqa: E402
 from training.batches import read_batch  # noqa: E402
 from training.checkpoint import CheckpointError, Rows, open_checkpoint, read_rows, save  # noqa: E402
+from training.resume import find_resume  # noqa: E402
 from training.spec import Optimizer, Span  # noqa: E402
 from training.step import StepOptions, make_optimizer, train_step  # noqa: E402
 
@@ -68,6 +70,24 @@ def test_checkpoint_of_three_processes_reads_as_one(tmp_path, tiny, trained, mon
         assert torch.equal(read_rows(found, f"model/{name}", 0, parameter.shape[0]), parameter)
     embedding = model.embedding.weight
     assert torch.equal(read_rows(found, "model/embedding.weight", 20, 30), embedding[20:50])
+
+
+def test_disk_that_fills_while_writing_leaves_the_checkpoint_before_and_no_half_file(tmp_path, tiny, trained):
+    """A limit on the size of files stands for the disk: the room was there when it was looked at."""
+    model, optimizer = trained
+    before = save(tmp_path, model, optimizer, manifest_of(tiny["llama"], step=1))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+    try:
+        with pytest.raises(OSError, match="make room") as raised:
+            save(tmp_path, model, optimizer, manifest_of(tiny["llama"], step=2))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert raised.value.errno in checkpoint.FULL
+    assert find_resume(tmp_path, lambda position: {"seed": 0}).folder == before
+    assert not list(tmp_path.rglob("*.tmp"))
+    save(tmp_path, model, optimizer, manifest_of(tiny["llama"], step=2))
+    assert find_resume(tmp_path, lambda position: {"seed": 0}).step == 2
 
 
 def damage_byte(path):
