@@ -3,8 +3,9 @@
 Real documents (GRISTMILL_TEST_DATA) are repeated until the shards hold the asked bytes of text; each repetition begins
 at another line of its document and carries a word of its own after every few hundred characters, so that no two rows
 are equal and words, lines and n-grams stay those of the language. The recipe identifies languages (by excerpts) and
-decides Gopher's and FineWeb's rules. Resident memory of the command and its workers is sampled while it runs and drawn
-as an SVG. Stopped, it goes on where it was: shards that are there are kept, the run resumes, samples are added.
+decides Gopher's and FineWeb's rules. Resident memory of the command and its workers is sampled while it runs, with the
+bytes that they have read so far, and drawn over these as an SVG beside a CSV. Stopped, it goes on where it was: shards
+that are there are kept, the run resumes, samples are added.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ SOURCES = {
     "zh": ("zh_law", "zh_books", "zh_wiki"),
 }
 _LOOK_EVERY_S = 0.5
+_COLUMNS = ("seconds", "all_mib", "largest_mib", "read_gb")
+Sample = tuple[float, float, float, float]
 _RECIPE = """# written by benchmarks.large_corpus
 sources:
   de: {{path: "de-*.parquet", language: de}}
@@ -112,20 +115,29 @@ def _write(path: Path, texts: Iterator[tuple[str, int]], size_bytes: int, *, wri
 
 
 def curate(folder: Path, workers: int) -> dict[str, float]:
-    """Run `gristmill curate` and sample resident memory (MiB) of it and all below it into `memory.csv`."""
+    """Run `gristmill curate`; sample resident memory of it and all below it, and what they read, into `memory.csv`.
+
+    Columns: seconds, MiB of all processes and of the largest, and GB that all have read (files of any kind, as they
+    lie on the disk: compressed).
+    """
     recipe = folder / "large.yaml"
     recipe.write_text(_RECIPE.format(workers=workers))
     samples = folder / "memory.csv"
     before = _read(samples)
-    offset = before[-1][0] if before else 0.0
-    started = time.perf_counter()
+    offset, read_before = (before[-1][0], before[-1][3]) if before else (0.0, 0.0)
+    started, read = time.perf_counter(), {}
     with samples.open("a", newline="") as file:
         process = subprocess.Popen(command("curate", recipe.name), cwd=folder, env=environment())
         table = csv.writer(file)
+        if not before:
+            table.writerow(_COLUMNS)
         while process.poll() is None:
             pids = tree_of(process.pid)
             used = sorted((resident_bytes(pid) / 2**20 for pid in pids), reverse=True)
-            table.writerow([round(offset + time.perf_counter() - started, 1), round(sum(used)), round(used[0])])
+            read |= {pid: size for pid in pids if (size := read_bytes(pid))}
+            seconds = offset + time.perf_counter() - started
+            gigabytes = read_before + sum(read.values()) / 1e9
+            table.writerow([round(seconds, 1), round(sum(used)), round(used[0]), round(gigabytes, 4)])
             file.flush()
             time.sleep(_LOOK_EVERY_S)
     if process.returncode:
@@ -139,29 +151,37 @@ def curate(folder: Path, workers: int) -> dict[str, float]:
     }
 
 
-def _read(samples: Path) -> list[tuple[float, float, float]]:
+def read_bytes(pid: int) -> int:
+    """Bytes that a process has read; 0 where it has ended."""
+    try:
+        return int(Path(f"/proc/{pid}/io").read_text().split()[1])
+    except (OSError, IndexError):
+        return 0
+
+
+def _read(samples: Path) -> list[Sample]:
     if not samples.exists():
         return []
     with samples.open(newline="") as file:
-        return [(float(a), float(b), float(c)) for a, b, c in csv.reader(file)]
+        return [(float(a), float(b), float(c), float(d)) for a, b, c, d in list(csv.reader(file))[1:]]
 
 
-def growth(samples: list[tuple[float, float, float]]) -> float:
+def growth(samples: list[Sample]) -> float:
     """How much higher (MiB) the largest process's median of the last third is than that of the second third."""
     third = max(1, len(samples) // 3)
     middle, last = (sorted(row[2] for row in part) for part in (samples[third : 2 * third], samples[2 * third :]))
     return last[len(last) // 2] - middle[len(middle) // 2] if middle and last else 0.0
 
 
-def plot(samples: list[tuple[float, float, float]], title: str) -> str:
-    """Memory over time as an SVG: all processes, and the largest one."""
+def plot(samples: list[Sample], title: str) -> str:
+    """Memory over the bytes read as an SVG: all processes, and the largest one."""
     width, height, left, top = 760, 300, 60, 34
-    longest, highest = max(row[0] for row in samples) or 1.0, 1.1 * max(row[1] for row in samples)
+    longest, highest = max(row[3] for row in samples) or 1.0, 1.1 * max(row[1] for row in samples)
 
     def line(column: int, colour: str) -> str:
         every = max(1, len(samples) // 1500)
         points = " ".join(
-            f"{left + row[0] / longest * (width - left - 20):.1f},"
+            f"{left + row[3] / longest * (width - left - 20):.1f},"
             f"{top + (1 - row[column] / highest) * (height - top - 40):.1f}"
             for row in samples[::every]
         )
@@ -176,7 +196,7 @@ def plot(samples: list[tuple[float, float, float]], title: str) -> str:
         for share in (0, 0.5, 1)
     ]
     marks += [
-        label(left + share * (width - left - 20), bottom + 18, f"{share * longest / 60:.0f} min", "middle")
+        label(left + share * (width - left - 20), bottom + 18, f"{share * longest:.1f} GB read", "middle")
         for share in (0, 0.5, 1)
     ]
     body = [
@@ -207,6 +227,7 @@ def main() -> None:
     title = f"{options.gigabytes:g} GB of text, language and rules, {options.workers} workers"
     Path(options.plot).parent.mkdir(parents=True, exist_ok=True)
     Path(options.plot).write_text(plot(_read(folder / "memory.csv"), title))
+    Path(options.plot).with_suffix(".csv").write_bytes((folder / "memory.csv").read_bytes())
     for name, value in figures.items():
         print(f"{name:20} {value:,.1f}")
     if options.json:
