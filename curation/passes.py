@@ -114,6 +114,8 @@ def make_rows(inputs: ShardInputs, options: None, output: Output) -> Counts:
     schema = first.schema if first is not None else ROWS.remove(ROWS.get_field_index("text"))
     write_layer(output.path(".parquet"), _chain(first, stream), schema)
     unread = {"unread.where": read.unread_where, "unread.sample": read.unread_sample, "blank": read.blank}
+    if read.whole_pages:
+        counts["read.whole_pages"] = read.whole_pages
     return {"rows": 0, "bytes": 0, "characters": 0, **counts, **unread}
 
 

@@ -3,6 +3,7 @@
 chunks, opened   bytes, decompressed a chunk at a time
 spans            chunks to whole records, with a bound on what is held
 json_scan, json_records, csv_records, formats, parquet_records   records to columns
+parquet_pages, parquet_text, snappy   very large pages of Parquet, without Arrow
 kinds, where     types of what a source brings; which rows are read
 rows, read       columns to row batches; `read_shard`
 shards           which files a source names

@@ -12,7 +12,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import xxhash
 
-from curation.source.chunks import UnreadableShard
+from curation.source import parquet_pages
+from curation.source.chunks import BrokenStream, UnreadableShard
+from curation.source.parquet_pages import UnknownPage, list_pages
+from curation.source.parquet_text import Limits, Texts, large_texts
 from curation.source.reader import OPTIONAL_FIELDS, Reading, check_columns
 from curation.source.records import CODES, Records, raw_bytes
 from curation.source.spans import MAX_RECORDS
@@ -47,26 +50,94 @@ def _kind(stored: pa.DataType) -> str:
     return "text"
 
 
-def parquet(shard: pq.ParquetFile, reading: Reading, batch_bytes: int) -> Iterator[Records]:
+def parquet(
+    shard: pq.ParquetFile, reading: Reading, batch_bytes: int, file: BinaryIO | None = None
+) -> Iterator[Records]:
     """Blocks of about `batch_bytes`; a row group that is damaged gives its unread rows as `unreadable`.
 
-    Memory: the compressed column chunks of a row group are read in pieces of 1 MiB; a block of rows is held.
+    Args:
+        shard: the opened file.
+        reading: what is wanted of it.
+        batch_bytes: about the bytes of a block.
+        file: the file itself, to read very large pages from without Arrow; None leaves all to Arrow.
+
+    Memory: the compressed column chunks of a row group are read in pieces of 1 MiB; a block of rows is held. Arrow
+    also holds a decompressed page, four to five times.
     """
     names = list(shard.schema_arrow.names)
     check_columns(names, reading, "columns")
-    wanted = {reading.text, *(name for name, _ in reading.wanted() if name in names)}
-    columns = [name for name in names if name in wanted]
+    others = [name for name in names if name in {name for name, _ in reading.wanted()}]
     for group in range(shard.num_row_groups):
         expected, read = shard.metadata.row_group(group).num_rows, 0
         try:
-            for batch in _batches(shard, group, columns, batch_bytes):
-                read += len(batch)
-                yield _records(batch, reading)
+            for records in _group_records(shard, group, others, reading, batch_bytes, file):
+                read += len(records)
+                yield records
         except (pa.ArrowException, OSError):
             while read < expected:
                 size = min(MAX_RECORDS, expected - read)
                 read += size
                 yield _unreadable(size)
+
+
+def _group_records(
+    shard: pq.ParquetFile, group: int, others: list[str], reading: Reading, batch_bytes: int, file: BinaryIO | None
+) -> Iterator[Records]:
+    """Records of a row group: by our own reader where it has very large pages; else, and behind its stop, by Arrow."""
+    done = 0
+    if file is not None and reading.text not in others:
+        try:
+            for records in _large_records(shard, file, group, others, reading, batch_bytes):
+                done += len(records)
+                yield records
+        except (UnknownPage, BrokenStream):
+            reading.counts.whole_pages += 1
+    names = [name for name in shard.schema_arrow.names if name == reading.text or name in others]
+    skip = done
+    if done == shard.metadata.row_group(group).num_rows:
+        return
+    for batch in _batches(shard, group, names, batch_bytes):
+        if skip < len(batch):
+            yield _records(batch.slice(skip), reading)
+        skip = max(0, skip - len(batch))
+
+
+def _large_records(
+    shard: pq.ParquetFile, file: BinaryIO, group: int, others: list[str], reading: Reading, batch_bytes: int
+) -> Iterator[Records]:
+    """Records of a row group in which a page of the text is very large; nothing where none is."""
+    leaf = [n for n in range(len(shard.schema)) if shard.schema.column(n).path == reading.text]
+    column = shard.metadata.row_group(group).column(leaf[0]) if leaf else None
+    if column is None or column.total_uncompressed_size <= parquet_pages.LARGE_PAGE:
+        return
+    stored = shard.schema_arrow.field(reading.text).type
+    if not _is_binary(stored.value_type if pa.types.is_dictionary(stored) else stored):
+        return
+    pages = list_pages(file, column)
+    if all(page.size <= parquet_pages.LARGE_PAGE for page in pages):
+        return
+    limits = Limits(reading.reader.max_document, batch_bytes)
+    rest = RowCutter(_batches(shard, group, others, batch_bytes) if others else iter(()))
+    for texts in large_texts(file, pages, bool(shard.schema.column(leaf[0]).max_definition_level), limits):
+        columns = rest.next_rows(len(texts)) if others else {}
+        yield _with_reasons(texts, columns, reading)
+
+
+class RowCutter:
+    """Cuts row batches of any size into batches of asked sizes."""
+
+    def __init__(self, batches: Iterator[pa.RecordBatch]) -> None:
+        self._batches = batches
+        self._held: list[pa.RecordBatch] = []
+
+    def next_rows(self, size: int) -> dict[str, pa.Array]:
+        """Columns of the next `size` rows."""
+        while sum(map(len, self._held)) < size:
+            self._held.append(next(self._batches))
+        table = pa.Table.from_batches(self._held)
+        self._held = table.slice(size).to_batches()
+        some = table.slice(0, size).combine_chunks()
+        return {name: some.column(name).chunk(0) for name in some.column_names}
 
 
 def _batches(shard: pq.ParquetFile, group: int, columns: list[str], batch_bytes: int) -> Iterator[pa.RecordBatch]:
@@ -86,12 +157,12 @@ def _unreadable(size: int) -> Records:
 
 def _records(batch: pa.RecordBatch, reading: Reading) -> Records:
     stored = batch.column(reading.text)
-    reasons = np.zeros(len(batch), np.uint8)
-    reasons[np.asarray(stored.is_null())] = CODES["missing_text"]
+    columns = dict(zip(batch.schema.names, batch.columns))
+    present = ~np.asarray(stored.is_null())
     texts = _binary(stored)
     if texts is None:
-        reasons[reasons == 0] = CODES["non_string_text"]
-        texts = pa.nulls(len(batch), pa.large_binary())
+        nothing = Texts(pa.nulls(len(batch), pa.large_binary()), np.zeros(len(batch), np.int64), present, {})
+        return _with_reasons(nothing, columns, reading, "non_string_text")
     sizes = np.asarray(pc.fill_null(pc.binary_length(texts), 0))
     too_large = sizes > reading.reader.max_document
     ids = {}
@@ -99,21 +170,25 @@ def _records(batch: pa.RecordBatch, reading: Reading) -> Records:
         offsets, values = raw_bytes(texts)
         for i in np.flatnonzero(too_large).tolist():
             ids[i] = xxhash.xxh3_128_digest(values[offsets[i] : offsets[i + 1]])
-        reasons[too_large] = CODES["too_large"]
         texts = pc.if_else(pa.array(~too_large), texts, pa.scalar(None, pa.large_binary()))
+    return _with_reasons(Texts(texts, sizes, present, ids), columns, reading)
+
+
+def _with_reasons(texts: Texts, stored: dict[str, pa.Array], reading: Reading, reason: str = "") -> Records:
+    """Records of texts and of the other columns; `reason` is that of all texts that are there."""
+    reasons = np.full(len(texts), CODES[reason], np.uint8)
+    reasons[~texts.present] = CODES["missing_text"]
+    reasons[list(texts.ids)] = CODES["too_large"]
     optional = {reading.reader.column(role) for role in OPTIONAL_FIELDS}
     columns = {
-        (name, kind): _column(batch.column(name), kind)
+        (name, kind): _column(stored[name], kind)
         for name, kind in reading.wanted()
-        if name in batch.schema.names and (name in optional or kind == reading.kinds.get(name))
+        if name in stored and (name in optional or kind == reading.kinds.get(name))
     }
-    return Records(texts, reasons, sizes, ids, np.zeros(len(batch), np.int64), columns)
+    return Records(texts.texts, reasons, texts.sizes, texts.ids, np.zeros(len(texts), np.int64), columns)
 
 
-def _binary(stored: pa.Array) -> pa.Array | None:
-    """A column of strings or bytes as large_binary; None when it holds something else."""
-    if pa.types.is_dictionary(stored.type):
-        stored = stored.cast(stored.type.value_type)
+def _is_binary(stored: pa.DataType) -> bool:
     kinds = (
         pa.types.is_string,
         pa.types.is_large_string,
@@ -121,7 +196,14 @@ def _binary(stored: pa.Array) -> pa.Array | None:
         pa.types.is_large_binary,
         pa.types.is_string_view,
     )
-    return stored.cast(pa.large_binary()) if any(kind(stored.type) for kind in kinds) else None
+    return any(kind(stored) for kind in kinds)
+
+
+def _binary(stored: pa.Array) -> pa.Array | None:
+    """A column of strings or bytes as large_binary; None when it holds something else."""
+    if pa.types.is_dictionary(stored.type):
+        stored = stored.cast(stored.type.value_type)
+    return stored.cast(pa.large_binary()) if _is_binary(stored.type) else None
 
 
 def _column(stored: pa.Array, kind: str) -> pa.Array:

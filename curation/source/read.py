@@ -39,7 +39,8 @@ def read_shard(
     Raises:
         UnreadableShard: if nothing of the file can be read.
         SourceError: if the reader names a column, format or condition that does not fit the file.
-    Memory: a few times `batch_bytes`, and a few times the longest record below `max_document`.
+    Memory: a few times `batch_bytes`, and a few times the longest record below `max_document`; for Parquet five pages
+        of at most 64 MiB, unless `counts.whole_pages` tells otherwise.
     """
     counts = ReadCounts() if counts is None else counts
     if reader.format != "parquet" and reader.format not in FORMATS:
@@ -63,7 +64,8 @@ def _records(path: str, reading: Reading, batch_bytes: int) -> Iterator[Records]
         raise UnreadableShard(path, error) from error
     with closing(file):
         if reading.reader.format == "parquet":
-            yield from parquet(open_parquet(path, file), reading, batch_bytes)
+            local = None if "://" in path else file  # elsewhere looking for large pages would read the file twice
+            yield from parquet(open_parquet(path, file), reading, batch_bytes, local)
         elif path.lower().endswith(".zip"):
             yield from _members(file, reading, batch_bytes)
         else:

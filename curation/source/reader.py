@@ -51,6 +51,7 @@ class ReadCounts:
     unread_where: int = 0
     unread_sample: int = 0
     blank: int = 0  # lines of white space in jsonl and lines: no records
+    whole_pages: int = 0  # row groups of Parquet with very large pages that only Arrow could read, in much memory
     reasons: dict[str, int] = field(default_factory=dict)  # rows by read reason
 
 

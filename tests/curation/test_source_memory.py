@@ -5,18 +5,22 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import zstandard
 
 ROOT = Path(__file__).parents[2]
 READ = """
-import json, resource, sys
+import json, re, sys
+from pathlib import Path
 from curation.source import Reader, read_shard
 reasons, size = [], 0
 for batch in read_shard(sys.argv[1], Reader(sys.argv[2])):
     reasons += batch["read_reason"].to_pylist()
     size = max(size, *batch["size_bytes"].to_pylist())
-print(json.dumps([reasons, size, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024]))
+peak = re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())  # getrusage would count the parent's
+print(json.dumps([reasons, size, int(peak[1]) * 1024]))
 """
 
 
@@ -59,6 +63,21 @@ def test_reading_a_record_of_a_gigabyte_stays_below_200_mb_more(tmp_path, form, 
     found, size, peak = reasons_size_and_peak(large_line(tmp_path, name, before, after), form)
     assert found == reasons
     assert size >= 1 << 30
+    assert peak - resting < 200e6
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [{"compression": "snappy"}, {"compression": "zstd", "use_dictionary": False}])
+def test_reading_a_parquet_page_of_300_mb_stays_below_200_mb_more(tmp_path, options):
+    texts = ["a", "b"]
+    pq.write_table(pa.table({"text": texts}), tmp_path / "small.parquet", **options)
+    _, _, resting = reasons_size_and_peak(tmp_path / "small.parquet", "parquet")
+    large = pa.array([texts[0], "abcdefgh" * (300 << 17), texts[1]])
+    pq.write_table(pa.table({"text": large}), tmp_path / "a.parquet", **options)
+    del large
+    found, size, peak = reasons_size_and_peak(tmp_path / "a.parquet", "parquet")
+    assert found == [None, "too_large", None]
+    assert size == 300 << 20
     assert peak - resting < 200e6
 
 
