@@ -47,7 +47,7 @@ def pack_domain(index_path: str | Path, context: int, path: str | Path) -> dict[
         for shards, starts, lengths, rows in _groups(domain):
             cut = lengths > context + 1
             shards, starts, lengths, rows = _pieces(shards, starts, lengths, rows, context)
-            order, bins, num_bins = _packed(lengths, context + 1)
+            order, bins, num_bins = best_fit_bins(lengths, context + 1)
             shards, starts, lengths, rows = shards[order], starts[order], lengths[order], rows[order]
             free = (context + 1) - np.bincount(bins, lengths, num_bins).astype(np.int64)
             index.add(*_padded(shards, starts, lengths, rows, bins, free))
@@ -102,7 +102,7 @@ def _pieces(
     )
 
 
-def _packed(lengths: np.ndarray, capacity: int) -> tuple[np.ndarray, np.ndarray, int]:
+def best_fit_bins(lengths: np.ndarray, capacity: int) -> tuple[np.ndarray, np.ndarray, int]:
     """Order of the pieces by sequence (inside one as in the stream), the sequence of each, and their number."""
     longest_first = np.argsort(-lengths, kind="stable")
     bins = np.empty(len(lengths), np.int64)

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from curation.config import FORMATS, LATER_FORMATS, TOKEN_FORMATS, Dedup, LanguageModel, Lines, Perplexity, Rules, Step
 from curation.fields import Problem, did_you_mean, looks_like_path
 from curation.rule_presets import load_preset, preset_names
+from recipes.checks_finetuning import finetuning_problems
 from recipes.checks_training import training_problems
 from recipes.located import Node, Segments
 from recipes.names import Names, is_bucket, makes_buckets, names_of, source_problems, split_signal
@@ -32,7 +33,7 @@ def all_problems(recipe: Recipe, tree: Node) -> list[Problem]:
     """All that is wrong across sections."""
     names = names_of(recipe, tree)
     problems: list[Problem] = []
-    for check in (_step_names, _steps, _sources, _domains, training_problems):
+    for check in (_step_names, _steps, _sources, _domains, training_problems, finetuning_problems):
         problems += check(recipe, names)
     model = tree.get("model")
     if model is not None and model.get("training") is not None:

@@ -53,8 +53,6 @@ def _training(recipe: Recipe) -> Iterator[Problem]:
                 yield where, (amendment.set or {})[key], f"changing {key} on the way is not there yet"
     if recipe.evaluation.suites:
         yield ("evaluation", "suites"), recipe.evaluation.suites, "evaluation suites are not there yet"
-    if recipe.finetuning is not None:
-        yield ("finetuning",), {}, "fine-tuning is not there yet"
 
 
 def _execution(recipe: Recipe) -> Iterator[Problem]:

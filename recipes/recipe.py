@@ -33,8 +33,9 @@ from curation.fields import (
 from mixing.config import Ablation, Domains, Phase, Scaling, Sequences, Tokenizer
 from recipes.layered import load_located
 from recipes.located import Located, Node, RecipeErrors
-from training.config import Checkpoints, Evaluation, Export, Finetuning, Model, Training, merged
+from training.config import Checkpoints, Evaluation, Export, Model, Training, merged
 from training.presets import MODEL_PRESETS
+from training.tuning.config import Finetuning
 
 __all__ = ["Execution", "Recipe", "RecipeErrors", "load_recipe", "step_for"]
 

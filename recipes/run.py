@@ -1,6 +1,6 @@
 """One run of one recipe: what is open while a verb works, and the order of the parts.
 
-    curate ─▶ tokenize ─▶ (ablate) ─▶ plan ─▶ train ─▶ evaluate ─▶ export ─▶ report
+    curate ─▶ tokenize ─▶ (ablate) ─▶ plan ─▶ train ─▶ evaluate ─▶ export ─▶ (finetune) ─▶ report
 
 Each part plans its stages from what the parts before it planned, makes what is missing, and hands on where things lie.
 """
@@ -242,6 +242,15 @@ class Run:
         checkpoint = self.trained
         self.narrator.heading("Export")
         return export(self, checkpoint)
+
+    @cached_property
+    def finetuned(self) -> Path | None:
+        """Folder of the fine-tuned model, or None where the recipe asks for none. Tunes."""
+        if self.recipe.finetuning is None:
+            return None
+        from recipes.finetune import finetune
+
+        return finetune(self)
 
     def remember(self, name: str, value: object) -> Path:
         """Keep a small JSON file beside the run; a variant of a recipe also tells by which flags it is called."""

@@ -115,7 +115,7 @@ def plan_training(run: Run, tokens: Tokens, plan_stage: PlannedStage) -> Trainin
         spikes=specs.Spikes(recipe.training.spikes.action, recipe.training.spikes.sigma),
         checkpoints=_checkpoints(recipe, plan, followed),
         evaluation=specs.Evaluation(steps_of(recipe, recipe.evaluation.every), at_start=True),
-        execution=_execution(run),
+        execution=execution_of(run),
         start_from=_start_of(recipe),
         separator=load_tokenizer(tokens.tokenizer).eos if recipe.sequences.document_masks else None,
         prefix=prefix,
@@ -206,7 +206,8 @@ def _checkpoints(recipe: Any, plan: SequencePlan, followed: Course) -> specs.Che
     )
 
 
-def _execution(run: Run) -> specs.Execution:
+def execution_of(run: Run) -> specs.Execution:
+    """How training is carried out here."""
     wanted = run.recipe.execution.training
     processes = num_processes(run)
     return specs.Execution(
@@ -247,12 +248,12 @@ def train(run: Run, training: Training) -> Path:
         return done
     started = time.monotonic()
     run.end_workers()  # what they hold in memory is the model's now
-    with _owned(training.folder, run):
+    with owned(training.folder, run):
         training, result = _follow(run, training, title)
     if result is Exit.REQUEUE:
-        raise _asked_to_stop(training)
+        raise asked_to_stop(training.log)
     if result is not Exit.DONE:
-        raise _failure(training, result)
+        raise failure_of(training.log, result)
     last = _last_checkpoint(training)
     run.remember("training", {"key": training.key, "checkpoint": last.name, "folder": training.folder.name})
     run.narrator.made(title, f"{training.spec.num_steps} train steps", time.monotonic() - started)
@@ -299,10 +300,10 @@ def check_only(run: Run, training: Training) -> Exit:
     """
     only = replace(training, spec=replace(training.spec, execution=replace(training.spec.execution, preflight="only")))
     run.end_workers()
-    with _owned(training.folder, run):
+    with owned(training.folder, run):
         result = _launch(run, only, "preflight")
     if result is not Exit.DONE:
-        raise _failure(training, result)
+        raise failure_of(training.log, result)
     return result
 
 
@@ -358,24 +359,26 @@ def step_of(checkpoint: Path) -> int:
     return int(checkpoint.name.split("-")[1])
 
 
-def _asked_to_stop(training: Training) -> TrainingFailed:
-    step = (read_status(training.log) or {}).get("step")
+def asked_to_stop(log: Path) -> TrainingFailed:
+    """The end of a training that was told to stop, and has saved."""
+    step = (read_status(log) or {}).get("step")
     error = TrainingFailed(f"asked to stop: saved at train step {step}; the same command continues from there")
     error.exit_code = int(Exit.REQUEUE)
     return error
 
 
-def _failure(training: Training, result: Exit) -> TrainingFailed:
-    cause = str((read_end(training.log) or {}).get("cause") or "")
+def failure_of(log: Path, result: Exit) -> TrainingFailed:
+    """The error of a training that ended badly, with its cause."""
+    cause = str((read_end(log) or {}).get("cause") or "")
     error = TrainingFailed(
         f"training ended: {_TELLING.get(result, result.name)}.\n{cause}\n"
-        f"logs: {training.log}/rank-*.log; the same command continues from the last whole checkpoint"
+        f"logs: {log}/rank-*.log; the same command continues from the last whole checkpoint"
     )
     error.exit_code = int(result)
     return error
 
 
-class _owned:  # noqa: N801  a context, used as a word
+class owned:  # noqa: N801  a context, used as a word
     """Holds a training's folder against a second run."""
 
     def __init__(self, folder: Path, run: Run) -> None:

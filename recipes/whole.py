@@ -36,6 +36,8 @@ def run_all(run: Run, until: str | None = None, as_json: bool = False) -> None:
     run.write_summary(done, whole=done and until is None)
     if done and "export" in parts_of(run) and until is None:
         run.narrator.say(f"\n  the model, for transformers: {run.exported}")
+    if done and "finetune" in parts_of(run) and until is None:
+        run.narrator.say(f"  the tuned model, for transformers: {run.finetuned}")
     run.narrator.say(f"\ndone in {elapsed_since(started)}")
     if as_json:
         _print_result(run)
@@ -95,6 +97,8 @@ def parts_of(run: Run) -> list[str]:
         parts += ["plan", "train", "evaluate"]
         if recipe.export is not None:
             parts.append("export")
+    if recipe.finetuning is not None:
+        parts.append("finetune")
     return [*parts, "report"]
 
 
@@ -116,6 +120,7 @@ def make_part(run: Run, part: str) -> Any:
         "plan": "plan",
         "train": "trained",
         "export": "exported",
+        "finetune": "finetuned",
     }
     return getattr(run, made[part])
 

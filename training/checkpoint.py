@@ -17,7 +17,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,8 +76,8 @@ def checkpoint_name(step: int, prefix: Mapping[str, Any]) -> str:
 
 
 def named_pieces(model: nn.Module, optimizer: torch.optim.Optimizer | None) -> Iterator[tuple[str, Tensor, Rows]]:
-    """Every tensor of a training by name: (name, the whole tensor or DTensor, what lies here)."""
-    for name, parameter in model.named_parameters():
+    """Every trained tensor by name: (name, the whole tensor or DTensor, what lies here)."""
+    for name, parameter in trained(model):
         yield f"model/{name}", parameter, local_rows(parameter)
         if optimizer is not None and optimizer.state:
             # A parameter that the optimizer does not know is a gathered one: a bug, and never to be saved.
@@ -85,6 +85,11 @@ def named_pieces(model: nn.Module, optimizer: torch.optim.Optimizer | None) -> I
             for moment in MOMENTS:
                 values = optimizer.state[parameter][moment]
                 yield f"{moment}/{name}", values, local_rows(values)
+
+
+def trained(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+    """Parameters that are trained: all but those that adapters leave frozen."""
+    return ((name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad)
 
 
 def alone(entry: Any) -> list[Any]:
@@ -266,18 +271,19 @@ def read_rows(checkpoint: Checkpoint, name: str, first: int, count: int) -> Tens
     return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
-def load(checkpoint: Checkpoint, model: nn.Module) -> None:
-    """Set a model's parameters from a checkpoint in place; each process reads its rows."""
+def load(checkpoint: Checkpoint, model: nn.Module, names: Container[str] | None = None) -> None:
+    """Set a model's parameters (all, or those of `names`) from a checkpoint in place; each process reads its rows."""
     for name, parameter in model.named_parameters():
-        _check_shape(checkpoint, name, parameter)
-        _fill(checkpoint, f"model/{name}", local_rows(parameter))
+        if names is None or name in names:
+            _check_shape(checkpoint, name, parameter)
+            _fill(checkpoint, f"model/{name}", local_rows(parameter))
 
 
 def load_moments(checkpoint: Checkpoint, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     """Set AdamW's moments from a checkpoint; none where it was saved before the first update."""
     if not checkpoint.manifest["num_updates"]:
         return
-    for name, parameter in model.named_parameters():
+    for name, parameter in trained(model):
         moments = {moment: torch.zeros_like(parameter.detach()) for moment in MOMENTS}
         for moment, values in moments.items():
             _fill(checkpoint, f"{moment}/{name}", local_rows(values))

@@ -1,4 +1,4 @@
-"""The recipe's models, training, checkpoints, evaluation, fine-tuning and export. Only stdlib and pydantic."""
+"""The recipe's models, training, checkpoints, evaluation and export. Only stdlib and pydantic."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from curation.fields import (
     AmountIn,
     Flag,
     Number,
-    Paths,
     PositiveCount,
     PositiveNumber,
     RecipePath,
@@ -345,24 +344,6 @@ class Evaluation(Section):
         default=Amount(1000, "train steps"), description="Span between measurements of the held-out loss."
     )
     suites: Words = Field(default=(), description="Evaluation suites for each kept checkpoint (come later).")
-
-
-class Lora(Section):
-    """Low-rank adaptation."""
-
-    rank: PositiveCount = Field(default=8, description="Rank of the update.")
-    alpha: PositiveNumber = Field(default=16.0, description="Scale of the update, times alpha / rank.")
-
-
-class Finetuning(Section):
-    """Instruction tuning after pretraining (comes later)."""
-
-    examples: Paths = Field(min_length=1, description="Files of examples.")
-    template: str = Field(default="chatml", description="How a dialogue is written as text.")
-    lora: Lora | None = Field(default=None, description="Low-rank adaptation; null: all parameters.")
-    selection: dict[str, Any] | None = Field(
-        default=None, description="Which examples are used, such as {entropy: [1, 1.5]}."
-    )
 
 
 class Average(Section):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,58 @@ class ImportFailed(RuntimeError):  # noqa: N818
 def is_huggingface(folder: Path) -> bool:
     """Whether a folder holds a Hugging Face model, and not one of our checkpoints."""
     return (folder / "config.json").exists() and not (folder / "manifest.json").exists()
+
+
+def shape_of_huggingface(folder: Path) -> ModelShape:
+    """The shape that a Hugging Face folder's config.json tells.
+
+    Raises:
+        ImportFailed: for a family that is not imported.
+    """
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    family = str(config.get("model_type"))
+    if family not in _KEYS:
+        raise ImportFailed(f"{folder}: a {family} model; llama and gpt_neo are imported")
+    told = {ours: config[theirs] for ours, theirs in _KEYS[family].items() if config.get(theirs) is not None}
+    rope = config.get("rope_theta", (config.get("rope_parameters") or {}).get("rope_theta"))
+    if family == "llama" and rope is not None:
+        told["rope_base"] = float(rope)
+    if family == "gpt_neo":
+        told["tied"] = True
+    told["kv_heads"] = told.pop("num_kv_heads", None)
+    told["feedforward"] = config.get("intermediate_size") or 4 * told["width"]
+    return ModelShape(family=family, vocabulary=config["vocab_size"], context=config["max_position_embeddings"], **told)
+
+
+def extend_checkpoint(
+    opened: checkpoint.Checkpoint, root: Path, vocabulary: int, base_ids: Mapping[int, list[int]]
+) -> Path:
+    """Write a checkpoint's weights with rows for a larger vocabulary, as a checkpoint of train step 0.
+
+    Args:
+        opened: the checkpoint.
+        root: folder of checkpoints, made if missing.
+        vocabulary: rows of embedding and output.
+        base_ids: of new ids, the old ids that spelt them before.
+
+    Returns:
+        The checkpoint's folder.
+    """
+    shape = replace(ModelShape(**opened.manifest["shape"]), vocabulary=vocabulary)
+    weights = checkpoint.read_weights(opened)
+    for name in VOCABULARY_ROWS:
+        if name in weights:
+            weights[name] = with_rows(weights[name], vocabulary, base_ids)
+    return write_weights(weights, shape, root, {"extended": opened.folder.name, "vocabulary": vocabulary})
+
+
+def write_weights(weights: Mapping[str, Tensor], shape: ModelShape, root: Path, prefix: Mapping[str, Any]) -> Path:
+    """Write weights by parameter name as a checkpoint of train step 0; returns its folder."""
+    with torch.device("meta"):
+        model = build(shape)
+    model.load_state_dict(dict(weights), assign=True)
+    manifest = {"step": 0, "position": 0, "tokens": 0, "prefix": dict(prefix), "state": {}}
+    return checkpoint.save(root, model, None, {**manifest, "shape": checkpoint.shape_entry(shape)})
 
 
 def import_huggingface(

@@ -16,6 +16,7 @@ import torch.distributed as dist
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
+from mixing.permutation import name_key
 from training import checkpoint as checkpoints
 from training.batches import Batch, TokenStream, tokens_after
 from training.learning_rate import learning_rate_at
@@ -24,6 +25,7 @@ from training.models.initial import initialise
 from training.sharding import mesh_shape, shard
 from training.spec import TrainSpec, values_at
 from training.step import Hooks, StepOptions, StepSums, make_optimizer, set_numbers, train_step
+from training.tuning import lora
 from training.waiting import WaitingClock
 from training.watch import SPIKE_WINDOW, DivergedError, SpikeWatch, StopRequest
 
@@ -72,6 +74,8 @@ class TrainingModule(LightningModule):
         spec, device = self.spec, self.trainer.strategy.root_device
         with torch.device("meta"):
             network = build(spec.shape, recompute=spec.execution.recompute)
+        if spec.lora is not None:
+            lora.adapt(network, spec.lora)
         if spec.execution.compile:
             for block in network.blocks:
                 block.compile()
@@ -80,6 +84,10 @@ class TrainingModule(LightningModule):
             replicas, shards = mesh_shape(spec.execution.sharding, self.world, self.per_node, size)
             shard(network, replicas, shards, device.type, spec.precision)
         network.to_empty(device=device)
+        if spec.lora is not None:
+            lora.fill(network, Path(spec.start_from), self.resumed, spec.seed)
+            self.network = network
+            return
         start = self.resumed
         if start is None and spec.start_from:
             start = checkpoints.open_checkpoint(Path(spec.start_from))
@@ -104,6 +112,9 @@ class TrainingModule(LightningModule):
         set_numbers(self.optimizers().optimizer, numbers)
         options = replace(self.options, clip=numbers.clip, z_loss=numbers.z_loss)
         rate = learning_rate_at(course, tokens_after(self.spec.spans, batch.step + 1))
+        if self.spec.lora is not None and self.spec.lora.dropout:
+            # Dropout is drawn anew in each train step, from where it stands: a run that goes on draws the same.
+            torch.manual_seed(name_key(self.spec.seed, "dropout", str(batch.step), str(self.global_rank)) >> 1)
         self.sums = train_step(
             self.network,
             self.optimizers(),

@@ -150,6 +150,25 @@ class Execution:
 
 
 @dataclass(frozen=True)
+class LowRank:
+    """Low-rank updates that are trained instead of the weights; see `training.tuning.lora`.
+
+    Attributes:
+        rank: of the updates.
+        alpha: their scale, times alpha / rank.
+        dropout: share of a layer's inputs that its update leaves out.
+        targets: names of the adapted layers.
+        embeddings: whether embedding and output layer are trained whole beside them.
+    """
+
+    rank: int
+    alpha: float
+    dropout: float
+    targets: tuple[str, ...]
+    embeddings: bool = False
+
+
+@dataclass(frozen=True)
 class TrainSpec:
     """One training.
 
@@ -169,6 +188,7 @@ class TrainSpec:
         start_from: folder of a checkpoint whose weights are taken instead of drawn ones.
         separator: token id after which a new document starts, where attention must not cross documents; None: it may.
         prefix: what made the weights, as JSON; `training.resume.cut_prefix` says how it is cut at a position.
+        lora: updates that are trained in place of the weights of `start_from`, which every checkpoint then leaves out.
     """
 
     folder: str
@@ -189,6 +209,7 @@ class TrainSpec:
     separator: int | None = None
     checkpoints_folder: str | None = None
     prefix: dict[str, Any] = field(default_factory=dict)
+    lora: LowRank | None = None
 
     @property
     def checkpoints_root(self) -> Path:
@@ -201,6 +222,8 @@ class TrainSpec:
             raise SpecError(f"precision '{self.precision}' is unknown; choose bf16 or fp32")
         if self.spikes.action not in ("warn", "drop_update", "rollback"):
             raise SpecError(f"spikes action '{self.spikes.action}' is unknown; choose warn, drop_update or rollback")
+        if self.lora is not None and self.start_from is None:
+            raise SpecError("lora adapts given weights; name them in start_from")
 
 
 def values_at(spec: TrainSpec, step: int) -> tuple[LearningRate, Optimizer]:

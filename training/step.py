@@ -72,8 +72,8 @@ ALONE = Hooks()
 
 
 def make_optimizer(model: nn.Module, options: Optimizer) -> torch.optim.AdamW:
-    """AdamW that decays matrices and embeddings, not norms and biases."""
-    parameters = list(model.parameters())
+    """AdamW over what is trained; it decays matrices and embeddings, not norms and biases."""
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     groups = [
         {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": options.weight_decay},
         {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from recipes.cli.options import Flags, print_json, shared_flags
+
+if TYPE_CHECKING:
+    from recipes.run import Run
 
 
 @click.command()
 @shared_flags
 @click.option("--prompt", default="", help="Text to continue; default: the beginning of a document.")
+@click.option("--ask", help="Ask the fine-tuned model, in its chat template.")
 @click.option("--tokens", "num_tokens", default=64, show_default=True, help="Most new tokens.")
 @click.option("--temperature", default=0.0, show_default=True, help="0: the likeliest token; 1: drawn as it says.")
 @click.option("--draw", default=0, show_default=True, help="Number of the draw; another one gives another text.")
-def command(flags: Flags, prompt: str, num_tokens: int, temperature: float, draw: int) -> None:
+def command(flags: Flags, prompt: str, ask: str | None, num_tokens: int, temperature: float, draw: int) -> None:
     """Continue a prompt with the newest whole checkpoint, also of a training that runs.
 
     \b
     gristmill generate recipes/quickstart.yaml --prompt "Die "
     gristmill generate recipes/quickstart.yaml --temperature 0.8 --draw 3
+    gristmill generate my.yaml --ask "What is a mill?"        after `gristmill finetune`
     """
     from mixing.tokenizer import load_tokenizer
     from recipes.errors import RunError
@@ -28,6 +35,9 @@ def command(flags: Flags, prompt: str, num_tokens: int, temperature: float, draw
     with flags.open_run(quiet=True) as run:
         if flags.dry_run:
             show_plan(run, flags.as_json)
+            return
+        if ask is not None:
+            _answer(run, flags, ask, (num_tokens, temperature, draw))
             return
         found = own_checkpoints(run.training)
         if not found:
@@ -46,3 +56,27 @@ def command(flags: Flags, prompt: str, num_tokens: int, temperature: float, draw
         print_json({"checkpoint": found[-1].name, "prompt": prompt, "text": text, "tokens": new})
         return
     click.echo(f"{prompt}{text}")
+
+
+def _answer(run: Run, flags: Flags, ask: str, options: tuple[int, float, int]) -> None:
+    """Print what the fine-tuned model answers."""
+    from recipes.errors import RunError
+    from recipes.finetuned import tuned_model
+    from training.generate import continuations
+    from training.tuning.tokens import ask_ids
+
+    found = tuned_model(run)
+    if found is None:
+        raise RunError(f"no fine-tuned model yet; `gristmill finetune {flags.recipe}` makes one")
+    checkpoint, tokenizer, stops = found
+    encoder, ids = ask_ids(tokenizer, ask, run.recipe.finetuning.system if run.recipe.finetuning else None)
+    new: list[int] = []
+    for token in continuations(checkpoint, ids, *options):
+        if token in stops:
+            break
+        new.append(token)
+    text = encoder.decode(new)
+    if flags.as_json:
+        print_json({"checkpoint": checkpoint.name, "ask": ask, "text": text, "tokens": new})
+        return
+    click.echo(text)

@@ -29,6 +29,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "evaluate": ("evaluate", "Measure held-out loss per domain on the kept checkpoints."),
     "generate": ("generate", "Continue a prompt with the newest checkpoint, for a look."),
     "export": ("export", "Export the trained model to Hugging Face, checking its logits."),
+    "finetune": ("finetune", "Tune the model on conversations, all weights or low-rank adapters."),
     "report": ("report", "Write the HTML report of what has been done so far."),
     "validate": ("validate", "Name every mistake of a recipe at once, without touching data."),
     "show": ("show", "Show what would run, the domains, and every resolved value."),

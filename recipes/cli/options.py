@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from recipes.run import Run
 
 # Verbs that make parts of a run, and stop after the one that --until names.
-_STOPPING = ("run", "curate", "tokenize", "train", "evaluate", "export", "report")
+_STOPPING = ("run", "curate", "tokenize", "train", "evaluate", "export", "finetune", "report")
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 

@@ -112,7 +112,7 @@ def slow_best_fit(lengths: list[int], capacity: int) -> int:
 @SETTINGS
 @given(lengths=st.lists(st.integers(1, 200), max_size=60), capacity=st.integers(200, 210))
 def test_packing_needs_as_many_sequences_as_a_slow_best_fit(lengths, capacity):
-    order, bins, number = packing._packed(np.array(lengths, np.int64), capacity)
+    order, bins, number = packing.best_fit_bins(np.array(lengths, np.int64), capacity)
     assert number == slow_best_fit(lengths, capacity)
     filled = np.bincount(bins, np.array(lengths, np.int64)[order], number) if number else np.zeros(0)
     assert (filled <= capacity).all()
