@@ -98,7 +98,8 @@ def _low_rank(wanted: Any, shape: ModelShape, embeddings: bool) -> specs.LowRank
 
 def train_tuning(run: Run, spec: specs.TrainSpec) -> Path:
     """Train to the last step, or find that it was done; the last checkpoint."""
-    from recipes.train import failure_of, note_of, num_processes, owned
+    from recipes.train import asked_to_stop, failure_of, num_processes, owned
+    from recipes.watching import Watching
 
     folder = Path(spec.folder)
     title = f"tuning, {num_parameters(spec.shape) / 1e6:.1f}M parameters"
@@ -114,15 +115,17 @@ def train_tuning(run: Run, spec: specs.TrainSpec) -> Path:
         write_atomically(spec_path, specs.to_json(spec))
         wanted = run.recipe.execution.training
         with run.narrator.bar(title, spec.num_steps) as advance:
+            watching = Watching(folder, advance, run.narrator.say)
             result = launch(
                 spec_path,
                 num_processes(run),
-                progress=lambda status: advance(completed=status.get("step", 0), note=note_of(status)),
+                progress=watching.see,
                 stall_s=float(wanted.stall.number),
                 restarts=wanted.restarts,
+                say=watching.say,
             )
         if result is Exit.REQUEUE:
-            raise KeyboardInterrupt
+            raise asked_to_stop(folder)
         done = _last_checkpoint(spec)
         if result is not Exit.DONE or done is None:
             raise failure_of(folder, result)
