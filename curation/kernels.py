@@ -23,12 +23,12 @@ from llvmlite import ir
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 _ROOT = Path(__file__).parent.parent
-_FOLDERS = ("curation", "mixing")
+_FOLDERS = ("curation", "mixing", "training")
 _UNUSED_S = 30 * 86400
 
 
 def _kernel_files_hash() -> str:
-    """Hash of every file below `curation` and `mixing` that mentions `@kernel`, with numba's version."""
+    """Hash of every file below `curation`, `mixing` and `training` that mentions `@kernel`, with numba's version."""
     digest = hashlib.blake2b(numba.__version__.encode(), digest_size=8)
     for folder in _FOLDERS:
         for path in sorted((_ROOT / folder).rglob("*.py")):

@@ -8,16 +8,19 @@ Shapes: B sequences, T tokens, N = B * T, D width, V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from training import fused, kernels
+from training.fused import array, over_rows
+
 # Logits at once, in elements: 64 MiB of float32 on a CPU, 1 GiB on a GPU.
 CHUNK_ELEMENTS = {"cpu": 1 << 24, "cuda": 1 << 28}
-# Logits that are passed over several times in a row: 2 MiB of float32, what a core's cache holds.
-CPU_BLOCK_ELEMENTS = 1 << 19
+# Gradients of the output's weights that a CPU adds at once.
+CPU_PART_ELEMENTS = 1 << 20
 
 
 def cross_entropy(
@@ -61,7 +64,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         kind = hidden_ND.device.type
         with torch.autocast(kind, enabled=False):
             cast_VD = weight_VD.to(hidden_ND.dtype)
-            nats_N, log_z_N = torch.empty_like(weights_N), torch.empty_like(weights_N)
+            told_N2 = weights_N.new_empty(weights_N.shape[0], 2)  # nats and log(Z)
             loss = weights_N.new_zeros(())
             grad_hidden_ND = torch.empty_like(hidden_ND) if grads else None
             grad_weight_VD = torch.zeros_like(weight_VD, dtype=torch.float32) if grads else None
@@ -72,38 +75,45 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
                 chunk = slice(start, start + rows)
                 scores_CV = buffer_CV[: hidden_ND[chunk].shape[0]]
                 torch.mm(hidden_ND[chunk], cast_VD.T, out=scores_CV)
-                parts = (scores_CV, targets_N[chunk], weights_N[chunk], nats_N[chunk], log_z_N[chunk])
-                for block in _blocks(kind, *scores_CV.shape):
-                    _cross_entropy_block(*(part[block] for part in parts), z_loss, grads)
-                loss = loss + (weights_N[chunk] * (nats_N[chunk] + z_loss * log_z_N[chunk].square())).sum()
+                _cross_entropy_chunk(scores_CV, targets_N[chunk], weights_N[chunk], told_N2[chunk], z_loss, grads)
+                nats_C, log_z_C = told_N2[chunk].unbind(1)
+                loss = loss + (weights_N[chunk] * (nats_C + z_loss * log_z_C.square())).sum()
                 if grads:
                     torch.mm(scores_CV, cast_VD, out=grad_hidden_ND[chunk])
-                    grad_weight_VD += scores_CV.T @ hidden_ND[chunk]
+                    _add_products(grad_weight_VD, scores_CV, hidden_ND[chunk])
         if grads:
-            ctx.save_for_backward(grad_hidden_ND, grad_weight_VD.to(weight_VD.dtype))
+            ctx.gradients = grad_hidden_ND, grad_weight_VD.to(weight_VD.dtype)
+        nats_N = told_N2[:, 0].contiguous()
         ctx.mark_non_differentiable(nats_N)
         return loss, nats_N
 
     @staticmethod
     def backward(ctx: Any, grad_loss: Tensor, _grad_nats: Tensor) -> tuple[Tensor | None, ...]:
-        """Scale the gradients by the loss's own gradient."""
-        grad_hidden_ND, grad_weight_VD = ctx.saved_tensors
+        """Scale the gradients by the loss's own gradient; they are given away, so this works once."""
+        grad_hidden_ND, grad_weight_VD = ctx.gradients
+        del ctx.gradients
+        if grad_loss.device.type == "cpu" and grad_loss == 1:  # no pass over the largest weights to change nothing
+            return grad_hidden_ND, grad_weight_VD, None, None, None, None
         hidden, weight = (grad * grad_loss.to(grad.dtype) for grad in (grad_hidden_ND, grad_weight_VD))
         return hidden, weight, None, None, None, None
 
 
-def _blocks(kind: str, rows: int, width: int) -> Iterator[slice]:
-    """Rows that fit into a CPU's cache; on a GPU all at once."""
-    size = max(1, CPU_BLOCK_ELEMENTS // width) if kind == "cpu" else rows
-    return (slice(start, start + size) for start in range(0, rows, size))
+def _add_products(sums_VD: Tensor, scores_CV: Tensor, hidden_CD: Tensor) -> None:
+    """Add the output weight's gradient of a chunk; on a CPU a part at a time, which is still in its cache."""
+    if not fused.serves(scores_CV):
+        sums_VD += scores_CV.T @ hidden_CD
+        return
+    rows = max(1, CPU_PART_ELEMENTS // sums_VD.shape[1])
+    for start in range(0, sums_VD.shape[0], rows):
+        part = array(scores_CV[:, start : start + rows].T @ hidden_CD)
+        over_rows(kernels.add_into, part.shape[0], part.size, array(sums_VD[start : start + rows]), part)
 
 
-def _cross_entropy_block(
+def _cross_entropy_chunk(
     scores_CV: Tensor,
     targets_C: Tensor,
     weights_C: Tensor,
-    nats_C: Tensor,
-    log_z_C: Tensor,
+    told_C2: Tensor,
     z_loss: float,
     grads: bool,
 ) -> None:
@@ -111,6 +121,11 @@ def _cross_entropy_block(
 
     One exponential a logit: exp(logit - maximum) gives log(Z) and then the gradient.
     """
+    if fused.serves(scores_CV):
+        parts = map(array, (scores_CV, targets_C, weights_C, told_C2))
+        over_rows(kernels.cross_entropy, scores_CV.shape[0], scores_CV.numel(), *parts, np.float32(z_loss), grads)
+        return
+    nats_C, log_z_C = told_C2.unbind(1)
     exact_CV = scores_CV.float()  # the same memory in float32
     maximum_C = exact_CV.amax(dim=-1)
     exact_CV.sub_(maximum_C[:, None])

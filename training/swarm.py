@@ -14,6 +14,7 @@ from curation.stage import Counts, Output
 from mixing.domain_stage import read_domains
 from mixing.plan_stage import PhaseOptions, PlanOptions, plan_of
 from training.learning_rate import LearningRate
+from training.memory import kept_memory
 from training.models.shape import ModelShape
 from training.proxy import ProxyResult, ProxyRun, train_proxy
 from training.spec import Factory, Optimizer, Span
@@ -79,41 +80,44 @@ def train_run(run: SwarmRun, options: SwarmOptions, output: Output) -> Counts:
     plan_path = output.path(".plan.json")
     plan = plan_of(read_domains(run.domains), _plan_options(run, options))
     plan_path.write_text(plan.to_json(), encoding="utf-8")
-    sequences = options.batch_tokens // options.shape.context
-    arguments = {
-        "plan": str(plan_path),
-        "domains": run.domains,
-        "context": options.shape.context,
-        "max_held_out": options.max_held_out,
-        "measured": run.measured,
-        "values": run.values,
-    }
-    result = train_proxy(
-        ProxyRun(
-            name=run.name,
-            shape=options.shape,
-            stream=Factory("training.stream:open_stream", arguments),
-            spans=(Span(0, 0, 0, sequences, options.shape.context),),
-            num_steps=plan.num_steps,
-            learning_rate=options.learning_rate,
-            seed=run.seed,
-            precision=options.precision,
-            optimizer=options.optimizer,
-            evaluate_at=evaluation_steps(plan.num_steps, options.evaluate),
-            threads=options.threads,
-            micro_batch=max(1, TOKENS_AT_ONCE // options.shape.context),
-            log_every=max(1, plan.num_steps // 50),
-            separator=options.separator,
-            stop_after=run.pause_at,
-            state=run.state,
-        )
-    )
+    with kept_memory():
+        result = train_proxy(_proxy_run(run, options, plan.num_steps, str(plan_path)))
     if run.state is not None and run.pause_at is None:
         Path(run.state).unlink(missing_ok=True)  # weights and moments of a run that is whole
     if run.pause_at is None and result.sequences:
         output.path(".sequences.json").write_text(json.dumps(result.sequences, sort_keys=True), encoding="utf-8")
     output.path(".run.json").write_text(json.dumps(_row(run, result), indent=1, sort_keys=True), encoding="utf-8")
     return {"tokens": result.num_tokens, "steps": plan.num_steps, "diverged": int(result.diverged_at is not None)}
+
+
+def _proxy_run(run: SwarmRun, options: SwarmOptions, num_steps: int, plan: str) -> ProxyRun:
+    sequences = options.batch_tokens // options.shape.context
+    arguments = {
+        "plan": plan,
+        "domains": run.domains,
+        "context": options.shape.context,
+        "max_held_out": options.max_held_out,
+        "measured": run.measured,
+        "values": run.values,
+    }
+    return ProxyRun(
+        name=run.name,
+        shape=options.shape,
+        stream=Factory("training.stream:open_stream", arguments),
+        spans=(Span(0, 0, 0, sequences, options.shape.context),),
+        num_steps=num_steps,
+        learning_rate=options.learning_rate,
+        seed=run.seed,
+        precision=options.precision,
+        optimizer=options.optimizer,
+        evaluate_at=evaluation_steps(num_steps, options.evaluate),
+        threads=options.threads,
+        micro_batch=max(1, TOKENS_AT_ONCE // options.shape.context),
+        log_every=max(1, num_steps // 50),
+        separator=options.separator,
+        stop_after=run.pause_at,
+        state=run.state,
+    )
 
 
 def _plan_options(run: SwarmRun, options: SwarmOptions) -> PlanOptions:

@@ -66,16 +66,45 @@ def test_cross_entropy_gradient_in_bf16_follows_fp32():
     assert (gradients[0] - gradients[1]).norm() / gradients[0].norm() < 0.02
 
 
-def test_cross_entropy_in_blocks_of_any_size_has_the_same_bits(monkeypatch):
+def test_cross_entropy_in_parts_of_any_size_is_the_same(monkeypatch):
     draw = torch.Generator().manual_seed(3)
-    hidden, weight = torch.randn(1, 40, 16, generator=draw).bfloat16(), torch.randn(50, 16, generator=draw)
-    targets = torch.randint(0, 50, (1, 40), generator=draw)
+    hidden, weight = torch.randn(1, 40, 16, generator=draw).bfloat16(), torch.randn(150, 16, generator=draw)
+    targets = torch.randint(0, 150, (1, 40), generator=draw)
     found = []
-    for block in (1 << 19, 50, 350):  # all rows, one, and seven (the last block is shorter)
-        monkeypatch.setattr(loss, "CPU_BLOCK_ELEMENTS", block)
+    for part in (1 << 19, 50, 350):  # rows of the weights at once: all, three, and 21 (the last part is shorter)
+        monkeypatch.setattr(loss, "CPU_PART_ELEMENTS", part)
         leaf = weight.clone().requires_grad_()
         value, nats = loss.cross_entropy(hidden, leaf, targets, z_loss=1e-3)
         value.backward()
         found.append((value.detach(), nats, leaf.grad))
-    for other in found[1:]:
-        assert all(torch.equal(a, b) for a, b in zip(found[0], other))
+    for value, nats, gradient in found[1:]:
+        assert torch.equal(value, found[0][0])
+        assert torch.equal(nats, found[0][1])
+        torch.testing.assert_close(gradient, found[0][2], rtol=0.01, atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
+def test_cross_entropy_by_kernel_is_as_exact_as_by_torch(monkeypatch, kind):
+    draw = torch.Generator().manual_seed(4)
+    hidden, weight = 3 * torch.randn(1, 30, 16, generator=draw).to(kind), torch.randn(1001, 16, generator=draw).to(kind)
+    targets, weights = torch.randint(0, 1001, (1, 30), generator=draw), torch.rand(1, 30, generator=draw)
+    found = []
+    for serves, exact in ((True, False), (False, False), (False, True)):
+        monkeypatch.setattr(loss.fused, "serves", lambda _, serves=serves: serves)
+        leaves = [(x.double() if exact else x).detach().clone().requires_grad_() for x in (hidden, weight)]
+        value, nats = loss.cross_entropy(*leaves, targets, weights, z_loss=1e-2)
+        value.backward()
+        found.append([nats, *(leaf.grad for leaf in leaves)])
+    for ours, plain, exact in zip(*found, strict=True):
+        ours_off, plain_off = ((x.double() - exact).norm().item() for x in (ours, plain))
+        assert ours_off <= 1.5 * plain_off
+    assert found[0][0].dtype == torch.float32
+
+
+def test_cross_entropy_of_nan_and_infinite_logits_is_no_number():
+    weight = torch.ones(70, 2, requires_grad=True)
+    for bad in (float("nan"), float("inf")):
+        hidden = torch.ones(1, 3, 2)
+        hidden[0, 1, 0] = bad
+        _, nats = loss.cross_entropy(hidden, weight, torch.zeros(1, 3, dtype=torch.int64))
+        assert nats.isfinite().tolist() == [[True, False, True]]

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
+from training import fused
 from training.loss import cross_entropy
 from training.models.shape import ModelShape
 
@@ -30,6 +31,8 @@ class RMSNorm(nn.Module):
 
     def forward(self, x_BTD: Tensor) -> Tensor:
         """Normalise the last dimension; the type stays."""
+        if fused.serves(x_BTD):
+            return fused.rms_norm(x_BTD, self.weight.float(), self.epsilon)
         normed_BTD = functional.rms_norm(x_BTD.float(), self.weight.shape, self.weight.float(), self.epsilon)
         return normed_BTD.to(x_BTD.dtype)
 
@@ -65,13 +68,15 @@ class Attention(nn.Module):
     def forward(self, x_BTD: Tensor, rotation: Rotation, mask_B1TT: Tensor | None) -> Tensor:
         """Attend to earlier tokens, or to those that the mask allows."""
         B, T, D = x_BTD.shape
-        q_BHTE = self.query(x_BTD).view(B, T, -1, self.shape.head_width).transpose(1, 2)
-        k_BKTE = self.key(x_BTD).view(B, T, -1, self.shape.head_width).transpose(1, 2)
-        v_BKTE = self.value(x_BTD).view(B, T, -1, self.shape.head_width).transpose(1, 2)
+        q_BTHE = self.query(x_BTD).view(B, T, -1, self.shape.head_width)
+        k_BTKE = self.key(x_BTD).view(B, T, -1, self.shape.head_width)
+        v_BTKE = self.value(x_BTD).view(B, T, -1, self.shape.head_width)
+        if mask_B1TT is None and fused.serves(q_BTHE):
+            return self.output(fused.rotary_attention(q_BTHE, k_BTKE, v_BTKE, rotation).view(B, T, D))
         y_BHTE = functional.scaled_dot_product_attention(
-            rotate(q_BHTE, rotation),
-            rotate(k_BKTE, rotation),
-            v_BKTE,
+            rotate(q_BTHE.transpose(1, 2), rotation),
+            rotate(k_BTKE.transpose(1, 2), rotation),
+            v_BTKE.transpose(1, 2),
             attn_mask=mask_B1TT,
             is_causal=mask_B1TT is None,
             enable_gqa=self.shape.num_kv_heads != self.shape.heads,
@@ -90,7 +95,8 @@ class FeedForward(nn.Module):
 
     def forward(self, x_BTD: Tensor) -> Tensor:
         """Apply to every token alone."""
-        return self.down(functional.silu(self.gate(x_BTD)) * self.up(x_BTD))
+        gate, up = self.gate(x_BTD), self.up(x_BTD)
+        return self.down(fused.swiglu(gate, up) if fused.serves(gate) else functional.silu(gate) * up)
 
 
 class Block(nn.Module):
