@@ -76,6 +76,8 @@ class _Norm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x_ND: Tensor, weight_D: Tensor, epsilon: float) -> Tensor:
         out_ND, inverse_N = torch.empty_like(x_ND), torch.empty(x_ND.shape[0])
+        # A tensor that numpy has seen is never resized, and sharding resizes gathered weights.
+        weight_D = weight_D.clone()
         parts = (array(x_ND), array(weight_D), np.float32(epsilon), array(out_ND), array(inverse_N))
         over_rows(kernels.norm_forward, x_ND.shape[0], x_ND.numel(), *parts)
         ctx.save_for_backward(x_ND, weight_D, inverse_N)
