@@ -16,6 +16,7 @@ import torch.distributed as dist
 from lightning.pytorch import Callback, Trainer
 
 from training import checkpoint as checkpoints
+from training.background import BackgroundSaver
 from training.batches import Batch, position_after, tokens_after
 from training.evaluate import DomainLoss, held_out_losses, mean_bits_per_byte
 from training.learning_rate import learning_rate_at
@@ -211,14 +212,20 @@ class Saver(Callback):
         self.journal = journal
         self.unread: list[tuple[int, StepSums]] = []
         self.stopped = False
+        self.background: BackgroundSaver | None = None
 
     def on_train_start(self, trainer: Trainer, module: TrainingModule) -> None:
         """Save the untrained model if asked."""
+        if module.spec.checkpoints.background:
+            free = module.spec.execution.min_free_bytes
+            self.background = BackgroundSaver(trainer.global_rank, module.gather, free)
         if module.done == 0 and module.spec.num_steps > 0 and is_due(module.spec.checkpoints, 0, 1):
             self.save(trainer, module)
 
     def on_train_batch_end(self, trainer: Trainer, module: TrainingModule, outputs: Any, batch: Batch, _: int) -> None:
         """Look at finished train steps, save when due, stop when asked."""
+        if self.background is not None:
+            self.background.look()
         self.unread.append((module.done, module.sums))
         due = is_due(module.spec.checkpoints, module.done, module.spec.num_steps)
         # On a GPU the step that runs is not waited for: its totals are read a step later.
@@ -256,18 +263,27 @@ class Saver(Callback):
             "shape": checkpoints.shape_entry(spec.shape),
             "state": {"spikes": module.spikes.state, "log": Path(spec.folder).name},
         }
-        checkpoints.save(
-            spec.checkpoints_root,
-            module.network,
-            module.optimizers().optimizer,
-            manifest,
-            rank=trainer.global_rank,
-            gather=module.gather,
-            min_free_bytes=spec.execution.min_free_bytes,
-        )
-        if trainer.is_global_zero:
-            log = Path(spec.folder).name
-            prune(spec.checkpoints_root, spec.checkpoints, lambda at: cut_prefix(spec.prefix, at), log)
+        what = (spec.checkpoints_root, module.network, module.optimizers().optimizer, manifest)
+
+        def pruned() -> None:
+            if trainer.is_global_zero:
+                log = Path(spec.folder).name
+                prune(spec.checkpoints_root, spec.checkpoints, lambda at: cut_prefix(spec.prefix, at), log)
+
+        if self.background is None:
+            free = spec.execution.min_free_bytes
+            checkpoints.save(*what, rank=trainer.global_rank, gather=module.gather, min_free_bytes=free)
+            pruned()
+            return
+        self.background.begin(*what, then=pruned)
+        if self.stopped or module.done == spec.num_steps:
+            self.background.finish()
+            module.gather(None)
+
+    def on_exception(self, trainer: Trainer, module: TrainingModule, exception: BaseException) -> None:
+        """Let a checkpoint that is being written be finished; what is wrong with it comes second."""
+        if self.background is not None:
+            self.background.wait()
 
 
 def _continue_logs(module: TrainingModule) -> None:

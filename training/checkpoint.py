@@ -124,33 +124,65 @@ def save(
     Raises:
         OSError: (ENOSPC) if space runs out; nothing is committed then.
     """
+    folder = prepare(root, manifest, rank, gather)
+    tensors, index = to_write(model, optimizer)
+    entry = {"tensors": index, **write_tensors(folder / file_of(rank), tensors, min_free_bytes)}
+    entries = gather(entry)
+    if rank == 0:
+        commit(folder, manifest, entries, num_updates(optimizer))
+    gather(None)
+    return folder
+
+
+def prepare(root: Path, manifest: Mapping[str, Any], rank: int, gather: Gather) -> Path:
+    """Make a checkpoint's folder, which is no checkpoint from now on until it is committed; every process calls it."""
     folder = root / checkpoint_name(manifest["step"], manifest["prefix"])
     folder.mkdir(parents=True, exist_ok=True)
     if rank == 0:
         (folder / "manifest.json").unlink(missing_ok=True)
     gather(None)
-    tensors, index = _to_write(model, optimizer)
-    file = f"rank-{rank:05d}.safetensors"
-    entry = {"file": file, "tensors": index, **_write_tensors(folder / file, tensors, min_free_bytes)}
-    entries = gather(entry)
-    if rank == 0:
-        _commit(folder, manifest, entries, optimizer)
-    gather(None)
     return folder
 
 
-def _to_write(model: nn.Module, optimizer: torch.optim.Optimizer | None) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def file_of(rank: int) -> str:
+    """Name of what a process writes."""
+    return f"rank-{rank:05d}.safetensors"
+
+
+def to_write(
+    model: nn.Module, optimizer: torch.optim.Optimizer | None, copies: dict[str, Tensor] | None = None
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """What this process writes, by name, and its index.
+
+    Args:
+        model: see `save`.
+        optimizer: see `save`.
+        copies: tensors on the host to copy into, made at first and used again; None may give the training's own.
+    """
     tensors, index = {}, {}
     for place, (name, whole, rows) in enumerate(named_pieces(model, optimizer)):
         # Processes with the same rows take turns writing them.
         if rows.count and place % rows.replicas == rows.replica:
-            tensors[name] = rows.tensor.detach().cpu().contiguous()
+            tensors[name] = _copied(name, rows.tensor, copies) if copies is not None else rows.tensor.cpu().contiguous()
             kind = str(whole.dtype).removeprefix("torch.")
             index[name] = {"dtype": kind, "shape": list(whole.shape), "first": rows.first, "count": rows.count}
+    if copies is not None and any(tensor.is_pinned() for tensor in tensors.values()):
+        torch.cuda.synchronize()
     return tensors, index
 
 
-def _write_tensors(path: Path, tensors: dict[str, Tensor], min_free_bytes: int) -> dict[str, Any]:
+def _copied(name: str, tensor: Tensor, copies: dict[str, Tensor]) -> Tensor:
+    if name not in copies:
+        copies[name] = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=tensor.device.type == "cuda")
+    return copies[name].copy_(tensor, non_blocking=True)
+
+
+def write_tensors(path: Path, tensors: dict[str, Tensor], min_free_bytes: int) -> dict[str, Any]:
+    """Write a process's file aside and rename it; returns its name, size and checksum.
+
+    Raises:
+        OSError: (ENOSPC) before anything is written, where space would run out.
+    """
     needed = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values()) + min_free_bytes
     free = shutil.disk_usage(path.parent).free
     if free < needed:
@@ -165,7 +197,7 @@ def _write_tensors(path: Path, tensors: dict[str, Tensor], min_free_bytes: int) 
     except (SafetensorError, OSError) as error:
         unfinished.unlink(missing_ok=True)  # half a file would keep the next run from its room
         raise _as_full_disk(error, path) from error
-    written = {"size_bytes": unfinished.stat().st_size, "xxh3_128": checksum(unfinished)}
+    written = {"file": path.name, "size_bytes": unfinished.stat().st_size, "xxh3_128": checksum(unfinished)}
     unfinished.replace(path)
     return written
 
@@ -176,9 +208,15 @@ def _as_full_disk(error: Exception, path: Path) -> Exception:
     return OSError(numbers[0], f"{error}; make room", str(path)) if numbers else error
 
 
-def _commit(
-    folder: Path, manifest: Mapping[str, Any], entries: list[dict[str, Any]], optimizer: torch.optim.Optimizer | None
-) -> None:
+def commit(folder: Path, manifest: Mapping[str, Any], entries: list[dict[str, Any]], updates: int) -> None:
+    """Write the manifest that makes a folder a checkpoint, and remove what it does not name.
+
+    Args:
+        folder: the checkpoint's.
+        manifest: see `save`.
+        entries: each process's index, file, size and checksum, in order of ranks.
+        updates: that the optimizer has made.
+    """
     tensors: dict[str, Any] = {}
     for entry in entries:
         for name, piece in entry["tensors"].items():
@@ -187,7 +225,7 @@ def _commit(
     for tensor in tensors.values():
         tensor["pieces"].sort(key=lambda piece: piece[1])
     files = {entry["file"]: {key: entry[key] for key in ("size_bytes", "xxh3_128")} for entry in entries}
-    whole = {"format": FORMAT, **manifest, "num_updates": num_updates(optimizer), "files": files, "tensors": tensors}
+    whole = {"format": FORMAT, **manifest, "num_updates": updates, "files": files, "tensors": tensors}
     whole["xxh3_128"] = xxhash.xxh3_128_hexdigest(canonical(whole))
     for stale in folder.iterdir():
         if stale.name not in files:

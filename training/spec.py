@@ -101,6 +101,7 @@ class Checkpoints:
         at: further steps (phase borders, the start of a decay); these stay.
         keep_last: how many of the newest to keep; None keeps all.
         keep_every: also keep those at multiples of so many steps.
+        background: copy what is saved and write it while the training goes on.
     """
 
     every: int
@@ -108,6 +109,7 @@ class Checkpoints:
     at: tuple[int, ...] = ()
     keep_last: int | None = None
     keep_every: int | None = None
+    background: bool = False
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,14 @@
 import json
 import resource
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 torch = pytest.importorskip("torch")
 
-from training import checkpoint  # noqa: E402
+from training import background, checkpoint  # noqa: E402
+from training.background import BackgroundSaver  # noqa: E402
 from training.batches import read_batch  # noqa: E402
 from training.checkpoint import CheckpointError, Rows, open_checkpoint, read_rows, save  # noqa: E402
 from training.resume import find_resume  # noqa: E402
@@ -131,3 +134,74 @@ def test_checkpoint_of_another_shape_names_the_parameter(tmp_path, tiny, trained
     found = open_checkpoint(save(tmp_path, *trained, manifest_of(tiny["llama"])))
     with pytest.raises(CheckpointError, match=r"positions\.weight"):
         checkpoint.load(found, make_model(tiny["gpt_neo"]))
+
+
+def test_background_checkpoint_is_what_was_there_when_it_began(tmp_path, tiny, trained, monkeypatch):
+    model, optimizer = trained
+    plain = open_checkpoint(save(tmp_path / "plain", model, optimizer, manifest_of(tiny["llama"])))
+    held, write = threading.Event(), background.write_tensors
+    monkeypatch.setattr(background, "write_tensors", lambda *given: held.wait(30) and write(*given))
+    saver = BackgroundSaver(0, checkpoint.alone)
+    folder = saver.begin(tmp_path / "aside", model, optimizer, manifest_of(tiny["llama"]))
+    assert not (folder / "manifest.json").exists()  # nothing whole to be found on the way
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+    held.set()
+    saver.finish()
+    found = open_checkpoint(folder)
+    assert found.manifest == plain.manifest
+    assert (folder / checkpoint.file_of(0)).read_bytes() == (plain.folder / checkpoint.file_of(0)).read_bytes()
+
+
+def test_background_checkpoints_are_written_one_at_a_time_and_pruned_after_the_commit(tmp_path, tiny, trained):
+    saver, seen = BackgroundSaver(0, checkpoint.alone), []
+    for step in (1, 2, 3):
+        done = [path.parent.name[:13] for path in sorted(tmp_path.glob("*/manifest.json"))]
+        assert len(done) >= step - 2  # all but the one on its way
+        saver.begin(tmp_path, *trained, manifest_of(tiny["llama"], step), then=lambda step=step: seen.append(step))
+    saver.finish()
+    assert seen == [1, 2, 3]
+    assert len(list(tmp_path.glob("*/manifest.json"))) == 3
+
+
+def test_background_checkpoint_without_room_is_told_at_the_next_look(tmp_path, tiny, trained):
+    saver = BackgroundSaver(0, checkpoint.alone, min_free_bytes=1 << 60)
+    saver.begin(tmp_path, *trained, manifest_of(tiny["llama"]))
+    saver.wait()
+    with pytest.raises(OSError, match="make room"):
+        saver.look()
+    saver.finish()  # told once
+    assert not list(tmp_path.glob("*/manifest.json"))
+
+
+@pytest.mark.parametrize("room", [0, 1 << 60])
+def test_background_checkpoint_of_two_processes_is_committed_by_the_first_when_both_are_done(
+    tmp_path, tiny, trained, room
+):
+    model, _ = trained
+    shared = threading.Barrier(2)
+    given = {}
+
+    def gather_as(rank):
+        def gather(entry):
+            given[rank] = entry
+            shared.wait(30)
+            entries = [given[other] for other in range(2)]
+            shared.wait(30)
+            return entries
+
+        return gather
+
+    # The second process has no room: then the first commits nothing, and both are told.
+    savers = [BackgroundSaver(rank, gather_as(rank), room * rank) for rank in range(2)]
+    with ThreadPoolExecutor(2) as both:
+        folder, _ = both.map(lambda saver: saver.begin(tmp_path, model, None, manifest_of(tiny["llama"])), savers)
+    for saver in savers:
+        if room:
+            with pytest.raises(OSError, match="make room"):
+                saver.finish()
+        else:
+            saver.finish()
+    assert (folder / "manifest.json").exists() == (not room)
+    assert room or sorted(open_checkpoint(folder).manifest["files"]) == [checkpoint.file_of(rank) for rank in range(2)]

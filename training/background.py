@@ -1,0 +1,176 @@
+"""Checkpoints written while the training goes on.
+
+The training waits while weights and moments are copied into the host's memory (one more copy of what a process saves,
+kept and used again; page-locked for a GPU). A thread then writes, checksums and renames this process's file. The
+processes agree through small files in the checkpoint's folder, not through a collective, which would meet the
+training's own: each leaves an entry, and the first process commits when all are there. One checkpoint at most is being
+written; the next one waits for it. A process that ends on the way leaves a folder without a manifest, which is no
+checkpoint.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from training.checkpoint import (
+    CheckpointError,
+    Gather,
+    commit,
+    file_of,
+    num_updates,
+    prepare,
+    to_write,
+    write_tensors,
+)
+
+POLL_S = 0.02
+# As long as the training's own collectives wait for a process.
+PATIENCE_S = 1800.0
+# What a run that ends badly grants a checkpoint on its way.
+LAST_WAIT_S = 60.0
+
+
+@dataclass(frozen=True)
+class _Copy:
+    """What one save writes."""
+
+    folder: Path
+    manifest: dict[str, Any]
+    tensors: dict[str, Tensor]
+    index: dict[str, Any]
+    updates: int
+    token: str
+    world: int
+
+
+def nothing() -> None:
+    """What follows a checkpoint where nothing does."""
+
+
+class BackgroundSaver:
+    """Saves checkpoints of one training, one at a time, in a thread.
+
+    Attributes:
+        blocked_s: seconds that the training has waited for it.
+    """
+
+    def __init__(self, rank: int, gather: Gather, min_free_bytes: int = 0) -> None:
+        self.rank, self.gather, self.min_free_bytes = rank, gather, min_free_bytes
+        self.blocked_s = 0.0
+        self._copies: dict[str, Tensor] = {}
+        self._thread: threading.Thread | None = None
+        self._error: BaseException | None = None
+
+    def begin(
+        self,
+        root: Path,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer | None,
+        manifest: Mapping[str, Any],
+        then: Callable[[], None] = nothing,
+    ) -> Path:
+        """Copy what is saved and start to write it; every process calls it.
+
+        Args:
+            root: see `training.checkpoint.save`, as the next three.
+            model: its weights.
+            optimizer: its moments.
+            manifest: copied here.
+            then: called in the thread when this process's part is done, on the first process when it is committed.
+
+        Returns:
+            The folder, which is a checkpoint once it is committed.
+
+        Raises:
+            OSError, CheckpointError: of the checkpoint before, if that failed.
+        """
+        self.finish()
+        since = time.perf_counter()
+        folder = prepare(root, manifest, self.rank, self.gather)
+        tokens = self.gather(uuid.uuid4().hex)
+        tensors, index = to_write(model, optimizer, self._copies)
+        own = json.loads(json.dumps(manifest))
+        copy = _Copy(folder, own, tensors, index, num_updates(optimizer), tokens[0], len(tokens))
+        self._thread = threading.Thread(target=self._write, args=(copy, then), name="checkpoint", daemon=True)
+        self._thread.start()
+        self.blocked_s += time.perf_counter() - since
+        return folder
+
+    def look(self) -> None:
+        """Raise what has gone wrong since, without waiting."""
+        if self._error is not None:
+            self.finish()
+
+    def finish(self) -> None:
+        """Wait for the checkpoint that is being written, on the first process until it is committed.
+
+        Raises:
+            OSError, CheckpointError: if it could not be written.
+        """
+        since = time.perf_counter()
+        if self._thread is not None:
+            self._thread.join()
+        self.blocked_s += time.perf_counter() - since
+        self._thread, error, self._error = None, self._error, None
+        if error is not None:
+            raise error
+
+    def wait(self) -> None:
+        """Wait a while for the checkpoint that is being written, whatever becomes of it."""
+        if self._thread is not None:
+            self._thread.join(LAST_WAIT_S)
+
+    def _write(self, copy: _Copy, then: Callable[[], None]) -> None:
+        try:
+            written = write_tensors(copy.folder / file_of(self.rank), copy.tensors, self.min_free_bytes)
+            entry = {"tensors": copy.index, **written}
+            if copy.world > 1:
+                _leave(copy, self.rank, entry)
+            if self.rank == 0:
+                entries = _entries(copy) if copy.world > 1 else [entry]
+                commit(copy.folder, copy.manifest, entries, copy.updates)
+            then()
+        except Exception as error:  # noqa: BLE001 - it is raised in the training's own thread
+            self._error = error
+            if copy.world > 1 and self.rank:
+                _leave(copy, self.rank, {"error": str(error), "errno": getattr(error, "errno", None)})
+
+
+def _entry_path(copy: _Copy, rank: int) -> Path:
+    return copy.folder / f"{file_of(rank)}.{copy.token}.json"
+
+
+def _leave(copy: _Copy, rank: int, entry: Mapping[str, Any]) -> None:
+    path = _entry_path(copy, rank)
+    unfinished = path.with_name(f"{path.name}.tmp")
+    unfinished.write_text(json.dumps(entry))
+    unfinished.replace(path)
+
+
+def _entries(copy: _Copy) -> list[dict[str, Any]]:
+    """The entries of all processes in order of ranks, once they are there."""
+    deadline = time.monotonic() + PATIENCE_S
+    found = []
+    for rank in range(copy.world):
+        path = _entry_path(copy, rank)
+        while not path.exists():
+            if time.monotonic() > deadline:
+                raise CheckpointError(f"{copy.folder}: rank {rank} has written nothing in {PATIENCE_S:.0f} s")
+            time.sleep(POLL_S)
+        entry = json.loads(path.read_text())
+        if "error" in entry and entry["errno"] is not None:
+            raise OSError(entry["errno"], f"rank {rank}: {entry['error']}", str(copy.folder))
+        if "error" in entry:
+            raise CheckpointError(f"{copy.folder}: rank {rank}: {entry['error']}")
+        found.append(entry)
+    return found
