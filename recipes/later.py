@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from curation.config import LATER_FORMATS
 from curation.fields import Problem
 from recipes.recipe import Recipe
+from training.spec import missing_packages
 
 _LATER_KINDS = {
     "extract": "text extraction from HTML",
@@ -57,8 +58,8 @@ def _training(recipe: Recipe) -> Iterator[Problem]:
 
 def _execution(recipe: Recipe) -> Iterator[Problem]:
     for name in recipe.execution.loggers:
-        if name != "csv":
-            yield ("execution", "loggers"), name, f"logging to {name} is not there yet; csv is"
+        if missing_packages([name]):
+            yield ("execution", "loggers"), name, f"{name} is not installed here; pip install 'gristmill[loggers]'"
     if recipe.execution.training.nodes > 1:
         yield ("execution", "training", "nodes"), recipe.execution.training.nodes, "several nodes are not there yet"
     if recipe.execution.engine != "local":

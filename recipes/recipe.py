@@ -13,7 +13,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, PrivateAttr
+from pydantic import BeforeValidator, Field, PrivateAttr, field_validator
 
 from curation.amounts import Amount
 from curation.config import TOKEN_FORMATS, AnyStep, Bytes, Name, Source, Step
@@ -28,6 +28,7 @@ from curation.fields import (
     Seconds,
     Section,
     Words,
+    one_of,
     or_else,
 )
 from mixing.config import Ablation, Domains, Phase, Scaling, Sequences, Tokenizer
@@ -35,6 +36,7 @@ from recipes.layered import load_located
 from recipes.located import Located, Node, RecipeErrors
 from training.config import Checkpoints, Evaluation, Export, Model, Training, merged
 from training.presets import MODEL_PRESETS
+from training.spec import LOGGERS
 from training.tuning.config import Finetuning
 
 __all__ = ["Execution", "Recipe", "RecipeErrors", "load_recipe", "step_for"]
@@ -116,6 +118,11 @@ class Execution(Section):
     )
     loggers: Words = Field(default=("csv",), description="Where training is logged: csv, tensorboard, wandb.")
     training: TrainingExecution = Field(default=TrainingExecution(), description="How training is carried out.")
+
+    @field_validator("loggers")
+    @classmethod
+    def _known_loggers(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(one_of(name, LOGGERS, "logger") for name in names)
 
     def num_workers(self) -> int:
         """Tasks at once: the recipe's number, else the cores this process may use."""

@@ -218,6 +218,7 @@ def execution_of(run: Run) -> specs.Execution:
         compile=wanted.compile and num_gpus() > 0,  # on a CPU it takes longer than small models train
         log_every=steps_of(run.recipe, run.recipe.execution.log_every),
         preflight=wanted.preflight,
+        loggers=run.recipe.execution.loggers,
     )
 
 

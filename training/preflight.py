@@ -33,7 +33,7 @@ from training.exits import Exit
 from training.models.shape import num_parameters
 from training.preflight_report import Folder, PreflightError, RankReport
 from training.resume import num_staying
-from training.spec import TrainSpec, to_json
+from training.spec import TrainSpec, missing_packages, to_json
 
 # float32 weights and AdamW's two moments.
 BYTES_PER_PARAMETER = 12
@@ -183,7 +183,7 @@ def report_of(spec: TrainSpec, stream: TokenStream, device: torch.device, meetin
         probe("checkpoints", spec.checkpoints_root, needed),
         probe("temporary", Path(tempfile.gettempdir())),
     )
-    text, errors = {}, []
+    text, errors = {}, missing_packages(spec.execution.loggers) if meeting.rank == 0 else []
     try:
         text = stream.checksums(sorted({span.context for span in spec.spans}))
     except (OSError, ValueError) as error:

@@ -6,9 +6,11 @@ The recipe's words are resolved before: here stand train steps, tokens and paths
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import json
 import types
 import typing
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,6 +19,8 @@ from training.learning_rate import LearningRate
 from training.models.shape import ModelShape
 
 Spec = TypeVar("Spec")
+# Where a training is logged -> the package that this needs.
+LOGGERS = {"csv": None, "tensorboard": "tensorboard", "wandb": "wandb"}
 
 
 class SpecError(ValueError):
@@ -136,6 +140,7 @@ class Execution:
         min_free_bytes: least space left on disk after a checkpoint.
         preflight: on, off, or only (end after it).
         meet_s: how long processes wait for each other before the first train step.
+        loggers: names of `LOGGERS`; the tables are always written.
     """
 
     device: str = "auto"
@@ -149,6 +154,7 @@ class Execution:
     min_free_bytes: int = 1 << 28
     preflight: str = "on"
     meet_s: float = 120.0
+    loggers: tuple[str, ...] = ("csv",)
 
 
 @dataclass(frozen=True)
@@ -235,6 +241,15 @@ def values_at(spec: TrainSpec, step: int) -> tuple[LearningRate, Optimizer]:
         if change.first_step <= step:
             rate, optimizer = change.learning_rate or rate, change.optimizer or optimizer
     return rate, optimizer
+
+
+def missing_packages(names: Sequence[str]) -> list[str]:
+    """A sentence for each logger whose package is not installed."""
+    return [
+        f"execution.loggers asks for {name}, which is not installed; pip install 'gristmill[loggers]', or leave it out"
+        for name in names
+        if LOGGERS[name] and importlib.util.find_spec(LOGGERS[name]) is None
+    ]
 
 
 def check_spans(spans: tuple[Span, ...]) -> None:

@@ -25,6 +25,7 @@ from training import checkpoint as checkpoints
 from training.batches import TrainBatches, tokens_after
 from training.callbacks import Evaluator, Journal, Saver, say
 from training.exits import Exit
+from training.loggers import Following
 from training.module import TrainingModule
 from training.preflight import Meeting, agree, conclude, meet
 from training.preflight_report import table
@@ -84,7 +85,8 @@ def _last_said(folder: Path) -> dict[str, Any]:
 def _fit(module: TrainingModule, device: torch.device, rank: int) -> None:
     module.stop.listen()
     journal = Journal()
-    trainer = make_trainer(device, module.world, module.per_node, [journal, Evaluator(journal), Saver(journal)])
+    callbacks = [journal, Evaluator(journal), Following(say), Saver(journal)]
+    trainer = make_trainer(device, module.world, module.per_node, callbacks)
     trainer.fit(
         module, TrainBatches(module.stream, module.spec.spans, module.done, module.spec.num_steps, rank, module.world)
     )

@@ -30,7 +30,7 @@ EXECUTION = {
 TRAINING_EXECUTION = {
     "nodes": "2", "devices": "2", "threads": "3", "sharding": "full", "micro_batch": "4", "recompute": "true",
     "compile": "false", "attention": "flex", "cache": "cached", "stall": "60 s", "restarts": "1", "stacked": "2",
-    "slurm": "{partition: p}",
+    "slurm": "{partition: p}", "preflight": "off",
 }  # fmt: skip
 SLURM = {"partition": "p", "account": "a", "time": "1 h", "max_array": "9", "signal": "60 s"}
 CHECKPOINTS = {"every": "7 train steps", "early": "true", "keep": "all"}
