@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from mixing.ablation import preparation, report
-from mixing.ablation.candidates import Candidates, bootstrap_rows, gather_candidates, make_scores, refine
+from mixing.ablation.candidates import Candidates, Scores, bootstrap_rows, gather_candidates, make_scores, refine
+from mixing.ablation.dependence import partial_dependence
 from mixing.ablation.evidence import seed_noise
 from mixing.ablation.linear import Predict
 from mixing.ablation.optimum import Uncertainty, minimise, uncertainty
@@ -65,6 +66,7 @@ class Search:
         whole: by the fit to all runs (M,).
         doubt: what follows for the optimum.
         seeds: what the seeds of the drawn mixtures may have added.
+        scores: what was asked of.
     """
 
     optimum: np.ndarray
@@ -73,6 +75,7 @@ class Search:
     whole: np.ndarray
     doubt: Uncertainty
     seeds: SeedEffect
+    scores: Scores
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,7 @@ class Findings:
         chosen: the chosen weights (D,).
         reason: surrogate, best_run or natural: which road led to them.
         best_row: the best run that was trained and may be chosen, -1 without any.
+        dependence: the objective over each domain's weight.
     """
 
     question: Question
@@ -95,6 +99,7 @@ class Findings:
     chosen: np.ndarray
     reason: str
     best_row: int
+    dependence: dict[str, dict[str, list[float]]]
 
 
 def analyse(table: RunsTable, options: AnalysisOptions) -> dict[str, Any]:
@@ -120,7 +125,10 @@ def analyse(table: RunsTable, options: AnalysisOptions) -> dict[str, Any]:
     noise = seed_noise(question.fitted, question.objective)
     gain = _gain(question, portfolio, search)
     chosen_D, reason, best_row = _choice(question, search, gain, noise)
-    findings = Findings(question, portfolio, search, optima, noise, gain, chosen_D, reason, best_row)
+    curves = {}
+    if portfolio.chosen != "constant":
+        curves = partial_dependence(search.scores, question, search.seeds, options.bootstraps, options.seed)
+    findings = Findings(question, portfolio, search, optima, noise, gain, chosen_D, reason, best_row, curves)
     return report.write_down(findings, options.seed)
 
 
@@ -188,7 +196,7 @@ def search_mixtures(question: Question, portfolio: Portfolio, options: AnalysisO
     seeds = _seeds(question, portfolio)
     other_RM = seeds.drawn(candidates.mixtures, len(values_RM), options.seed)
     doubt = uncertainty(values_RM, whole_M, candidates.mixtures, candidates.optimum, candidates.home, other_RM)
-    return Search(optimum_D, candidates, values_RM, whole_M, doubt, seeds)
+    return Search(optimum_D, candidates, values_RM, whole_M, doubt, seeds, scores)
 
 
 def _seeds(question: Question, portfolio: Portfolio) -> SeedEffect:

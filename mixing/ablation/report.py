@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mixing.ablation import evidence, words
+from mixing.ablation.clusters import clustered
 from mixing.ablation.evidence import weights_of
 from mixing.ablation.optimum import pareto_front
 from mixing.ablation.preparation import some_targets
@@ -34,6 +35,7 @@ def write_down(found: Findings, seed: int) -> dict[str, Any]:
         "nested": _nested(found),
         "predicted": _predicted(found),
         "tied": _tied(found),
+        "dependence": found.dependence,
         "front": _front(found),
         "regret": _regret(found),
         "more_runs": more,
@@ -87,9 +89,11 @@ def _evidence(found: Findings) -> dict[str, Any]:
     reference = dict(zip(fitted.targets, question.objective.reference.tolist(), strict=True))
     measured_T = np.array([name in fitted.targets for name in table.targets])
     bits = bool(np.isfinite(table.bits).any())
+    matrix = evidence.cross_domain_matrix(table)
     return {
         "natural_losses": reference,
-        "matrix": evidence.cross_domain_matrix(table),
+        "matrix": matrix,
+        "clusters": clustered(matrix),
         "matrix_bits_per_byte": evidence.cross_domain_matrix(table, bits=True) if bits else {},
         "noise": found.noise["losses"],
         "objective_noise": {"sd": found.noise["objective"], "degrees": found.noise["degrees"]},

@@ -67,10 +67,11 @@ def more_runs(more: dict[str, Any], noise: float | None) -> list[str]:
     if len(more["expected"]) < 2:
         return []
     (now_runs, now), (then_runs, then) = list(more["expected"].items())[:2]
-    sentence = (
-        f"The objective of a run not seen is predicted to about {now:.2%} with {now_runs} runs, and would be to about "
-        f"{then:.2%} with {then_runs}."
-    )
+    sentence = f"The objective of a run not seen is predicted to about {now:.2%} with {now_runs} runs"
+    if then < 0.98 * now:
+        sentence += f", and would be to about {then:.2%} with {then_runs}."
+    else:
+        sentence += f"; the error does not fall with the number of runs, so {then_runs} like these would hardly help."
     if noise is not None and now < 1.2 * noise:
         sentence += f" That is no more than seed noise ({noise:.2%}): more runs would hardly help."
     return [sentence]

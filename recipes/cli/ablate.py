@@ -24,13 +24,18 @@ from recipes.cli.options import Flags, print_json, shared_flags
     type=click.Path(dir_okay=False, path_type=Path),
     help="Train nothing: write the rows of the proxies that are finished by now to this CSV file.",
 )
-def command(flags: Flags, table: Path | None, partial: bool, rows: Path | None) -> None:
+@click.option(
+    "--page",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="With --runs or --partial: write figures and tables of the analysis as this HTML page.",
+)
+def command(flags: Flags, table: Path | None, partial: bool, rows: Path | None, page: Path | None) -> None:
     """Train the proxies that are missing, fit the surrogates, choose weights and say what they rest on.
 
     \b
     gristmill ablate recipes/quickstart.yaml
     gristmill ablate recipes/quickstart.yaml --set ablation.runs.dirichlet=24
-    gristmill ablate recipes/quickstart.yaml --runs runs.csv
+    gristmill ablate recipes/quickstart.yaml --runs runs.csv --page ablation.html
     gristmill ablate recipes/quickstart.yaml --rows so_far.csv --partial
     gristmill ablate recipes/quickstart.yaml --dry-run
     """
@@ -38,6 +43,8 @@ def command(flags: Flags, table: Path | None, partial: bool, rows: Path | None) 
 
     if table is not None and (partial or rows is not None):
         raise click.UsageError("--runs reads a table of runs; --partial and --rows are about this recipe's own proxies")
+    if page is not None and table is None and not partial:
+        raise click.UsageError("--page goes with --runs or --partial; `gristmill report` shows a finished ablation")
     with flags.open_run(brief=True) as run:
         if flags.dry_run:
             _announce(run, flags)
@@ -51,6 +58,10 @@ def command(flags: Flags, table: Path | None, partial: bool, rows: Path | None) 
                 return
         if table is not None or partial:
             analysis = _analysed(run, table)
+            if page is not None:
+                from recipes.report.page import write_ablation
+
+                click.echo(write_ablation(run, analysis, page), err=flags.as_json)
         else:
             analysis = ablate(run).analysis
             run.write_summary(done=True)

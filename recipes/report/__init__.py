@@ -1,4 +1,5 @@
-"""The report: one HTML file that shows what a run did, and its tables as CSV. It makes nothing else.
+"""The report: one HTML file that shows what a run did, and its tables as CSV and LaTeX, its figures as SVG.
+It makes nothing else.
 
 record ─▶ sections (funnel, …, trained) ─▶ page
              └─ markup, axes, bars, curves, grids: tables and pictures of plain values

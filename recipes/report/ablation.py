@@ -9,11 +9,13 @@ from typing import Any
 from recipes.report.axes import colour, legend
 from recipes.report.confirmation import confirmation_figure
 from recipes.report.curves import Curve, Panel, curves_over, panels_over
-from recipes.report.grids import Cell, Span, heat_map, intervals, scatter
+from recipes.report.grids import Span, intervals, scatter
 from recipes.report.markup import Column, Figure, Section, Table, not_made, several, tag
+from recipes.report.matrix import matrix_figure
+from recipes.report.mixtures import mixture_figures
 from recipes.report.record import Record
 
-MOST_PANELS, MOST_OTHERS, MOST_DOMAINS = 12, 60, 32  # drawn; the tables have all
+MOST_PANELS, MOST_OTHERS = 12, 60  # drawn; the tables have all
 _REASONS = {
     "natural": "Natural weights stay: nothing was shown to beat them.",
     "best_run": "The weights of the best run were chosen; nothing has confirmed them.",
@@ -22,21 +24,30 @@ _REASONS = {
 }
 
 
-def ablation_section(record: Record) -> Section:
-    """What the proxies say, in pictures and in words."""
-    found = record.analysis
+def ablation_section(
+    record: Record, found: Mapping[str, Any] | None = None, groups: Mapping[str, str] | None = None
+) -> Section:
+    """What the proxies say, in pictures and in words.
+
+    Args:
+        record: the run.
+        found: an analysis; without one the run's own.
+        groups: three groups of domains for the triangle; by language without.
+    """
+    found = record.analysis if found is None else found
     if found is None:
         return not_made("ablation", "Ablation", record.command("ablate"), "ablate" in record.asked)
     runs = found.get("runs", [])
-    lead = (
-        f"{len(runs)} proxies of {found.get('num_parameters', 0):,} parameters, {found.get('num_tokens', 0):,} "
-        f"tokens each. {_REASONS.get(found.get('reason', ''), '')}"
-    )
+    size, tokens = found.get("num_parameters") or 0, found.get("num_tokens") or 0
+    each = f" of {size:,} parameters, {tokens:,} tokens each" if size and tokens else ""
+    lead = f"{len(runs)} proxies{each}. {_REASONS.get(found.get('reason', ''), '')}"
     section = Section("ablation", "Ablation", lead)
     section.listed([_signed(note) for note in found.get("notes", [])])
     if found.get("matrix"):
-        section.figure(_matrix(record, found))
+        section.figure(matrix_figure(record, found))
     section.figure(_weights(record, found))
+    for figure in mixture_figures(record, found, groups):
+        section.figure(figure)
     if any("objective" in arm for arm in (found.get("confirmation") or {}).get("arms", ())):
         section.figure(confirmation_figure(record, found))
     if len(found.get("arms") or ()) > 1:
@@ -61,61 +72,6 @@ def ablation_section(record: Record) -> Section:
 def _signed(note: str) -> str:
     """A note with minus signs and spaces as the page writes them."""
     return re.sub(r"(\d)%", r"\1 %", re.sub(r"(?<![\w.])-(?=\d)", "−", note))
-
-
-def _matrix(record: Record, found: Mapping[str, Any]) -> Figure:
-    matrix, bits = found["matrix"], found.get("matrix_bits_per_byte") or {}
-    natural = found.get("natural_losses") or {}
-    trained = sorted(matrix)
-    measured = sorted({name for row in matrix.values() for name in row})
-    change = {
-        (a, b): loss - natural[b]
-        for a, row in matrix.items()
-        for b, loss in row.items()
-        if loss is not None and natural.get(b) is not None
-    }
-    most = max((abs(value) for value in change.values()), default=0.0) or 1.0
-    cells = [
-        [
-            _matrix_cell(a, b, matrix[a].get(b), change.get((a, b)), most, (bits.get(a) or {}).get(b))
-            for b in measured[:MOST_DOMAINS]
-        ]
-        for a in trained[:MOST_DOMAINS]
-    ]
-    columns = (
-        Column("trained on"), Column("evaluated on"), Column("loss (nats per token)", "loss"),
-        Column("difference to natural weights (nats)", "loss"), Column("bits per byte", "loss"),
-    )  # fmt: skip
-    rows = tuple(
-        (a, b, matrix[a].get(b), change.get((a, b)), (bits.get(a) or {}).get(b)) for a in trained for b in measured
-    )
-    return Figure(
-        "matrix",
-        "What training on one domain does to the others",
-        "The number is the held-out loss (nats per token) on the column's domain of a proxy trained on the row's "
-        "domain alone. Colour compares it with a proxy trained at natural weights: blue is better, red is worse. "
-        "Read down a column to see which text helps a domain; losses of different columns are not comparable.",
-        legend([("better than natural weights", "cool"), ("worse", "warm")])
-        + heat_map(
-            trained[:MOST_DOMAINS],
-            measured[:MOST_DOMAINS],
-            cells,
-            "Loss by domain trained on and evaluated on",
-            ("trained on", "evaluated on"),
-        ),
-        record.command("ablate"),
-        Table("cross_domain_losses", columns, rows),
-    )
-
-
-def _matrix_cell(a: str, b: str, loss: float | None, change: float | None, most: float, bits: float | None) -> Cell:
-    if loss is None:
-        return Cell("", 0.0, f"trained on {a}, evaluated on {b}: not measured")
-    against = "" if change is None else f", {change:+.3f} nats against natural weights"
-    in_bits = "" if bits is None else f", {bits:.3f} bits per byte"
-    return Cell(
-        f"{loss:.2f}", (change or 0.0) / most, f"trained on {a}, evaluated on {b}: {loss:.3f} nats{against}{in_bits}"
-    )
 
 
 def _weights(record: Record, found: Mapping[str, Any]) -> Figure:

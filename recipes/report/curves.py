@@ -112,11 +112,21 @@ def _curve(curve: Curve, across: Scale, up: Scale, axes: tuple[str, str], most: 
 
 
 @dataclass(frozen=True)
+class Band:
+    """A shaded range: points (x, low, high) in order, colour class."""
+
+    points: tuple[tuple[float, float, float], ...]
+    colour: str
+
+
+@dataclass(frozen=True)
 class Panel:
-    """A small picture of its own: title, curves from back to front."""
+    """A small picture of its own: title, curves from back to front, a band behind them, and a dashed line at an x."""
 
     title: str
     curves: tuple[Curve, ...]
+    band: Band | None = None
+    cut: float | None = None
 
 
 def panels_over(
@@ -125,14 +135,37 @@ def panels_over(
     """Small pictures side by side; `shared` gives all of them one y scale."""
     gutter, tall = 26.0, 178.0
     wide = (WIDTH - gutter * (columns - 1)) / columns
-    everything = [curve for panel in panels for curve in panel.curves]
     marks = []
     for place, panel in enumerate(panels):
-        own = everything if shared else panel.curves
-        across, up = _scales(own, (38.0, wide - 6), (tall - 48, 34.0))
-        drawn = [words(0.0, 12.0, cut(panel.title, wide), "panel"), left_axis(up, 38.0, "", wide - 6, 4)]
+        across, up = _panel_scales(panels if shared else [panel], panel, wide, tall)
+        drawn = [
+            words(0.0, 12.0, cut(panel.title, wide), "panel"),
+            left_axis(up, 38.0, axes[1] if place % columns == 0 else "", wide - 6, 4),
+        ]
         drawn.append(bottom_axis(across, tall - 48, axes[0], number=4))
+        drawn += _behind(panel, across, up, tall - 48)
         drawn += [mark for curve in panel.curves for mark in _curve(curve, across, up, axes, MOST_POINTS // 2)]
         left, top = (place % columns) * (wide + gutter), (place // columns) * tall
         marks.append(tag("g", *drawn, transform=f"translate({left:.0f} {top:.0f})"))
     return picture(-(-len(panels) // columns) * tall, description, *marks)
+
+
+def _panel_scales(panels: Sequence[Panel], own: Panel, wide: float, tall: float) -> tuple[Scale, Scale]:
+    """An x scale of the panel's own, and a y scale over the panels that share it, bands among them."""
+    ys = [y for panel in panels for curve in panel.curves for _, y in curve.points]
+    ys += [y for panel in panels if panel.band for _, low, high in panel.band.points for y in (low, high)]
+    xs = [x for curve in own.curves for x, _ in curve.points]
+    low, high = around(ys)
+    return Scale(min(xs, default=0.0), max(xs, default=1.0), 38.0, wide - 6), Scale(low, high, tall - 48, 34.0)
+
+
+def _behind(panel: Panel, across: Scale, up: Scale, bottom: float) -> list[Markup]:
+    marks = []
+    if panel.band:
+        there = [f"{across.at(x):.1f} {up.at(high):.1f}" for x, _, high in panel.band.points]
+        back = [f"{across.at(x):.1f} {up.at(low):.1f}" for x, low, _ in reversed(panel.band.points)]
+        marks.append(tag("path", d="M" + "L".join([*there, *back]) + "Z", class_=f"band {panel.band.colour}"))
+    if panel.cut is not None and across.low <= panel.cut <= across.high:
+        x = across.at(panel.cut)
+        marks.append(tag("line", x1=x, x2=x, y1=34.0, y2=bottom, class_="cut"))
+    return marks

@@ -28,6 +28,7 @@ def heat_map(
     cells: Sequence[Sequence[Cell]],
     description: str,
     axes: tuple[str, str],
+    branches: Sequence[tuple[int, int, float]] = (),
 ) -> Markup:
     """Cells by row and column; negative is the first pole's colour, positive the second's.
 
@@ -37,13 +38,16 @@ def heat_map(
         cells: (rows, columns).
         description: for readers who cannot see it.
         axes: what the rows and what the columns are.
+        branches: a tree of the rows, drawn at their right: (left, right, height) of each joint, by row or, from the
+            number of rows on, by earlier joint.
     """
+    tree = 96.0 if branches else 0.0
     labels = min(170.0, 18 + NAME_CHARACTER * max((len(name) for name in rows), default=0))
-    wide = min(96.0, (WIDTH - labels) / max(1, len(columns)))
+    wide = min(96.0, (WIDTH - labels - tree) / max(1, len(columns)))
     tall = 30.0 if len(rows) <= 20 else 18.0
     leaning = wide < 12 + 6.6 * max((len(name) for name in columns), default=0)
     # The last leaning name needs room at its right.
-    wide = min(wide, (WIDTH - labels - 80) / max(1, len(columns))) if leaning else wide
+    wide = min(wide, (WIDTH - labels - max(80, tree)) / max(1, len(columns))) if leaning else wide
     top = (34 + 4.4 * min(24, max((len(name) for name in columns), default=0))) if leaning else 46.0
     marks = [words(0.0, 10.0, f"rows: {axes[0]}; columns: {axes[1]}", "axis-title")]
     for place, name in enumerate(columns):
@@ -57,7 +61,30 @@ def heat_map(
         y = top + line * tall
         marks.append(words(labels - 8, y + tall / 2 + 4, cut(name, labels - 10), "name", "end"))
         marks += [mark for place, cell in enumerate(row) for mark in _cell(cell, labels + place * wide, y, wide, tall)]
-    return picture(top + len(rows) * tall + 6, description, *marks)
+    if branches:
+        x = labels + len(columns) * wide + 8
+        marks += _tree(
+            branches, len(rows), Scale(0.0, max(height for *_, height in branches), x, x + tree - 22), top, tall
+        )
+    return picture(top + len(rows) * tall + (30 if branches else 6), description, *marks)
+
+
+def _tree(
+    branches: Sequence[tuple[int, int, float]], number: int, across: Scale, top: float, tall: float
+) -> list[Markup]:
+    """Joints of rows and of joints, with a scale of their heights below."""
+    places = {row: (across.start, top + (row + 0.5) * tall - 1) for row in range(number)}
+    marks = []
+    for joint, (left, right, height) in enumerate(branches):
+        x, ((x1, y1), (x2, y2)) = across.at(height), (places[int(left)], places[int(right)])
+        path = f"M{x1:.1f} {y1:.1f}L{x:.1f} {y1:.1f}L{x:.1f} {y2:.1f}L{x2:.1f} {y2:.1f}"
+        marks.append(tag("path", tip(f"{100 * height:.0f} % more loss"), d=path, class_="branch"))
+        places[number + joint] = (x, (y1 + y2) / 2)
+    bottom = top + number * tall
+    marks += [
+        words(across.at(value), bottom + 14, f"{100 * value:.0f} %", "tick", "middle") for value in across.ticks(2)
+    ]
+    return marks
 
 
 def _cell(cell: Cell, x: float, y: float, wide: float, tall: float) -> list[Markup]:

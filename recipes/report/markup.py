@@ -176,18 +176,20 @@ class Figure:
 
 @dataclass
 class Section:
-    """A part of the page: its parts in order, and every table that becomes a CSV file."""
+    """A part of the page: its parts in order, and every figure and table that becomes a file of its own."""
 
     name: str
     title: str
     lead: str = ""
     parts: list[Markup] = field(default_factory=list)
     tables: list[Table] = field(default_factory=list)
+    figures: list[Figure] = field(default_factory=list)
     absent: bool = False
 
     def figure(self, figure: Figure) -> None:
         """Add a picture."""
         self.parts.append(figure.html())
+        self.figures.append(figure)
         if figure.table:
             self.tables.append(figure.table)
 

@@ -1,16 +1,18 @@
-"""The page as a whole: its sections in order, its tables as CSV files, and the summary in the terminal."""
+"""The page as a whole: its sections in order, its tables and figures as files, and the summary in the terminal."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
 from recipes.artifacts import write_atomically
+from recipes.errors import RunError
 from recipes.report.ablation import ablation_section
 from recipes.report.amounts import tokens_section
 from recipes.report.funnel import curation_section, funnels
@@ -22,6 +24,7 @@ from recipes.report.planned import plan_section
 from recipes.report.record import Record, read_record
 from recipes.report.samples import add_samples
 from recipes.report.scaling import scaling_section
+from recipes.report.standalone import svg_of
 from recipes.report.summary import summary_lines
 from recipes.report.trained import evaluation_section, export_section, training_section
 
@@ -31,19 +34,11 @@ if TYPE_CHECKING:
 STYLE = Path(__file__).with_name("report.css")
 
 
-def write_page(run: Run) -> Path:
-    """Write `report.html`, `report/*.csv` and `report/*.tex` beside the run, and say the main numbers."""
+def write_page(run: Run, groups: Mapping[str, str] | None = None) -> Path:
+    """Write `report.html` beside the run, its tables and figures into `report/`, and say the main numbers."""
     record = read_record(run)
-    sections = sections_of(record)
-    folder = run.folder / "report"
-    folder.mkdir(exist_ok=True)
-    tables = [table for section in sections for table in section.tables]
-    for table in tables:
-        write_atomically(folder / f"{table.name}.csv", csv_of(table))
-        write_atomically(folder / f"{table.name}.tex", latex_of(table))
-    kept = {folder / f"{table.name}.{kind}" for table in tables for kind in ("csv", "tex")}
-    for stale in {*folder.glob("*.csv"), *folder.glob("*.tex")} - kept:
-        stale.unlink()
+    sections = sections_of(record, groups)
+    write_parts(run.folder / "report", sections)
     path = run.folder / "report.html"
     write_atomically(path, page_of(record, sections))
     run.narrator.heading("Report")
@@ -53,7 +48,45 @@ def write_page(run: Run) -> Path:
     return path
 
 
-def sections_of(record: Record) -> list[Section]:
+def write_parts(folder: Path, sections: Sequence[Section]) -> None:
+    """Write every table as CSV and LaTeX and every figure as SVG; files of parts that are gone are removed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files: dict[str, str] = {}
+    for section in sections:
+        for table in section.tables:
+            files |= {f"{table.name}.csv": csv_of(table), f"{table.name}.tex": latex_of(table)}
+        files |= {f"{figure.name}.svg": svg_of(figure) for figure in section.figures}
+    for name, text in files.items():
+        write_atomically(folder / name, text)
+    for stale in {path for kind in ("csv", "tex", "svg") for path in folder.glob(f"*.{kind}")}:
+        if stale.name not in files:
+            stale.unlink()
+
+
+def draw_figures(run: Run, names: Sequence[str], groups: Mapping[str, str] | None, folder: Path) -> list[Path]:
+    """Draw some figures of the report anew, each with its numbers beside it, and nothing else.
+
+    Raises:
+        RunError: for a figure that this report does not have, with those that it has.
+    """
+    known = {figure.name: figure for section in sections_of(read_record(run), groups) for figure in section.figures}
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        listed = ", ".join(known) or "none: nothing has been made yet"
+        raise RunError(f"{run.recipe.path}: the report has no figure {', '.join(unknown)}; it has {listed}")
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    for name in names:
+        written.append(folder / f"{name}.svg")
+        write_atomically(written[-1], svg_of(known[name]))
+        table = known[name].table
+        if table is not None:
+            write_atomically(folder / f"{table.name}.csv", csv_of(table))
+            write_atomically(folder / f"{table.name}.tex", latex_of(table))
+    return written
+
+
+def sections_of(record: Record, groups: Mapping[str, str] | None = None) -> list[Section]:
     """Every section in order; what was not made is one line."""
     found = funnels(record)
     curation = curation_section(record)
@@ -61,21 +94,23 @@ def sections_of(record: Record) -> list[Section]:
         add_measures(record, curation)
         add_samples(record, curation, found)
     rest: list[Callable[[Record], Section | None]] = [
-        tokens_section, ablation_section, scaling_section, plan_section, training_section, evaluation_section,
-        export_section,
+        tokens_section, partial(ablation_section, groups=groups), scaling_section, plan_section, training_section,
+        evaluation_section, export_section,
     ]  # fmt: skip
     made = [section(record) for section in rest]
     return [overview_section(record, found), curation, *(section for section in made if section is not None)]
 
 
 def write_alone(path: Path, title: str, sections: Sequence[Section]) -> Path:
-    """Write sections as a page of their own, its tables as CSV into the folder `report` beside it."""
-    (path.parent / "report").mkdir(parents=True, exist_ok=True)
-    for section in sections:
-        for table in section.tables:
-            write_atomically(path.parent / "report" / f"{table.name}.csv", csv_of(table))
+    """Write sections as a page of their own, their tables and figures into the folder `report` beside it."""
+    write_parts(path.parent / "report", sections)
     write_atomically(path, html_of(title, sections))
     return path
+
+
+def write_ablation(run: Run, analysis: Mapping[str, Any], path: Path) -> Path:
+    """Write the figures and tables of an analysis that no artifact holds: of a table, or of a swarm that goes on."""
+    return write_alone(path, f"{run.name}: ablation", [ablation_section(read_record(run), analysis)])
 
 
 def page_of(record: Record, sections: Sequence[Section]) -> str:
