@@ -24,6 +24,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "forecast": ("forecast", "Estimate documents, tokens, hours and bytes from a sample, before spending them."),
     "ablate": ("ablate", "Train the proxies, fit the surrogates, choose weights."),
     "pin": ("pin", "Write the weights that an ablation chose into the recipe."),
+    "weights": ("weights", "Print the weights of a phase, for other trainers too."),
     "scale": ("scale", "Train a ladder of sizes, fit scaling laws, foretell the target."),
     "train": ("train", "Train the model, continuing from the newest whole checkpoint."),
     "evaluate": ("evaluate", "Measure held-out loss per domain on the kept checkpoints."),
