@@ -311,6 +311,21 @@ class Objective(Section):
         return AnyKey()
 
 
+class EarlierRuns(Section):
+    """Runs of an earlier swarm of the same proxy, whose domains may have been split, merged or renamed since."""
+
+    written_schema = {"anyOf": [{"type": "string"}, {"type": "object"}]}  # noqa: RUF012
+    runs: RecipePath = Field(description="Its table of runs (runs.csv), or the weights-… folder that holds it.")
+    became: dict[str, Words] = Field(
+        default_factory=dict, description="{OLD: [NEW, ..]}: what became of its domains, where names do not say it."
+    )
+
+    @classmethod
+    def from_word(cls, word: str) -> Mapping[str, Any]:
+        """A path."""
+        return {"runs": word}
+
+
 class Stop(Section):
     """Proxies that are far behind are stopped early."""
 
@@ -372,6 +387,9 @@ class Ablation(Section, Generic[ModelT]):
         # type: ignore[valid-type]
         default=Amount(20, "points"),
         description="Times the held-out loss is measured in a run.",
+    )
+    evidence: tuple[EarlierRuns, ...] = Field(
+        default=(), description="Runs of earlier swarms of this proxy that still count: PATH or {runs, became}."
     )
     stop: Stop | None = Field(default=None, description="{at: share, keep: share}: stop runs that are far behind.")
     surrogates: Annotated[

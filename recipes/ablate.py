@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from curation.stage import Counts, Output
 from mixing.ablation.analysis import AnalysisOptions, analyse
 from mixing.ablation.design import DesignOptions, PlannedRun, design
+from mixing.ablation.lineage import Evidence, read_evidence, runs_file, with_evidence
 from mixing.ablation.mixmin import mixmin
 from mixing.ablation.runs import RunsTable, table_of, write_csv
 from mixing.ablation.sequential import next_runs
@@ -23,8 +24,9 @@ from mixing.patterns import resolve_weights, values_of
 from mixing.weights import natural, unimax
 from recipes.confirm import announce_confirmation, confirm
 from recipes.curate import ALL
+from recipes.earlier import earlier_runs, evidence_of, known_mixtures, needed_words
 from recipes.halving import halve
-from recipes.pipeline import PlannedStage, PlannedTask, plan_stage
+from recipes.pipeline import PlannedStage, PlannedTask, content_key, plan_stage
 from recipes.shapes import batch_tokens_of, tokens_of
 from recipes.sorting import make_values
 from recipes.swarm import (
@@ -61,10 +63,11 @@ class Ablation:
 
 @dataclass(frozen=True)
 class AnalysisInputs:
-    """Run files by name, in the design's order, with the kind of each; runs that were stopped early apart."""
+    """Run files by name, in the design's order, with the kind of each; stopped runs and earlier swarms apart."""
 
     runs: tuple[tuple[str, str, str], ...]  # (name, kind, path)
     stopped: tuple[tuple[str, str, str], ...] = ()
+    earlier: tuple[Evidence, ...] = ()
 
 
 def ablate(run: Run) -> Ablation:
@@ -123,6 +126,7 @@ def train_swarm(run: Run, swarm: Prepared) -> Trained:
     """Train the runs of the design that are missing, then place sequential ones where the results say."""
     study: Any = run.recipe.ablation
     stage = plan_swarm(run, run.tokens, swarm.drawn, swarm.planned, swarm.options)
+    announce_evidence(run, swarm.listed, swarm.planned)
     announce_cost(run, swarm.listed, len(swarm.planned), swarm.options, stage)
     make_values(run, swarm.drawn, signals_of_runs(swarm.planned, swarm.options), "ablate")
     if study.stop is None:
@@ -153,7 +157,7 @@ def place_next(run: Run, swarm: Prepared, planned: list[PlannedRun], *, train: b
         kinds = {one.name: one.kind for one in planned}
         number = min(SEQUENTIAL_BATCH, left)
         # In a worker, where float sums have one order whatever the machine's number of threads.
-        more = run.pool.submit(next_of_rows, rows, kinds, options, number).result()
+        more = run.pool.submit(next_of_rows, rows, kinds, options, number, evidence_of(study)).result()
         if not more:
             run.narrator.say(f"  {left} sequential runs are left out: there are no more mixtures that differ")
             break
@@ -164,10 +168,15 @@ def place_next(run: Run, swarm: Prepared, planned: list[PlannedRun], *, train: b
 
 
 def next_of_rows(
-    rows: list[dict[str, Any]], kinds: dict[str, str], options: AnalysisOptions, number: int
+    rows: list[dict[str, Any]],
+    kinds: dict[str, str],
+    options: AnalysisOptions,
+    number: int,
+    earlier: tuple[Evidence, ...] = (),
 ) -> list[PlannedRun]:
     """The next runs that finished runs ask for."""
-    return next_runs(table_of(rows, kinds), options, number)
+    table = with_evidence(table_of(rows, kinds), read_evidence(earlier, options.natural), options.natural)
+    return next_runs(table, options, number)
 
 
 def domains_to_mix(tokens: Tokens) -> list[Domain]:
@@ -203,6 +212,7 @@ def plan_design(run: Run, listed: list[Domain]) -> list[PlannedRun]:
         orders=tuple(order_of(order) for order in wanted.orders),
         seed=run.recipe.seed,
         caps=tuple(_most_weights(run, listed)),
+        known=known_mixtures(earlier_runs(run, natural_weights(listed))),
     )
     return design([domain.name for domain in listed], natural_weights(listed), options)
 
@@ -270,7 +280,15 @@ def announce(run: Run) -> None:
     for one in planned:
         shares = ", ".join(f"{name} {share:.3f}" for name, share in sorted(one.weights.items()) if share)
         run.narrator.say(f"  {one.name:<20} seed {one.seed}  {shares}")
+    announce_evidence(run, listed, planned)
     announce_cost(run, listed, len(planned), options)
+
+
+def announce_evidence(run: Run, listed: list[Domain], planned: list[PlannedRun]) -> None:
+    """Say how many earlier runs still speak, of what, and whether the design has the new ones that are needed."""
+    natural = natural_weights(listed)
+    for line in needed_words(run, earlier_runs(run, natural), natural, planned):
+        run.narrator.say(f"  {line}")
 
 
 def announce_cost(
@@ -310,8 +328,11 @@ def plan_weights(run: Run, swarm: Prepared, trained: Trained) -> PlannedStage:
     files = tuple((one.name, one.kind, run_file(proxies, one)) for one in trained.planned)
     confirms = run.recipe.ablation is not None and run.recipe.ablation.confirm is not None
     parts = [VERSIONS["weights"], _plain(options), proxies.folder.key, sorted(proxies.task_names)]
+    earlier = evidence_of(run.recipe.ablation)
     if trained.stopped:
         parts.append([name for name, _, _ in trained.stopped])
+    if earlier:
+        parts.append([(content_key(str(runs_file(one.path))), one.became) for one in earlier])
     return plan_stage(
         run.store,
         "weights",
@@ -320,7 +341,7 @@ def plan_weights(run: Run, swarm: Prepared, trained: Trained) -> PlannedStage:
         verb="ablate",
         work=make_weights,
         options=options,
-        tasks=(PlannedTask(ALL, AnalysisInputs(files, trained.stopped)),),
+        tasks=(PlannedTask(ALL, AnalysisInputs(files, trained.stopped, earlier)),),
     )
 
 
@@ -343,8 +364,9 @@ def make_weights(inputs: AnalysisInputs, options: AnalysisOptions, output: Outpu
     """Read the runs, fit, choose; write the analysis and the table of runs."""
     rows = [read_run(path) for _, _, path in inputs.runs]
     table = table_of(rows, {name: kind for name, kind, _ in inputs.runs})
-    write_csv(table, output.path(".runs.csv"))
-    analysis = analyse(table, options)
+    write_csv(table, output.path(".runs.csv"))  # without earlier ones: who takes this as evidence gets each run once
+    natural = options.natural
+    analysis = analyse(with_evidence(table, read_evidence(inputs.earlier, natural), natural), options)
     analysis["mixmin"] = _mixmin(inputs, table, analysis["objective"]["shares"])
     if inputs.stopped:
         analysis["notes"].append(_write_stopped(inputs, output))

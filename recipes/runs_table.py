@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mixing.ablation.analysis import AnalysisOptions, analyse
+from mixing.ablation.lineage import read_evidence, with_evidence
 from mixing.ablation.runs import RunsTable, read_csv, table_of, write_csv
 from mixing.domain_stage import Domain
 from recipes.ablate import (
@@ -24,6 +25,7 @@ from recipes.ablate import (
     proxy_options,
     target_tokens,
 )
+from recipes.earlier import evidence_of
 from recipes.errors import RunError
 from recipes.show import planned_stages
 from recipes.swarm import finished, plan_swarm, plan_thinned, rows_of
@@ -76,7 +78,9 @@ def write_rows(run: Run, path: Path) -> tuple[int, int]:
 def analyse_finished(run: Run) -> dict[str, Any]:
     """The analysis of the runs that are there now, with a note of how many are missing. No weights are kept from it."""
     swarm, table = finished_rows(run)
-    analysis = dict(analyse(table, analysis_options(run, swarm.listed)))
+    options = analysis_options(run, swarm.listed)
+    earlier = read_evidence(evidence_of(run.recipe.ablation), options.natural)
+    analysis = dict(analyse(with_evidence(table, earlier, options.natural), options))
     total = _number(run, swarm)
     if table.num_runs < total:
         note = f"{table.num_runs} of {total} runs are finished: this is what they say so far."

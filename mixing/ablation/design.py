@@ -58,6 +58,7 @@ class DesignOptions:
         orders: (kind, patterns, direction) beside uniform.
         seed: of the study; run s of a group of seeds has seed + s.
         caps: (domain, most weight) that the target run's supply allows.
+        known: mixtures of earlier runs (domain -> weight): space-filling and D-optimal runs go where they are not.
     """
 
     one_domain: int = 1
@@ -72,6 +73,7 @@ class DesignOptions:
     orders: tuple[Order, ...] = ()
     seed: int = 0
     caps: tuple[tuple[str, float], ...] = ()
+    known: tuple[dict[str, float], ...] = ()
 
 
 def design(domains: Sequence[str], natural: Mapping[str, float], options: DesignOptions) -> list[PlannedRun]:
@@ -154,7 +156,8 @@ def _mixtures(region: Region, natural_D: np.ndarray, options: DesignOptions) -> 
     key = (options.seed, *names)
     drawn_MD = dirichlet_draws(region, natural_D, options.dirichlet, (*key, "dirichlet"))
     yield from _numbered("dirichlet", "dirichlet", names, drawn_MD, options.seed)
-    corners_MD = np.vstack([natural_D[None], np.eye(len(names))])
+    known_MD = np.array([[one.get(name, 0.0) for name in names] for one in options.known]).reshape(-1, len(names))
+    corners_MD = np.vstack([natural_D[None], np.eye(len(names)), known_MD])
     for prefix, kind, number, pick in (
         ("spread", "space_filling", options.space_filling, space_filling),
         ("d_opt", "d_optimal", options.d_optimal, d_optimal),

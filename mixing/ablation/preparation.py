@@ -9,6 +9,7 @@ import numpy as np
 
 from mixing.ablation.runs import RunsTable
 
+EARLIER = "earlier"  # runs of another swarm, in terms of this one's domains (`lineage`)
 NOT_FITTED = ("order",)  # another order of the same weights is no evidence on weights
 
 
@@ -39,7 +40,7 @@ def fitted_runs(table: RunsTable) -> tuple[RunsTable, list[str]]:
     """The runs that count for surrogates, and what was left out, in words.
 
     Left out: diverged runs, other orders, runs without a loss, exact copies; and measured domains without a loss in
-    more than half of the runs.
+    more than half of the study's own runs. Runs of earlier swarms may lack losses of domains that were not there.
 
     Raises:
         TableError: if nothing is left.
@@ -48,7 +49,9 @@ def fitted_runs(table: RunsTable) -> tuple[RunsTable, list[str]]:
     ordered_N = np.array([kind in NOT_FITTED for kind in table.kinds])
     table = table.rows(~ordered_N)
     table = _without(table, table.diverged, "diverged and were left out", notes)
-    measured_T = np.isfinite(table.losses).mean(0) >= 0.5 if table.num_runs else np.zeros(len(table.targets), bool)
+    earlier_N = np.array([kind == EARLIER for kind in table.kinds], dtype=bool)
+    own_NT = np.isfinite(table.losses[~earlier_N] if not earlier_N.all() else table.losses)
+    measured_T = own_NT.mean(0) >= 0.5 if table.num_runs else np.zeros(len(table.targets), bool)
     unmeasured = [name for name, kept in zip(table.targets, measured_T, strict=True) if not kept]
     if unmeasured:
         notes.append(f"No held-out loss of {', '.join(unmeasured)} in most runs: left out of the objective.")
