@@ -38,7 +38,11 @@ def write_page(run: Run, groups: Mapping[str, str] | None = None) -> Path:
     """Write `report.html` beside the run, its tables and figures into `report/`, and say the main numbers."""
     record = read_record(run)
     sections = sections_of(record, groups)
-    write_parts(run.folder / "report", sections)
+    folder = run.folder / "report"
+    files = write_parts(folder, sections)
+    for stale in {path for kind in ("csv", "tex", "svg") for path in folder.glob(f"*.{kind}")}:
+        if stale.name not in files:
+            stale.unlink()
     path = run.folder / "report.html"
     write_atomically(path, page_of(record, sections))
     run.narrator.heading("Report")
@@ -48,8 +52,8 @@ def write_page(run: Run, groups: Mapping[str, str] | None = None) -> Path:
     return path
 
 
-def write_parts(folder: Path, sections: Sequence[Section]) -> None:
-    """Write every table as CSV and LaTeX and every figure as SVG; files of parts that are gone are removed."""
+def write_parts(folder: Path, sections: Sequence[Section]) -> set[str]:
+    """Write every table as CSV and LaTeX and every figure as SVG; returns the files' names."""
     folder.mkdir(parents=True, exist_ok=True)
     files: dict[str, str] = {}
     for section in sections:
@@ -58,9 +62,7 @@ def write_parts(folder: Path, sections: Sequence[Section]) -> None:
         files |= {f"{figure.name}.svg": svg_of(figure) for figure in section.figures}
     for name, text in files.items():
         write_atomically(folder / name, text)
-    for stale in {path for kind in ("csv", "tex", "svg") for path in folder.glob(f"*.{kind}")}:
-        if stale.name not in files:
-            stale.unlink()
+    return set(files)
 
 
 def draw_figures(run: Run, names: Sequence[str], groups: Mapping[str, str] | None, folder: Path) -> list[Path]:

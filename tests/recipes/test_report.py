@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from recipes.errors import RunError
 from recipes.made_text import made_lines
 from recipes.recipe import load_recipe
 from recipes.report import write_report
@@ -21,6 +22,7 @@ from recipes.report.axes import Scale, apart, log_ticks, ticks
 from recipes.report.bars import Bar, Piece, stacked_bars
 from recipes.report.curves import Curve, curves_over, thinned
 from recipes.report.markup import Column, Table, shown, tag
+from recipes.report.page import draw_figures
 from recipes.run import Run
 
 VICIOUS = '<script>alert("x")</script><img src=x onerror=alert(1)>'
@@ -94,6 +96,7 @@ def made_analysis():
         for seed, (name, kind) in enumerate(RUNS.items())
     ]  # fmt: skip
     curve = {"tokens": [1024, 4096], "losses": {name: [5.0, 4.0] for name in DOMAINS}}
+    line = {"weights": [0.0, 0.5], "objective": [0.1, 0.0], "low": [0.0, -0.1], "high": [0.2, 0.1]}
     scores = {"chosen": True, "mae": dict.fromkeys(DOMAINS, 0.1), "objective_error": 0.02, "rank_correlation": None}
     arm = {"kind": "baseline", "seeds": [1, 2], "objective": 0.0, "difference": 0.0, "error": 0.001, "weights": weights}
     return {
@@ -107,6 +110,8 @@ def made_analysis():
         "more_runs": {"curve": [[2, 0.1], [3, 0.09]], "expected": {"3": 0.09, "6": 0.08}},
         "tied": {"ranges": {name: [0.1, 0.6] for name in DOMAINS}, "distance": 0.2},
         "learnability": {name: {"natural": 4.2, "alone": 4.0, "gap": 0.05, "falling": None} for name in DOMAINS},
+        "dependence": dict.fromkeys(DOMAINS, line),
+        "clusters": {"order": list(DOMAINS), "measured": list(DOMAINS), "merges": [[0, 1, 0.1], [3, 2, 0.3]]},
         "objective_noise": {"sd": 0.01, "degrees": 1}, "num_parameters": 42_000, "num_tokens": 4096,
     }  # fmt: skip
 
@@ -171,6 +176,9 @@ CURATED = {
 }
 TRAINED = {
     "matrix",
+    "weights-loss",
+    "triangle",
+    "dependence",
     "weights",
     "arms",
     "observed-predicted",
@@ -233,6 +241,15 @@ def test_report_written_twice_is_the_same_bytes(opened):
     first = [path.read_bytes(), *(table.read_bytes() for table in tables)]
     write_report(opened)
     assert first == [path.read_bytes(), *(table.read_bytes() for table in tables)]
+
+
+def test_figures_are_drawn_alone_and_unknown_ones_are_answered_with_those_there_are(opened, tmp_path):
+    finish(opened)
+    written = draw_figures(opened, ["matrix", "dependence"], None, tmp_path / "out")
+    assert [path.name for path in written] == ["matrix.svg", "dependence.svg"]
+    assert {path.name for path in (tmp_path / "out").iterdir()} >= {"dependence.csv", "cross_domain_losses.tex"}
+    with pytest.raises(RunError, match=r"no figure matrx; it has .*matrix"):
+        draw_figures(opened, ["matrx"], None, tmp_path / "out")
 
 
 def test_report_makes_nothing_but_itself(opened):
