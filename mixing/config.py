@@ -266,6 +266,11 @@ class Runs(Section):
     one_domain: Count = Field(
         default=1, description="Runs on each single domain (their losses make the cross-domain matrix)."
     )
+    one_pass: Count = Field(
+        default=0,
+        description="Seeds of a run of one pass over each domain, all scaled by one factor, as MindLLM did it; shown "
+        "beside the runs of equal tokens.",
+    )
     dirichlet: Count = Field(description="Runs with weights drawn around the natural weights.")
     leave_one_out: Count = Field(default=0, description="Runs without each domain.")
     space_filling: Count = Field(default=0, description="Runs spread evenly over the allowed weights.")

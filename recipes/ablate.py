@@ -26,6 +26,7 @@ from recipes.confirm import announce_confirmation, confirm
 from recipes.curate import ALL
 from recipes.earlier import earlier_runs, evidence_of, known_mixtures, needed_words
 from recipes.halving import halve
+from recipes.one_pass import announce_one_pass, plan_one_pass, train_one_pass, written
 from recipes.pipeline import PlannedStage, PlannedTask, content_key, plan_stage
 from recipes.shapes import batch_tokens_of, tokens_of
 from recipes.sorting import make_values
@@ -68,6 +69,7 @@ class AnalysisInputs:
     runs: tuple[tuple[str, str, str], ...]  # (name, kind, path)
     stopped: tuple[tuple[str, str, str], ...] = ()
     earlier: tuple[Evidence, ...] = ()
+    one_pass: tuple[tuple[str, str], ...] = ()  # (domain, path)
 
 
 def ablate(run: Run) -> Ablation:
@@ -120,6 +122,7 @@ class Trained:
 
     planned: list[PlannedRun]
     stopped: tuple[tuple[str, str, str], ...] = ()
+    one_pass: tuple[tuple[str, str], ...] = ()
 
 
 def train_swarm(run: Run, swarm: Prepared) -> Trained:
@@ -136,7 +139,9 @@ def train_swarm(run: Run, swarm: Prepared) -> Trained:
         halved = halve(run, stage, swarm.planned, swarm.options, objective_of(study, run))
         make_swarm(run, halved.swarm)
         trained = Trained(halved.kept, halved.stopped)
-    return replace(trained, planned=place_next(run, swarm, trained.planned, train=True))
+    placed = place_next(run, swarm, trained.planned, train=True)
+    passes = train_one_pass(run, plan_one_pass(run, swarm.listed, swarm.options.tokens))
+    return replace(trained, planned=placed, one_pass=passes)
 
 
 def place_next(run: Run, swarm: Prepared, planned: list[PlannedRun], *, train: bool) -> list[PlannedRun]:
@@ -297,6 +302,7 @@ def announce_cost(
     """Say what the whole study costs, its confirmation too, before any of it is spent."""
     study: Any = run.recipe.ablation
     hours = announce_swarm(run, number + study.runs.sequential, options, swarm=stage)
+    hours += announce_one_pass(run, plan_one_pass(run, listed, options.tokens))
     if study.stop is not None:
         run.narrator.say(f"  less where runs are stopped after {study.stop.at:.0%} of the way")
     if study.confirm is not None:
@@ -331,6 +337,8 @@ def plan_weights(run: Run, swarm: Prepared, trained: Trained) -> PlannedStage:
     earlier = evidence_of(run.recipe.ablation)
     if trained.stopped:
         parts.append([name for name, _, _ in trained.stopped])
+    if trained.one_pass:
+        parts.append([(domain, Path(path).parent.name, Path(path).name) for domain, path in trained.one_pass])
     if earlier:
         parts.append([(content_key(str(runs_file(one.path))), one.became) for one in earlier])
     return plan_stage(
@@ -341,7 +349,7 @@ def plan_weights(run: Run, swarm: Prepared, trained: Trained) -> PlannedStage:
         verb="ablate",
         work=make_weights,
         options=options,
-        tasks=(PlannedTask(ALL, AnalysisInputs(files, trained.stopped, earlier)),),
+        tasks=(PlannedTask(ALL, AnalysisInputs(files, trained.stopped, earlier, trained.one_pass)),),
     )
 
 
@@ -368,6 +376,8 @@ def make_weights(inputs: AnalysisInputs, options: AnalysisOptions, output: Outpu
     natural = options.natural
     analysis = analyse(with_evidence(table, read_evidence(inputs.earlier, natural), natural), options)
     analysis["mixmin"] = _mixmin(inputs, table, analysis["objective"]["shares"])
+    if inputs.one_pass:
+        analysis["one_pass"] = written(inputs.one_pass)
     if inputs.stopped:
         analysis["notes"].append(_write_stopped(inputs, output))
         analysis["stopped"] = [name for name, _, _ in inputs.stopped]

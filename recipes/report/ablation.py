@@ -13,6 +13,7 @@ from recipes.report.grids import Span, intervals, scatter
 from recipes.report.markup import Column, Figure, Section, Table, not_made, several, tag
 from recipes.report.matrix import matrix_figure
 from recipes.report.mixtures import mixture_figures
+from recipes.report.one_pass import one_pass_figures
 from recipes.report.record import Record
 
 MOST_PANELS, MOST_OTHERS = 12, 60  # drawn; the tables have all
@@ -45,6 +46,9 @@ def ablation_section(
     section.listed([_signed(note) for note in found.get("notes", [])])
     if found.get("matrix"):
         section.figure(matrix_figure(record, found))
+    if found.get("one_pass"):
+        for figure in one_pass_figures(record, found):
+            section.figure(figure)
     section.figure(_weights(record, found))
     for figure in mixture_figures(record, found, groups):
         section.figure(figure)

@@ -9,6 +9,7 @@ from recipes.report.ablation import ablation_section
 from recipes.report.grids import Cell, heat_map
 from recipes.report.markup import Figure
 from recipes.report.mixtures import groups_of, mixture_figures
+from recipes.report.one_pass import one_pass_figures
 from recipes.report.standalone import mixed, style, svg_of
 
 NATURAL = {"de_law": 0.3, "de_wiki": 0.2, "zh_law": 0.3, "en_books": 0.2}
@@ -138,3 +139,19 @@ def test_section_of_an_analysis_from_a_table_has_its_figures():
     )
     assert {"weights-loss", "triangle", "dependence", "weights"} <= {figure.name for figure in section.figures}
     assert section.lead.startswith("3 proxies. Natural weights stay")
+
+
+def test_one_pass_is_coloured_by_its_difference_to_equal_tokens():
+    curve = {"tokens": [100, 200], "losses": {"a": [5.0, 4.0], "b": [6.0, 5.5]}}
+    short = {"tokens": [100], "losses": {"a": [6.0], "b": [5.0]}}
+    passes = {
+        "a": {"tokens": 200, "losses": {"a": 4.0, "b": 5.5}, "curve": curve},
+        "b": {"tokens": 100, "losses": {"a": 6.0, "b": 5.0}, "curve": short},
+    }
+    matrix = {"a": {"a": 4.5, "b": 5.5}, "b": {"a": 5.5, "b": 5.0}}
+    grid, curves = one_pass_figures(FakeRecord, {"one_pass": passes, "matrix": matrix})
+    assert "a (200)" in grid.picture
+    colours = re.findall(r"var\((--cool|--warm)\) (\d+)%", grid.picture)
+    assert colours == [("--cool", "72"), ("--warm", "0"), ("--warm", "72"), ("--warm", "0")]
+    assert curves.picture.count('class="curve') == 2  # the proxy of b was measured once: a dot
+    assert [row[3] for row in grid.table.rows] == [4.0, 5.5, 6.0, 5.0]
