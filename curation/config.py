@@ -6,10 +6,23 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, PlainValidator, Tag, WithJsonSchema
 
 from curation.amounts import Amount
-from curation.fields import Bytes, Name, Section, Share, Sql, Words, did_you_mean, one_of, or_else, refuse
+from curation.fields import (
+    Bytes,
+    Name,
+    Section,
+    Share,
+    Sql,
+    Words,
+    did_you_mean,
+    file_path,
+    looks_like_path,
+    one_of,
+    or_else,
+    refuse,
+)
 from curation.global_step_config import Buckets, Dedup, Index, KeepRule, LanguageModel, Perplexity, Pieces, Shingle
 from curation.step_config import (
     Classify,
@@ -54,6 +67,7 @@ __all__ = [
     "Shingle",
     "Source",
     "Step",
+    "WordRules",
 ]
 
 FORMATS = ("csv", "json", "jsonl", "parquet", "text")
@@ -89,6 +103,24 @@ LanguageCodes = Annotated[
     BeforeValidator(lambda v: (v,) if isinstance(v, str) else v),
     or_else({"type": "string"}, {"type": "array", "items": {"type": "string"}}),
 ]
+
+
+def _han(value: object) -> str:
+    """`characters`, `jieba` or the path of a dictionary."""
+    if isinstance(value, str) and not looks_like_path(value):
+        return one_of(value, ("characters", "jieba"), "way to cut Han text (a path has a / or a suffix)")
+    return file_path(value)
+
+
+class WordRules(Section):
+    """What a word is, for all signals of words of documents."""
+
+    han: Annotated[str, PlainValidator(_han), WithJsonSchema({"type": "string"})] = Field(
+        default="characters",
+        validate_default=False,
+        description="Words of Han text. characters: each letter is one; jieba: those of the dictionary that the "
+        "package jieba ships (pip install jieba); or a dictionary's file of lines `word frequency [tag]`.",
+    )
 
 
 class Source(Section):

@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 REASONS_KEY = b"gristmill.reasons"  # schema metadata: step -> names of the bits of drop@step
+WORDS_KEY = b"gristmill.words"  # schema metadata of signals: how Han text was cut, where by a dictionary
 _READ_ROWS = 16_384
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from curation.kernels import kernel
 from curation.signals.c4 import c4_line, copy_without_citations, count_split, phrases_in
+from curation.text.dictionary import NO_JOINS
 from curation.text.ngrams import clear_table, find_slot, never_zero
 from curation.text.properties import ALPHA, DECIMAL, SPACE, TERMINAL, UPPER
 from curation.text.scan import new_segments, scan_segments
@@ -140,7 +141,7 @@ def measure_spans(spans: SignalColumns, table: Array, phrases: Array) -> tuple[A
                 last += 1
             bits = clear_table(keys, last - first)
         _measure_characters(buf, start, stop, table, out)
-        count = scan_segments(buf, start, stop, table, segments)
+        count = scan_segments(buf, start, stop, table, NO_JOINS, segments)
         out[1], out[2], out[8] = 0, count, k - first
         for i in range(count):
             out[1] += segments.bits[i] & np.uint32(WORD) != 0

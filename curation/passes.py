@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation.layers import (
+    WORDS_KEY,
     drop_reasons,
     kept_rows,
     layer_columns,
@@ -150,10 +151,11 @@ class PerplexityMeasure:
 
 @dataclass(frozen=True)
 class GivenSignal:
-    """A signal that needs a file of the user: its name and the file or folder."""
+    """A signal that needs a file of the user: its name, the file or folder, and the version of its definition."""
 
     name: str
     path: str = field(metadata={"content": True})
+    version: int = 1
 
 
 @dataclass(frozen=True)
@@ -170,6 +172,8 @@ class SignalOptions:
         survivors: measure kept rows only; null elsewhere.
         given: signals that need a file of the user.
         per_line: signals of which the value of each line is kept too, as a list.
+        dictionary: file of the words of Han text for signals of words, or None: each letter is a word.
+        words: how Han text is cut by it, written into the layer.
     """
 
     names: tuple[str, ...] = ()
@@ -182,6 +186,8 @@ class SignalOptions:
     survivors: bool = False
     given: tuple[GivenSignal, ...] = ()
     per_line: tuple[str, ...] = ()
+    dictionary: str | None = field(default=None, metadata={"content": True})
+    words: str = ""
 
 
 def make_signals(inputs: ShardInputs, options: SignalOptions, output: Output) -> Counts:
@@ -211,8 +217,13 @@ def make_signals(inputs: ShardInputs, options: SignalOptions, output: Output) ->
         first = pa.RecordBatch.from_arrays(
             [pa.array([], pa.int64()), *columns.values()], names=["row", *(f"{n}{options.suffix}" for n in columns)]
         )
-    write_layer(output.path(".parquet"), _chain(first, stream), first.schema)
+    write_layer(output.path(".parquet"), _chain(first, stream), _with_words(first.schema, options))
     return {"rows": num_rows}
+
+
+def _with_words(schema: pa.Schema, options: SignalOptions) -> pa.Schema:
+    """The schema, with what a word of Han text is in its metadata where a dictionary says it."""
+    return schema.with_metadata({WORDS_KEY: options.words.encode()}) if options.dictionary else schema
 
 
 def _measured_text(inputs: ShardInputs, options: SignalOptions) -> Iterator[pa.RecordBatch]:
@@ -232,17 +243,26 @@ def _open_given(options: SignalOptions) -> dict[str, Any]:
     return {given.name: open_given(given.name, given.path) for given in options.given}
 
 
+def _open_dictionary(options: SignalOptions) -> Any:
+    if options.dictionary is None:
+        return None
+    from curation.text.dictionary import load_dictionary
+
+    return load_dictionary(options.dictionary)
+
+
 def _open_measures(inputs: ShardInputs, options: SignalOptions) -> list[Any]:
     """The functions text -> {column: array} that this stage calls, with their models opened."""
     measures: list[Any] = []
+    dictionary = _open_dictionary(options)
     if options.names:
         from curation.signals import measure
 
-        measures.append(lambda text: measure(text, options.names, inputs.language))
+        measures.append(lambda text: measure(text, options.names, inputs.language, dictionary))
     if options.per_line:
         from curation.signals.per_line import line_values
 
-        measures.append(lambda text: line_values(text, options.per_line, inputs.language))
+        measures.append(lambda text: line_values(text, options.per_line, inputs.language, dictionary))
     if options.language_model is not None:
         from curation.language import Excerpt, LanguageModel
 

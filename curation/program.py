@@ -8,8 +8,9 @@ source. So measures fuse into one pass over the text and rules into one pass ove
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from curation import config
@@ -66,12 +67,14 @@ class Compiler:
         resolve: Resolve,
         exempt: Sequence[str] = (),
         tokenizer: str | None = None,
+        han: str = "characters",
     ) -> None:
         self.sources = dict(sorted(sources.items()))
         self.steps = steps
         self.resolve = resolve
         self.exempt = frozenset(exempt)
         self.tokenizer = tokenizer
+        self.dictionary = _dictionary(han)
         self.stages: list[Stage] = []
         self.open = {name: _Open(columns=_brought(source)) for name, source in self.sources.items()}
 
@@ -112,9 +115,12 @@ class Compiler:
             return
         from curation.language import LANGUAGE_VERSION
         from curation.signals import SIGNALS
+        from curation.signals.given import GIVEN_SIGNALS
         from curation.signals.per_line import LINE_COLUMNS
+        from curation.text.dictionary import SEGMENTATION as DICTIONARY_WORDS
 
         names = tuple(sorted(state.names))
+        dictionary = self._dictionary_for(names, state.per_line)
         options = SignalOptions(
             names=names,
             suffix=_suffix(state.text),
@@ -122,8 +128,10 @@ class Compiler:
             language_model=state.language_model,
             language_version=LANGUAGE_VERSION if state.language_model else 0,
             excerpt=state.excerpt,
-            given=tuple(GivenSignal(signal, state.given[signal]) for signal in sorted(state.given)),
+            given=tuple(GivenSignal(x, state.given[x], GIVEN_SIGNALS[x].version) for x in sorted(state.given)),
             per_line=tuple(sorted(state.per_line)),
+            dictionary=dictionary,
+            words=DICTIONARY_WORDS if dictionary else "",
         )
         label = f"{len(names) + len(state.given)} signals" + (", language" if state.language_model else "")
         self.stages.append(LocalStage(name, "signals", label, make_signals, options))
@@ -133,6 +141,13 @@ class Compiler:
         state.names, state.language_model, state.excerpt = set(), None, None
         state.measured |= {f"{LINE_COLUMNS[signal]}{options.suffix}" for signal in state.per_line}
         state.given, state.per_line = {}, set()
+
+    def _dictionary_for(self, names: Sequence[str], per_line: Iterable[str]) -> str | None:
+        """The dictionary where a signal of words is among those measured: the others do not change with it."""
+        from curation.signals import SIGNALS
+
+        of_words = per_line or any("words" in SIGNALS[name].needs for name in names)
+        return self.dictionary if of_words else None
 
     def _close_decisions(self, name: str) -> None:
         state = self.open[name]
@@ -182,9 +197,9 @@ class Compiler:
             mine = self.resolve(step, name)
             rules = []
             if mine.preset is not None:
-                language = self.sources[name].language[0]
+                language, cut = self.sources[name].language[0], self.dictionary is not None
                 try:
-                    rules += [(r.reason, r.sql) for r in preset_rules(mine.preset, language, mine.thresholds())[0]]
+                    rules += [(r.reason, r.sql) for r in preset_rules(mine.preset, language, mine.thresholds(), cut)[0]]
                 except (KeyError, ValueError) as error:
                     raise ProgramError(path, str(error.args[0])) from None
             rules += sorted(mine.drop.items())
@@ -306,6 +321,24 @@ class Compiler:
         state.measured |= set(columns.values())
 
 
+def _dictionary(han: str) -> str | None:
+    """The file of the words of Han text; None where each letter is a word.
+
+    Raises:
+        ProgramError: for a file that is not there or no dictionary, or a package that is not installed.
+    """
+    if han == "characters":
+        return None
+    from curation.text.dictionary import DictionaryError, installed_dictionary, load_dictionary
+
+    try:
+        path = installed_dictionary() if han == "jieba" else Path(han)
+        load_dictionary(path)
+    except (DictionaryError, OSError) as error:
+        raise ProgramError("words.han", str(error)) from None
+    return str(path)
+
+
 def _suffix(text: str) -> str:
     return f"@{text}" if text else ""
 
@@ -329,6 +362,7 @@ def compile_program(
     resolve: Resolve,
     exempt: Sequence[str] = (),
     tokenizer: str | None = None,
+    han: str = "characters",
 ) -> Program:
     """Stages of a recipe's curation, in order of work, after the rows layer of each source.
 
@@ -338,11 +372,12 @@ def compile_program(
         resolve: (step, source name) -> the step with that source's own values.
         exempt: sources that are validated on and never trained on.
         tokenizer: the recipe's tokenizer where it is ready, for `pieces: tokenizer`.
+        han: words of Han text: `characters`, `jieba` or the path of a dictionary.
 
     Raises:
         ProgramError: a rule names a signal that nobody measures, or a preset or option does not exist.
     """
-    compiler = Compiler(sources, steps, resolve, exempt, tokenizer)
+    compiler = Compiler(sources, steps, resolve, exempt, tokenizer, han)
     stages = compiler.compile()
     texts = {step.name: place for place, step in enumerate(steps)}
     return Program(stages, {name: _last_columns(state, texts) for name, state in compiler.open.items()})

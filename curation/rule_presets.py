@@ -3,6 +3,7 @@
     source: where the rules and values were published
     options: {name: default}              thresholds; null switches a rule off
     languages: {code: {name: value}}      other defaults for a language
+    dictionary: {code: {name: value}}     instead of those, where a dictionary cuts Han text into words
     drop: {reason: "SQL with {name}"}     a row is dropped where it is true
 
 Loading a preset needs no polars: recipes are validated by it.
@@ -13,7 +14,7 @@ from __future__ import annotations
 import difflib
 import string
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
@@ -30,6 +31,7 @@ class RulePreset:
     options: Mapping[str, OptionValue]
     languages: Mapping[str, Mapping[str, OptionValue]]
     drop: Mapping[str, str]
+    dictionary: Mapping[str, Mapping[str, OptionValue]] = field(default_factory=dict)
     unit: str | None = None  # line or paragraph: a preset of the `lines` step
     clean: bool = False  # of a `lines` preset: kept lines are stripped and joined by line feeds
 
@@ -65,13 +67,17 @@ def load_preset(name: str) -> RulePreset:
     from ruamel.yaml import YAML
 
     content = YAML(typ="safe", pure=True).load(path)
-    languages = {code: options or {} for code, options in (content.get("languages") or {}).items()}
+    languages, dictionary = (
+        {code: options or {} for code, options in (content.get(key) or {}).items()}
+        for key in ("languages", "dictionary")
+    )
     return RulePreset(
         name,
         content["source"],
         content.get("options") or {},
         languages,
         content["drop"],
+        dictionary,
         content.get("unit"),
         bool(content.get("clean")),
     )
@@ -83,16 +89,21 @@ def preset_options(preset: str, language: str | None = None) -> dict[str, Option
     return {**loaded.options, **(loaded.languages.get(language, {}) if language else {})}
 
 
-def resolve_options(preset: str, language: str, options: Mapping[str, object]) -> dict[str, Option]:
-    """Every option's value: the preset's, its language's, then the recipe's.
+def resolve_options(
+    preset: str, language: str, options: Mapping[str, object], dictionary: bool = False
+) -> dict[str, Option]:
+    """Every option's value: the preset's, its language's (for words of a `dictionary`), then the recipe's.
 
     Raises:
         ValueError: for an option that the preset lacks or a value that is not a number or null.
     """
     loaded = load_preset(preset)
     resolved = {name: Option(value, "preset") for name, value in loaded.options.items()}
-    for name, value in loaded.languages.get(language, {}).items():
-        resolved[name] = Option(value, f"preset, language {language}")
+    if dictionary and language in loaded.dictionary:
+        own, origin = loaded.dictionary[language], f"preset, language {language} with a dictionary"
+    else:
+        own, origin = loaded.languages.get(language, {}), f"preset, language {language}"
+    resolved |= {name: Option(value, origin) for name, value in own.items()}
     for name, given in options.items():
         if name not in resolved:
             close = difflib.get_close_matches(name, resolved, 1)

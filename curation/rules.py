@@ -37,18 +37,21 @@ class RuleError(ValueError):
     """A condition that cannot be used: its reason, the SQL, what is wrong and what to write instead."""
 
 
-def preset_rules(preset: str, language: str, options: Mapping[str, object]) -> tuple[list[Rule], dict[str, Option]]:
+def preset_rules(
+    preset: str, language: str, options: Mapping[str, object], dictionary: bool = False
+) -> tuple[list[Rule], dict[str, Option]]:
     """The rules of a preset in a language, and its options as resolved.
 
     Args:
         preset: name of a file in `curation/presets`.
         language: code; chooses the preset's values for it.
         options: the recipe's own thresholds; null switches the rules that use it off.
+        dictionary: whether a dictionary cuts Han text into words: then values for those.
 
     Raises:
         ValueError: for an unknown preset or option.
     """
-    resolved = resolve_options(preset, language, options)
+    resolved = resolve_options(preset, language, options, dictionary)
     return [Rule(reason, sql) for reason, sql in filled_conditions(preset, resolved).items()], resolved
 
 

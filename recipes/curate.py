@@ -349,6 +349,7 @@ def compile_recipe(recipe: Recipe) -> Program:
             lambda step, source: step_for(step, source, recipe),
             recipe.domains.validate_only,
             _ready_tokenizer(recipe),
+            recipe.words.han,
         )
     except ProgramError as error:
         raise RecipeErrors([_located(recipe, error)]) from None
@@ -367,6 +368,8 @@ def _located(recipe: Recipe, error: ProgramError) -> Located:
     from recipes.validation import located
 
     path: tuple[Any, ...] = ()
+    if error.path == "words.han":
+        path = ("words", "han")
     if step := re.match(r"steps\[(\d+)\] \([^)]*\)\.?(.*)", error.path):
         number = int(step[1])
         path = ("steps", number, recipe.steps[number].kind, *filter(None, step[2].split(".")))

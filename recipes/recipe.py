@@ -16,7 +16,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BeforeValidator, Field, PrivateAttr, field_validator
 
 from curation.amounts import Amount
-from curation.config import TOKEN_FORMATS, AnyStep, Bytes, Name, Source, Step
+from curation.config import TOKEN_FORMATS, AnyStep, Bytes, Name, Source, Step, WordRules
 from curation.fields import (
     AmountIn,
     Count,
@@ -140,6 +140,7 @@ class Recipe(Section):
     seed: Count = Field(default=0, description="The only source of chance for order, initialisation and designs.")
     sources: dict[Name, Source] = Field(min_length=1, description="Name -> where text comes from.")
     steps: tuple[AnyStep, ...] = Field(default=(), description="What is done to documents, in order of work.")
+    words: WordRules = Field(default=WordRules(), description="What a word is, for signals of words.")
     domains: Domains = Field(
         default=Domains(), description="What gets a weight, what is held out, how often text may repeat."
     )

@@ -103,12 +103,25 @@ def _only_rules_change(now: Recipe, changed: Recipe) -> None:
     """Refuse changes that no query over signals can answer: of other steps than rules and languages."""
     if len(now.steps) != len(changed.steps) or now.sources.keys() != changed.sources.keys():
         raise RunError("the change adds or removes a step or source; `whatif` compares thresholds, `run` does the rest")
+    other = [f"sources.{name}.{key}" for name in now.sources for key in _other_keys(now, changed, name)]
+    if now.words != changed.words or other:
+        raise RunError(
+            f"the change of {', '.join(other) or 'words'} changes what is read or measured, which no query answers; "
+            "`gristmill curate` with the same --set does what it asks for"
+        )
     for old, new in zip(now.steps, changed.steps):
         if old != new and old.kind not in ("rules", "language"):
             raise RunError(
                 f"whatif cannot say what a change of step {new.name} ({new.kind}) does without running it; "
                 "it answers rules and languages. `gristmill curate` with the same --set reuses everything before it"
             )
+
+
+def _other_keys(now: Recipe, changed: Recipe, source: str) -> list[str]:
+    """Keys of a source that differ, beside its own values of steps."""
+    both = now.sources[source], changed.sources[source]
+    keys = [key for key in type(both[0]).model_fields if key != "steps"]
+    return [key for key in keys if getattr(both[0], key) != getattr(both[1], key)]
 
 
 def _same_steps(before: Steps, after: Steps) -> None:

@@ -15,7 +15,8 @@ import pyarrow as pa
 
 from curation.signals import c4, characters, fineweb, gopher, redpajama
 from curation.signals.signal import Family, Signal, Texts
-from curation.text.segment import utf8_buffers
+from curation.text.dictionary import Dictionary, joined_letters
+from curation.text.segment import frozen, utf8_buffers
 
 FAMILIES: tuple[Family, ...] = (gopher.GOPHER, c4.C4, fineweb.FINEWEB, redpajama.REDPAJAMA, characters.CHARACTERS)
 SIGNALS: dict[str, Signal] = {signal.name: signal for family in FAMILIES for signal in family.signals}
@@ -24,13 +25,16 @@ _TYPES = {"float64": pa.float64(), "int64": pa.int64(), "bool": pa.bool_()}
 __all__ = ["FAMILIES", "SIGNALS", "Family", "Signal", "measure"]
 
 
-def measure(text: pa.Array, names: Sequence[str], language: str) -> dict[str, pa.Array]:
+def measure(
+    text: pa.Array, names: Sequence[str], language: str, dictionary: Dictionary | None = None
+) -> dict[str, pa.Array]:
     """Measure signals of row-aligned texts.
 
     Args:
         text: large_string (other string types are cast), nulls allowed.
         names: signals to measure, of SIGNALS.
         language: code such as `de`; chooses stop words and nothing else.
+        dictionary: cuts Han text into its words for all signals of words; None: each letter is a word.
 
     Returns:
         One array per name, in the order asked; null where the text is null or the signal undefined (such as a mean over
@@ -43,7 +47,8 @@ def measure(text: pa.Array, names: Sequence[str], language: str) -> dict[str, pa
     if unknown:
         raise KeyError(_did_you_mean(unknown[0]))
     present = ~np.asarray(text.is_null().to_numpy(zero_copy_only=False), bool)
-    texts = Texts(*utf8_buffers(text), present)
+    buffers = utf8_buffers(text)
+    texts = Texts(*buffers, present, joined_letters(*buffers, frozen(present), dictionary))
     columns: dict[str, np.ndarray] = {}
     for family in FAMILIES:
         wanted = frozenset(names) & {signal.name for signal in family.signals}

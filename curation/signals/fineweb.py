@@ -71,7 +71,9 @@ def _measure_lines(buf: Array, start: int, end: int, table: Array, keys: Array, 
 
 
 @kernel
-def _measure_fineweb(buf: Array, offsets: Array, present: Array, table: Array, counts: Array, out: Array) -> None:
+def _measure_fineweb(
+    buf: Array, offsets: Array, present: Array, table: Array, joined: Array, counts: Array, out: Array
+) -> None:
     """All rows; `counts` are the segments of each, or empty: then they are counted here."""
     longest = longest_text(offsets, present)
     segments = new_segments(longest if counts.shape[0] == 0 else 0)
@@ -80,7 +82,7 @@ def _measure_fineweb(buf: Array, offsets: Array, present: Array, table: Array, c
         if present[row]:
             start, end = offsets[row], offsets[row + 1]
             feeds = _measure_lines(buf, start, end, table, keys, out[row])
-            count = counts[row] if counts.shape[0] else float(scan_segments(buf, start, end, table, segments))
+            count = counts[row] if counts.shape[0] else float(scan_segments(buf, start, end, table, joined, segments))
             if count:
                 out[row, 4] = feeds / count
 
@@ -89,7 +91,7 @@ def measure_fineweb(texts: Texts, language: str, wanted: frozenset[str], known: 
     """All FineWeb signals; where `segment_count` is known already, words are not looked for again."""
     out = np.full((len(texts.present), len(SIGNALS)), np.nan)
     counts = np.ascontiguousarray(known.get("segment_count", np.zeros(0)))
-    _measure_fineweb(texts.content, texts.offsets, texts.present, property_table(), counts, out)
+    _measure_fineweb(texts.content, texts.offsets, texts.present, property_table(), texts.joined, counts, out)
     return {signal.name: out[:, k] for k, signal in enumerate(SIGNALS)}
 
 

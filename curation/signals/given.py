@@ -1,16 +1,22 @@
 """Signals of RedPajama-V2 that need a file of the user: word lists, domain lists, importance weights, classifiers.
 
 Definitions after RedPajama-V2 (Weber et al. 2024, arXiv:2411.12372; RedPajama-Data 6d2cee9):
-* `rps_doc_ldnoobw_words`: sequences of normalised words that stand in a list of words, one entry a line.
+* `rps_doc_ldnoobw_words`: sequences of normalised words that stand in a list, one entry a line. Entries are taken as
+  they are written, so one with capitals, ASCII punctuation or composed accents (not NFD) is never met, as there.
 * `rps_doc_ut1_blacklist`: the categories of the document's host in a list of domains. There a number of a category;
   here the names, joined by commas, "" for a host that is not listed, null without an URL.
 * `rps_doc_*_importance`: see `curation.signals.importance`.
-* `rps_doc_ml_*_score`: the probability of a fastText classifier's first label, of the text on one line.
+* `rps_doc_ml_*_score`: how sure a fastText classifier is that the text, put on one line, is not of `__label__cc`: the
+  probability of its best label, or 1 less it where that is `__label__cc`. A classifier without such a label, which
+  the definition does not know, scores its first label by name.
 """
 
 # mypy: disable-error-code="no-any-return"
 from __future__ import annotations
 
+import re
+import string
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -24,13 +30,17 @@ from curation.kernels import kernel
 from curation.signals.redpajama import IMPLEMENTATION, normalised_words
 from curation.signals.signal import GivenFileError, Signal
 
+# By the end of the name. 2: list entries as written, raw words, the best label of a classifier.
+_VERSIONS = {"words": 2, "importance": 2, "score": 2}
 _WORD_BASE = 0x9E3779B97F4A7C15  # odd, of the polynomial over words
+_WEB_LABEL = "__label__cc"  # RedPajama-V2's label of web pages as they come
+_PUNCTUATION = str.maketrans("", "", string.punctuation)
 # (texts, URLs) of a row batch -> the signal
 GivenMeasure = Callable[[pa.Array, pa.Array], pa.Array]
 
 
 def _signal(name: str, description: str, dtype: str = "float64") -> Signal:
-    return Signal(name, "given", dtype, 1, IMPLEMENTATION, description)
+    return Signal(name, "given", dtype, _VERSIONS.get(name.rpartition("_")[2], 1), IMPLEMENTATION, description)
 
 
 GIVEN_SIGNALS = {
@@ -43,7 +53,7 @@ GIVEN_SIGNALS = {
             for target in ("books", "openwebtext", "wikipedia")
         ),
         *(
-            _signal(f"rps_doc_ml_{target}_score", "probability of a fastText classifier's first label")
+            _signal(f"rps_doc_ml_{target}_score", "a fastText classifier's probability of not being `__label__cc`")
             for target in ("wikiref", "palm", "wikipedia")
         ),
     )
@@ -72,14 +82,18 @@ def open_given(name: str, path: str) -> GivenMeasure:
 
 
 def _list_measure(path: str) -> GivenMeasure:
-    lines = [line.strip() for line in Path(path).read_text(encoding="utf-8").splitlines()]
-    entries = normalised_words(pa.array([line for line in lines if line], pa.large_string()))
+    lines = {line.strip() for line in Path(path).read_text(encoding="utf-8").split("\n")}
+    met = sorted(line for line in lines if line and line == _normalised(line))
+    entries = normalised_words(pa.array(met, pa.large_string()))
     keys: dict[int, set[int]] = {}
     for start, stop in pairwise(entries.offsets.tolist()):
         if stop > start:
             keys.setdefault(stop - start, set()).add(int(_sequence(entries.hashes, start, stop - start)))
     if not keys:
-        raise GivenFileError(f"{path}: no entry with a word; it wants one word or sequence of words a line")
+        raise GivenFileError(
+            f"{path}: none of its {len(lines):,} lines is a word or a sequence of words that can be met: write them in "
+            "lower case, without ASCII punctuation, accents decomposed (NFD)"
+        )
     tables = [(size, np.array(sorted(known), np.uint64)) for size, known in sorted(keys.items())]
 
     def measure(text: pa.Array, urls: pa.Array) -> pa.Array:
@@ -109,6 +123,12 @@ def _count_sequences(hashes: np.ndarray, offsets: np.ndarray, size: int, known: 
             value = _sequence(hashes, i, size)
             place = np.searchsorted(known, value)
             found[row] += place < known.shape[0] and known[place] == value
+
+
+def _normalised(entry: str) -> str:
+    """The entry as RedPajama-V2 normalises text."""
+    kept = entry.translate(_PUNCTUATION).lower().strip()
+    return unicodedata.normalize("NFD", re.sub(r"\s+", " ", kept))
 
 
 # ---------------------------------------------------------------- lists of domains
@@ -196,21 +216,17 @@ def _classifier_measure(path: str) -> GivenMeasure:
     labels = model.labels
     if len(labels) < 2:
         raise GivenFileError(f"{path}: a classifier with one label tells nothing")
-    wanted = _positive(labels)
+    number = 1 if _WEB_LABEL in labels else -1  # predictions to ask for: the best, or all
+    first = min(labels)  # fastText lists labels by how often they were met in training, which says nothing of them
 
     def score(text: str | None) -> float | None:
-        if text is None:
+        line = " ".join((text or "").splitlines()).strip()
+        found = model.f.predict(line + "\n", number, 0.0, "strict") if line else []
+        if number == -1:
+            found = [(p, label) for p, label in found if label == first]
+        if not found:
             return None
-        line = " ".join(text.split("\n")).strip() + "\n"
-        return next((min(p, 1.0) for p, label in model.f.predict(line, -1, 0.0, "strict") if label == wanted), 0.0)
+        probability, label = min(found[0][0], 1.0), found[0][1]
+        return round(1 - probability if label == _WEB_LABEL else probability, 8)
 
     return lambda text, urls: pa.array([score(one) for one in text.to_pylist()], pa.float64())
-
-
-def _positive(labels: list[str]) -> str:
-    """The label whose probability is the score: the one that is not RedPajama's `__label__cc`, else the first by name.
-
-    fastText lists labels by how often they were met in training, which says nothing of their meaning.
-    """
-    others = [label for label in labels if label != "__label__cc"]
-    return others[0] if len(others) == 1 else sorted(labels)[0]

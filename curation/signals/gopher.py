@@ -109,7 +109,9 @@ def _measure_lines(buf: Array, start: int, end: int, table: Array, out: Array) -
 
 
 @kernel
-def _measure_gopher(buf: Array, offsets: Array, present: Array, table: Array, stop_keys: Array, out: Array) -> None:
+def _measure_gopher(
+    buf: Array, offsets: Array, present: Array, table: Array, joined: Array, stop_keys: Array, out: Array
+) -> None:
     """All rows; `out` has ten columns for quality alone and thirteen more for repetition."""
     longest = longest_text(offsets, present)
     segments, tables = new_segments(longest), new_tables(longest)
@@ -118,7 +120,7 @@ def _measure_gopher(buf: Array, offsets: Array, present: Array, table: Array, st
     for row in range(offsets.shape[0] - 1):
         if present[row]:
             start, end = offsets[row], offsets[row + 1]
-            count = scan_segments(buf, start, end, table, segments)
+            count = scan_segments(buf, start, end, table, joined, segments)
             _measure_words(segments, count, stop_keys, stop_seen, row, out[row])
             _measure_lines(buf, start, end, table, out[row])
             hashes, ellipses = count_symbols(buf, start, end)
@@ -150,7 +152,7 @@ def measure_gopher(texts: Texts, language: str, wanted: frozenset[str], known: C
     signals = QUALITY_SIGNALS if wanted <= {signal.name for signal in QUALITY_SIGNALS} else SIGNALS
     out = np.full((len(texts.present), len(signals)), np.nan)
     stop_keys = word_keys(GOPHER_STOP_WORDS.get(language, ()))
-    _measure_gopher(texts.content, texts.offsets, texts.present, property_table(), stop_keys, out)
+    _measure_gopher(texts.content, texts.offsets, texts.present, property_table(), texts.joined, stop_keys, out)
     return {signal.name: out[:, k] for k, signal in enumerate(signals)}
 
 

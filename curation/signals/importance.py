@@ -4,7 +4,7 @@
 
 Both sides are counted over (up to) 500,000 documents into 10,000 buckets; a document's importance is the sum over its
 n-grams of log(p_target + 1e-8) - log(p_source + 1e-8). RedPajama-V2 hashes with Python's own `hash`, so its count files
-do not fit ours: words here are its normalised words, hashed by gristmill.
+do not fit ours: words are its raw words (`curation.signals.raw_words`), hashed by gristmill.
 Source: Xie et al. 2023, arXiv:2302.03169; parameters of Weber et al. 2024, arXiv:2411.12372.
 """
 
@@ -19,10 +19,11 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from curation.kernels import kernel
-from curation.signals.redpajama import normalised_words
+from curation.signals.raw_words import raw_words
 from curation.signals.signal import GivenFileError
 
 BUCKETS = 10_000
@@ -66,18 +67,19 @@ class Weights:
     odds: np.ndarray
 
     def measure(self, text: pa.Array) -> pa.Array:
-        """Importance of each text; null where it is null or has no word."""
-        words = normalised_words(text)
+        """Importance of each text, to 8 digits; null where it is null or empty."""
+        words = raw_words(text)
         found = np.zeros(len(text))
         _sum(words.hashes, words.offsets, self.odds, found)
-        return pa.array(found, pa.float64(), mask=np.diff(words.offsets) == 0)
+        empty = pc.fill_null(pc.equal(pc.binary_length(text), 0), True)
+        return pa.array(np.round(found, 8), pa.float64(), mask=empty.to_numpy(zero_copy_only=False))
 
 
 def counted(texts: Iterable[pa.Array], buckets: int = BUCKETS) -> np.ndarray:
     """Counts of 1- and 2-grams by bucket, int64 (buckets,). Memory: one array of texts."""
     counts = np.zeros(buckets, np.int64)
     for text in texts:
-        words = normalised_words(text)
+        words = raw_words(text)
         _count(words.hashes, words.offsets, counts)
     return counts
 

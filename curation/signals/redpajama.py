@@ -20,6 +20,7 @@ import pyarrow as pa
 from curation.kernels import kernel
 from curation.signals.gopher import count_symbols, word_keys
 from curation.signals.signal import Columns, Family, Signal, Texts
+from curation.text.dictionary import NO_JOINS
 from curation.text.ngrams import (
     Tables,
     count_values,
@@ -127,19 +128,22 @@ class _Line(NamedTuple):
 
 
 @kernel
-def _normalised_line(buf: Array, start: int, end: int, unicode: Unicode, words: Words, line: _Line) -> _Line:
+def _normalised_line(
+    buf: Array, start: int, end: int, unicode: Unicode, joined: Array, words: Words, line: _Line
+) -> _Line:
     """Append a line's normalised words; counts go on from `line`, `numeric` and `characters` from 0."""
     count, spaced, state, matches, _, _ = line
     numeric, characters, open_word, open_spaced, alone = 0, 0, False, False, False
     total, value = np.int64(words.characters[count]), np.uint64(0)
     i = start
     while i < end:
+        goes_on = joined.shape[0] != 0 and joined[i] != 0
         code_point, i = decode(buf, i)
         bits = unicode.bits[np.uint64(code_point)]
         if bits & ASCII_PUNCTUATION:
             continue
         space, single = bits & SPACE != 0, bits & WORD_CLASS == CHARACTER
-        if open_word and (space or single or (alone and bits & WORD_CLASS != EXTEND)):
+        if open_word and not goes_on and (space or single or (alone and bits & WORD_CLASS != EXTEND)):
             words.hashes[count] = value
             count += 1
             words.characters[count] = total
@@ -175,7 +179,14 @@ def _normalised_line(buf: Array, start: int, end: int, unicode: Unicode, words: 
 
 @kernel
 def _measure_lines(
-    buf: Array, start: int, end: int, unicode: Unicode, words: Words, javascript: np.uint64, out: Array
+    buf: Array,
+    start: int,
+    end: int,
+    unicode: Unicode,
+    joined: Array,
+    words: Words,
+    javascript: np.uint64,
+    out: Array,
 ) -> _Line:
     """Signals of lines, and all normalised words."""
     words.characters[0] = 0
@@ -184,7 +195,7 @@ def _measure_lines(
     while i < end:
         stop = min(next_newline(buf, i, end) + 1, end)
         before = line.num_words
-        line = _normalised_line(buf, i, stop, unicode, words, line)
+        line = _normalised_line(buf, i, stop, unicode, joined, words, line)
         numeric += line.numeric / line.characters if line.characters else 0.0
         for k in range(before, line.num_words):
             scripts += words.hashes[k] == javascript
@@ -223,21 +234,21 @@ def _words_of_rows(
             line, i, end = _Line(0, 0, 0, 0, 0, 0), offsets[row], offsets[row + 1]
             while i < end:
                 stop = min(next_newline(buf, i, end) + 1, end)
-                line = _normalised_line(buf, i, stop, unicode, words, line)
+                line = _normalised_line(buf, i, stop, unicode, NO_JOINS, words, line)
                 i = stop
             hashes[total : total + line.num_words] = words.hashes[: line.num_words]
             total += line.num_words
         bounds[row + 1] = total
 
 
-class NormalisedWords(NamedTuple):
-    """Hashes of the normalised words of texts, uint64; those of row i are `hashes[offsets[i]:offsets[i + 1]]`."""
+class WordHashes(NamedTuple):
+    """Hashes of the words of texts, uint64; those of row i are `hashes[offsets[i]:offsets[i + 1]]`."""
 
     hashes: Array
     offsets: Array
 
 
-def normalised_words(text: pa.Array) -> NormalisedWords:
+def normalised_words(text: pa.Array) -> WordHashes:
     """Normalised words of row-aligned texts; a null has none. Memory: 8 bytes for each byte of the texts."""
     content, offsets = utf8_buffers(text)
     present = ~np.asarray(text.is_null().to_numpy(zero_copy_only=False), bool)
@@ -245,11 +256,11 @@ def normalised_words(text: pa.Array) -> NormalisedWords:
     words = Words(np.empty(longest + 2, np.uint64), np.empty(longest + 2, np.int32))
     hashes, bounds = np.empty(int(offsets[-1] - offsets[0]) + 1, np.uint64), np.zeros(len(text) + 1, np.int64)
     _words_of_rows(content, offsets, present, Unicode(property_table(), *folded_tables()), words, hashes, bounds)
-    return NormalisedWords(hashes[: bounds[-1]], bounds)
+    return WordHashes(hashes[: bounds[-1]], bounds)
 
 
 @kernel
-def _measure_raw(buf: Array, start: int, end: int, bits_of: Array, stop_keys: Array, out: Array) -> None:
+def _measure_raw(buf: Array, start: int, end: int, bits_of: Array, joined: Array, stop_keys: Array, out: Array) -> None:
     """Signals of raw words, and sentences."""
     stop_bits = table_bits(stop_keys.shape[0] // 4)
     raw, latin, capitals, stops, sentences, braces = 0, 0, 0, 0, 0, 0
@@ -262,8 +273,9 @@ def _measure_raw(buf: Array, start: int, end: int, bits_of: Array, stop_keys: Ar
     state, word_before = 0, False  # of the sentence pattern: 0 seeks, 1 in the body, 2 in the terminators
     i = start
     while True:
-        found, code_point, after, next_kind, single = np.uint32(0), 0, i, 0, False
+        found, code_point, after, next_kind, single, goes_on = np.uint32(0), 0, i, 0, False, False
         if i < end:
+            goes_on = joined.shape[0] != 0 and joined[i] != 0
             code_point, after = decode(buf, i)
             found = bits_of[np.uint64(code_point)]
             is_word = found & ALNUM != 0
@@ -280,7 +292,7 @@ def _measure_raw(buf: Array, start: int, end: int, bits_of: Array, stop_keys: Ar
                 state = 2
             word_before = is_word
             braces += code_point == 123 or code_point == 125
-        if kind and (next_kind != kind or single or i >= end):
+        if kind and not goes_on and (next_kind != kind or single or i >= end):
             raw += 1
             latin += has_latin
             capitals += all_bits & UPPER != 0 and all_bits & LOWER == 0
@@ -338,7 +350,14 @@ def _measure_words(words: Words, line: _Line, tables: Tables, out: Array) -> Non
 
 @kernel
 def _measure_redpajama(
-    buf: Array, offsets: Array, present: Array, unicode: Unicode, stop_keys: Array, javascript: np.uint64, out: Array
+    buf: Array,
+    offsets: Array,
+    present: Array,
+    unicode: Unicode,
+    joined: Array,
+    stop_keys: Array,
+    javascript: np.uint64,
+    out: Array,
 ) -> None:
     longest = longest_text(offsets, present)
     words, tables = Words(np.empty(longest + 2, np.uint64), np.empty(longest + 2, np.int32)), new_tables(longest + 1)
@@ -348,8 +367,8 @@ def _measure_redpajama(
             out[row, 0], out[row, 1] = count_characters(buf, start, end), 1
             for i in range(start, end):
                 out[row, 1] += buf[i] == 10
-            line = _measure_lines(buf, start, end, unicode, words, javascript, out[row])
-            _measure_raw(buf, start, end, unicode.bits, stop_keys, out[row])
+            line = _measure_lines(buf, start, end, unicode, joined, words, javascript, out[row])
+            _measure_raw(buf, start, end, unicode.bits, joined, stop_keys, out[row])
             _measure_words(words, line, tables, out[row])
 
 
@@ -365,7 +384,9 @@ def measure_redpajama(texts: Texts, language: str, wanted: frozenset[str], known
     out = np.full((len(texts.present), len(_MEASURED)), np.nan)
     unicode = Unicode(property_table(), *folded_tables())
     stop_keys = word_keys(STOP_WORDS.get(language, ()))
-    _measure_redpajama(texts.content, texts.offsets, texts.present, unicode, stop_keys, _folded_hash("javascript"), out)
+    _measure_redpajama(
+        texts.content, texts.offsets, texts.present, unicode, texts.joined, stop_keys, _folded_hash("javascript"), out
+    )
     rounded = np.round(out, 8)
     columns = {signal.name: rounded[:, k] for k, signal in enumerate(_MEASURED)}
     originals = {f"ccnet_original_{part}": columns[f"ccnet_{part}"] for part in ("length", "nlines")}

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
+
+from curation.text.dictionary import NO_JOINS
 
 
 @dataclass(frozen=True)
@@ -30,12 +32,13 @@ class Texts:
     """Row-aligned texts as kernels read them.
 
     `content` are UTF-8 bytes (uint8, read-only), `offsets` int64 (rows + 1), `present` bool (rows,): false where the
-    text is null.
+    text is null; `joined` tells which Han letters go on a word of a dictionary (`joined_letters`).
     """
 
     content: np.ndarray
     offsets: np.ndarray
     present: np.ndarray
+    joined: np.ndarray = field(default_factory=lambda: NO_JOINS)
 
 
 # Texts, language code, wanted names, what earlier families measured -> float64 (rows,) by name, NaN where undefined.

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from curation.kernels import kernel
+from curation.text.dictionary import Dictionary, joined_letters
 from curation.text.properties import CHARACTER, CONNECTOR, EXTEND, LETTER, SEPARATOR, SYMBOL, WORD_CLASS, property_table
 from curation.text.segment import HASH_BASE, WORD, Array, decode, frozen, joins
 
@@ -77,8 +78,12 @@ def joined_hash(segments: Segments, first: int, stop: int) -> np.uint64:
 
 
 @kernel
-def scan_segments(buf: Array, start: int, end: int, table: Array, segments: Segments) -> int:  # noqa: C901
+def scan_segments(  # noqa: C901
+    buf: Array, start: int, end: int, table: Array, joined: Array, segments: Segments
+) -> int:
     """Fill the arrays for the text `buf[start:end]`; returns the number of segments.
+
+    `joined` tells by byte which Han letters go on a word (`curation.text.dictionary`), or is empty: none do.
 
     One step a character: it stays in the open segment, or it closes that one and opens the next (a separator: none).
     """
@@ -97,7 +102,9 @@ def scan_segments(buf: Array, start: int, end: int, table: Array, segments: Segm
             if inside:
                 if kind == EXTEND or code_point == repeats:
                     stays = True
-                elif previous != 0 and kind != SEPARATOR and kind != CHARACTER and kind != SYMBOL:
+                elif kind == CHARACTER:
+                    stays = joined.shape[0] != 0 and joined[i] != 0
+                elif previous != 0 and kind != SEPARATOR and kind != SYMBOL:
                     stays = kind <= CONNECTOR or joins(buf, after, end, table, kind, previous)
                     previous = kind
         if not stays:
@@ -142,14 +149,16 @@ def scan_segments(buf: Array, start: int, end: int, table: Array, segments: Segm
 
 
 @kernel
-def _scan_one(buf: Array, table: Array) -> tuple[int, Segments]:
+def _scan_one(buf: Array, table: Array, joined: Array) -> tuple[int, Segments]:
     segments = new_segments(buf.shape[0])
-    return scan_segments(buf, 0, buf.shape[0], table, segments), segments
+    return scan_segments(buf, 0, buf.shape[0], table, joined, segments), segments
 
 
-def segments_of(text: str) -> list[tuple[str, bool]]:
+def segments_of(text: str, dictionary: Dictionary | None = None) -> list[tuple[str, bool]]:
     """Segments of one text with whether each is a word; for tests, examples and other libraries' tokenizer slots."""
-    count, found = _scan_one(frozen(np.frombuffer(text.encode(), np.uint8)), property_table())
+    buf = frozen(np.frombuffer(text.encode(), np.uint8))
+    joined = joined_letters(buf, frozen(np.array([0, len(buf)])), frozen(np.ones(1, bool)), dictionary)
+    count, found = _scan_one(buf, property_table(), joined)
     joined, ends = found.joined.tobytes(), found.ends[: count + 1].tolist()
     return [
         (joined[a:b].decode(), bool(bits & WORD)) for a, b, bits in zip(ends, ends[1:], found.bits[:count].tolist())

@@ -18,6 +18,7 @@ from curation.signals import measure
 from curation.signals.given import host_of, open_given
 from curation.signals.importance import counted, read_weights, write_weights
 from curation.signals.per_line import LINE_COLUMNS, line_values
+from curation.signals.raw_words import raw_words
 from curation.signals.signal import GivenFileError
 from curation.source import Reader
 
@@ -40,9 +41,12 @@ def plain_words(text):
 
 def test_listed_words_count_sequences_of_normalised_words(tmp_path):
     path = tmp_path / "words.txt"
-    path.write_text("böses wort\nschlimm\nSehr Schlimm\n\n", encoding="utf-8")
+    entries = unicodedata.normalize("NFD", "böses wort\nschlimm\nsehr schlimm\n\n")
+    path.write_text(entries, encoding="utf-8")
     found = open_given("rps_doc_ldnoobw_words", str(path))(texts(), no_urls())
     assert found.to_pylist() == [4, None, 0, 0, 4]
+    path.write_text("böses wort\nschlimm\nSehr schlimm\nsehr  schlimm\nwort!\n", encoding="utf-8")  # as written
+    assert open_given("rps_doc_ldnoobw_words", str(path))(texts(), no_urls()).to_pylist() == [1, None, 0, 0, 3]
 
 
 @settings(deadline=None)
@@ -63,7 +67,7 @@ def test_listed_words_equal_plain_python(tmp_path_factory, values):
 def test_a_list_without_words_is_an_error(tmp_path):
     path = tmp_path / "words.txt"
     path.write_text("...\n\n")
-    with pytest.raises(GivenFileError, match="no entry with a word"):
+    with pytest.raises(GivenFileError, match="none of its 2 lines"):
         open_given("rps_doc_ldnoobw_words", str(path))
 
 
@@ -96,18 +100,36 @@ def test_hosts_are_bare():
     assert host_of("example.org/a") == "example.org"
 
 
-def test_classifier_score_is_the_probability_fasttext_predicts(tmp_path):
+@pytest.mark.parametrize("web", ["cc", "rest"])
+def test_classifier_score_is_the_probability_of_not_being_web(tmp_path, web):
+    """RedPajama-V2: the best label's probability, or 1 less it for `__label__cc`; else the first label by name."""
     path = tmp_path / "train.txt"
-    path.write_text("".join(f"__label__wiki satz nummer {i}\n__label__cc kauf jetzt {i}\n" for i in range(50)))
+    path.write_text(f"__label__book satz nummer\n__label__{web} kauf jetzt\n__label__wiki lies\n" * 50)
     model = fasttext.train_supervised(str(path), epoch=3, dim=4, thread=1, verbose=0)
     model.save_model(str(tmp_path / "model.bin"))
-    values = ["satz nummer eins", "kauf\njetzt", None]
-    found = open_given("rps_doc_ml_wikiref_score", str(tmp_path / "model.bin"))(texts(values), no_urls(3)).to_pylist()
+    values = ["satz\x0bnummer eins", "kauf\njetzt\r\nkauf ", None, "", " \n"]
+    found = open_given("rps_doc_ml_wikiref_score", str(tmp_path / "model.bin"))(texts(values), no_urls()).to_pylist()
     for text, score in zip(values[:2], found):
-        told = {label: p for p, label in model.f.predict(text.replace("\n", " ") + "\n", -1, 0.0, "strict")}
-        assert score == min(1.0, told["__label__wiki"])
+        told = model.f.predict(" ".join(text.splitlines()).strip() + "\n", -1, 0.0, "strict")
+        best, label = told[0]
+        expected = {label: p for p, label in told}["__label__book"]
+        if web == "cc":
+            expected = 1 - best if label == "__label__cc" else best
+        assert score == round(min(1.0, expected), 8)
     assert found[0] > found[1]
-    assert found[2] is None
+    assert found[2:] == [None, None, None]
+
+
+@settings(deadline=None)
+@given(st.lists(st.text("aB ä.,中文\n_9", max_size=20), min_size=1, max_size=4))
+def test_raw_words_are_counted_as_plain_python_cuts_them(values):
+    spaced = [re.sub("([中文])", r" \1 ", text) for text in values]
+    cut = [re.findall(r"\w+|[^\w\s]+", text) for text in spaced]
+    found = raw_words(texts(values))
+    assert np.diff(found.offsets).tolist() == list(map(len, cut))
+    told = dict(zip((word for words in cut for word in words), found.hashes.tolist()))
+    assert [told[word] for words in cut for word in words] == found.hashes.tolist()
+    assert len(set(told.values())) == len(told)
 
 
 def test_importance_is_the_sum_of_log_odds_of_words_and_pairs(tmp_path):
@@ -116,12 +138,12 @@ def test_importance_is_the_sum_of_log_odds_of_words_and_pairs(tmp_path):
     assert [int(x.sum()) for x in counts] == [3 + 2 + 2 + 1, 2 + 1 + 2 + 1]
     write_weights(tmp_path / "w.npz", *counts)
     weights = read_weights(tmp_path / "w.npz")
-    found = weights.measure(texts(["der hund", "die katze", "", None, "DER, Hund!"])).to_pylist()
+    found = weights.measure(texts(["der hund", "die katze", "", None, " \n"])).to_pylist()
     one, two, pair = (math.log(a / 8 + 1e-8) - math.log(b / 6 + 1e-8) for a, b in ((2, 1), (2, 0), (2, 0)))
     assert found[0] == pytest.approx(one + two + pair)
     assert found[1] < 0
     assert found[2:4] == [None, None]
-    assert found[4] == found[0]
+    assert found[4] == 0.0
 
 
 def test_importance_of_another_file_is_an_error(tmp_path):
