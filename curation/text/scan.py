@@ -157,8 +157,8 @@ def _scan_one(buf: Array, table: Array, joined: Array) -> tuple[int, Segments]:
 def segments_of(text: str, dictionary: Dictionary | None = None) -> list[tuple[str, bool]]:
     """Segments of one text with whether each is a word; for tests, examples and other libraries' tokenizer slots."""
     buf = frozen(np.frombuffer(text.encode(), np.uint8))
-    joined = joined_letters(buf, frozen(np.array([0, len(buf)])), frozen(np.ones(1, bool)), dictionary)
-    count, found = _scan_one(buf, property_table(), joined)
+    marks = joined_letters(buf, frozen(np.array([0, len(buf)])), frozen(np.ones(1, bool)), dictionary)
+    count, found = _scan_one(buf, property_table(), marks)
     joined, ends = found.joined.tobytes(), found.ends[: count + 1].tolist()
     return [
         (joined[a:b].decode(), bool(bits & WORD)) for a, b, bits in zip(ends, ends[1:], found.bits[:count].tolist())
