@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import xxhash
 
-from mixing.tokenizer import Tokenizer, TokenizerError, encode
+from mixing.tokenizer import Tokenizer, TokenizerError, encode_counting
 
 METADATA_KEY = b"gristmill.tokens"
 OWN_COLUMNS = ("row", "end", "num_characters", "size_bytes", "content_id", "cluster", "licence")
@@ -79,21 +79,23 @@ def write_token_shard(
         eos: an end token after each document.
 
     Returns:
-        num_documents, num_tokens, num_characters and size_bytes (of the text that was encoded).
+        num_documents, num_tokens, num_characters and size_bytes (of the text that was encoded), and num_by_library: of
+        the documents, those that `curation.bpe` left to the tokenizers library.
 
     Raises:
         TokenizerError: if the tokenizer has no begin or end token though one is wanted.
         TokenShardError: if a text is null.
     """
     around = (_needed(tokenizer, "bos") if bos else None, _needed(tokenizer, "eos") if eos else None)
-    counts = {"num_documents": 0, "num_tokens": 0, "num_characters": 0, "size_bytes": 0}
+    counts = {"num_documents": 0, "num_tokens": 0, "num_characters": 0, "size_bytes": 0, "num_by_library": 0}
     checksum = xxhash.xxh3_128()
     with Path(tokens_path).open("wb") as tokens, _DocumentsWriter(documents_path) as documents:
         for batch in batches:
-            ends = _write_tokens(batch, tokenizer, around, counts["num_tokens"], tokens, checksum)
+            ends, by_library = _write_tokens(batch, tokenizer, around, counts["num_tokens"], tokens, checksum)
             described = _described(batch, ends)
             documents.write(described)
             counts["num_documents"] += len(ends)
+            counts["num_by_library"] += by_library
             counts["num_tokens"] = int(ends[-1]) if len(ends) else counts["num_tokens"]
             for column in ("num_characters", "size_bytes"):
                 counts[column] += pc.sum(described[column]).as_py() or 0
@@ -231,14 +233,19 @@ def _write_tokens(
     before: int,
     tokens: BinaryIO,
     checksum: Any,
-) -> np.ndarray:
-    """Encode and write the text of a row batch; offsets after each document, counted from the shard's first token."""
+) -> tuple[np.ndarray, int]:
+    """Encode and write the text of a row batch.
+
+    Returns:
+        Offsets after each document, counted from the shard's first token, and documents that the library encoded.
+    """
     text = batch["text"]
     if text.null_count:
         row = batch["row"].filter(text.is_null())[0].as_py()
         raise TokenShardError(f"row {row}: its text is null; only kept rows become tokens")
     all_ends = [np.zeros(0, np.int64)]
-    for ids, lengths in encode(tokenizer, text):
+    total_by_library = 0
+    for ids, lengths, by_library in encode_counting(tokenizer, text):
         check_ids(ids, tokenizer.vocabulary, "encoded text")
         ids, ends = with_ends(ids, lengths, *around)
         stored = ids.tobytes()
@@ -246,7 +253,8 @@ def _write_tokens(
         checksum.update(stored)
         all_ends.append(ends + before)
         before += len(ids)
-    return np.concatenate(all_ends)
+        total_by_library += by_library
+    return np.concatenate(all_ends), total_by_library
 
 
 def _described(batch: pa.RecordBatch, ends: np.ndarray) -> pa.RecordBatch:

@@ -179,7 +179,12 @@ def make_tokens(inputs: ShardInputs, options: TokenOptions, output: Output) -> C
         "num_characters": "characters",
         "size_bytes": "bytes",
     }
-    return {named[name]: number for name, number in counts.items()}
+    made: dict[str, Any] = {named[name]: counts[name] for name in named}
+    if counts["num_by_library"]:
+        made["by_library"] = counts["num_by_library"]
+        if tokenizer.own[1]:
+            made["by_library_because"] = tokenizer.own[1]
+    return made
 
 
 def documents(inputs: ShardInputs, options: TokenOptions) -> Iterator[pa.RecordBatch]:

@@ -11,7 +11,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ import pyarrow.compute as pc
 import tokenizers
 import xxhash
 
+from curation.bpe.encoder import BpeEncoder, encode_texts, not_own, open_encoder
+from curation.bpe.model import NotReproducedError
 from mixing.long_text import encode_long
 
 # `tokenizers` reads this at every call; without it each worker would start one thread per core.
@@ -37,6 +39,9 @@ _KNOWN_NAMES = {
 _CACHED_WORDS = 200_000
 # Text given to the library at once: an `Encoding` costs some 400 bytes a token while it lives.
 _CALL_BYTES = 1 << 20
+# Encoders of this process by the tokenizer's identity: a worker opens many shards with one tokenizer.
+_OPENED: dict[str, tuple[BpeEncoder | None, str]] = {}
+_MOST_OPENED = 4
 
 
 class TokenizerError(ValueError):
@@ -61,6 +66,18 @@ class Tokenizer:
     pad: int | None
     unk: int | None
     identity: str
+
+    @cached_property
+    def own(self) -> tuple[BpeEncoder | None, str]:
+        """An encoder of our own with the same ids, or None and why the library encodes. Opening it takes a second."""
+        if self.identity not in _OPENED:
+            if len(_OPENED) >= _MOST_OPENED:
+                _OPENED.clear()
+            try:
+                _OPENED[self.identity] = open_encoder(self.encoder), ""
+            except NotReproducedError as error:
+                _OPENED[self.identity] = None, str(error)
+        return _OPENED[self.identity]
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -97,27 +114,36 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
 
 
 def encode(tokenizer: Tokenizer, text: pa.Array) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Encode documents in order, in pieces of about 1 MiB of text.
+    """Ids, `tokenizer.dtype`, and lengths of documents as `encode_counting` yields them."""
+    for ids, lengths, _ in encode_counting(tokenizer, text):
+        yield ids, lengths
 
-    Longer documents are encoded in pieces to the same tokens (`mixing.long_text`), so memory is some 200 MiB, and the
-    ids of the longest document.
+
+def encode_counting(tokenizer: Tokenizer, text: pa.Array) -> Iterator[tuple[np.ndarray, np.ndarray, int]]:
+    """Encode documents in order, in pieces of about 1 MiB of text, to the library's ids.
+
+    Memory: the longest document, or 1 MiB of them, with its ids. Where the library encodes, longer documents go to it
+    in pieces, to the same tokens (`mixing.long_text`): some 200 MiB, and the ids of the longest document.
 
     Args:
         tokenizer: from `load_tokenizer`.
         text: large_string, without nulls.
 
     Yields:
-        ids, `tokenizer.dtype`, of some documents after each other, and their lengths in tokens, int64.
+        ids, `tokenizer.dtype`, of some documents after each other; their lengths in tokens, int64; and how many of
+        these documents the library encoded.
     """
+    own = tokenizer.own[0]
     for start, stop in _pieces(text):
-        if stop == start + 1 and len(document := text[start].as_py()) > 2 * _CALL_BYTES:
-            ids = encode_long(tokenizer.encoder, document).astype(tokenizer.dtype)
-            yield ids, np.array([len(ids)], np.int64)
-            continue
-        encodings = tokenizer.encoder.encode_batch_fast(text[start:stop].to_pylist(), add_special_tokens=False)
-        lengths = np.fromiter((len(encoding) for encoding in encodings), np.int64, len(encodings))
-        each = chain.from_iterable(encoding.ids for encoding in encodings)
-        yield np.fromiter(each, tokenizer.dtype, int(lengths.sum())), lengths
+        piece = text[start:stop]
+        if stop == start + 1 and (own is None or (not own.takes_all and not_own(own, piece.to_pylist())[0])):
+            document = piece[0].as_py()
+            if len(document) > 2 * _CALL_BYTES:
+                ids = encode_long(tokenizer.encoder, document).astype(tokenizer.dtype)
+                yield ids, np.array([len(ids)], np.int64), 1
+                continue
+        ids, lengths, by_library = encode_texts(own, tokenizer.encoder, piece)
+        yield ids.astype(tokenizer.dtype), lengths, by_library
 
 
 def decode(tokenizer: Tokenizer, ids: Sequence[int] | np.ndarray, *, keep_special: bool = False) -> str:

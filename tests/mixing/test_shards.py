@@ -93,7 +93,7 @@ def test_token_shard_passes_clusters_licences_and_signals_through(tmp_path, numb
         }
     )
     counts = write_token_shard([rows], number_tokenizer, tmp_path / "tokens", tmp_path / "documents")
-    assert counts == {"num_documents": 2, "num_tokens": 5, "num_characters": 4, "size_bytes": 7}
+    assert counts == {"num_documents": 2, "num_tokens": 5, "num_characters": 4, "size_bytes": 7, "num_by_library": 2}
     files = ShardFiles("web", "a", tmp_path / "tokens", tmp_path / "documents")
     documents = pa.Table.from_batches(read_documents(files)).to_pylist()
     # sizes are those of the text that was encoded, not those of the raw row

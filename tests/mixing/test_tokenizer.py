@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import models, pre_tokenizers
 
-from mixing.tokenizer import TokenizerError, decode, encode, load_tokenizer
+from mixing.tokenizer import TokenizerError, decode, encode, encode_counting, load_tokenizer
 from mixing.tokenizer_training import TokenizerOptions, train_tokenizer, word_pattern
 
 ROOT = Path(__file__).parents[2]
@@ -252,3 +252,24 @@ def test_load_missing_and_broken_files_are_named(tmp_path):
     (tmp_path / "tokenizer.json").write_text("{")
     with pytest.raises(TokenizerError, match=r"not a tokenizer\.json"):
         load_tokenizer(tmp_path)
+
+
+def test_own_encoder_takes_byte_and_character_bpe_and_says_why_not_others(trained):
+    tokenizer = trained[0]
+    own, reason = tokenizer.own
+    kind = json.loads(tokenizer.encoder.to_str())["model"]["type"]
+    assert (own is None) == (kind == "Unigram")
+    assert reason == ("its model is Unigram, not BPE" if own is None else "")
+
+
+@pytest.mark.parametrize("digits", ["single", "three", "free"])
+@pytest.mark.parametrize("algorithm", ["byte_bpe", "bpe"])
+def test_own_encoder_gives_the_library_s_ids_for_every_preset_s_pattern(tmp_path, algorithm, digits):
+    train_tokenizer([text_of(SENTENCES)], TokenizerOptions(algorithm, 700, digits), tmp_path)
+    tokenizer = load_tokenizer(tmp_path)
+    documents = [*SENTENCES, "2024 Straße 中文12345的 \r\n\t x", "", "▁ ▁"]
+    found = [
+        (ids.tolist(), lengths.tolist(), left) for ids, lengths, left in encode_counting(tokenizer, text_of(documents))
+    ]
+    wanted = [tokenizer.encoder.encode(document, add_special_tokens=False).ids for document in documents]
+    assert found == [([token for each in wanted for token in each], [len(each) for each in wanted], 0)]

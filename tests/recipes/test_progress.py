@@ -13,6 +13,10 @@ from recipes.progress import amount_of
         ({"rows": 600, "kept": 550, "bytes_before": 1000, "bytes": 1000}, "550 documents, unchanged"),
         ({"rows": 600, "kept": 0, "bytes_before": 0, "bytes": 0}, "0 kept of 600 rows"),
         ({"documents": 2000, "tokens": 12_300}, "2k documents, 12.3k tokens"),
+        (
+            {"documents": 2000, "tokens": 12_300, "by_library": 2000, "by_library_because": "its model is Unigram"},
+            "2k documents, 12.3k tokens, 2k documents by the tokenizers library (its model is Unigram)",
+        ),
     ],
 )  # fmt: skip
 def test_amount_of_counts_says_what_a_stage_did(counts, said):
