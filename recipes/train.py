@@ -293,19 +293,24 @@ def _launch(run: Run, training: Training, title: str) -> Exit:
         return result
 
 
-def check_only(run: Run, training: Training) -> Exit:
+def check_only(run: Run, training: Training) -> Path:
     """Start the processes, let them compare what they are and have, and end before the first train step.
+
+    Returns:
+        The folder of preflight.json and the processes' logs.
 
     Raises:
         TrainingFailed: with what they differ in or lack, and the exit code that a training would have ended with.
     """
-    only = replace(training, spec=replace(training.spec, execution=replace(training.spec.execution, preflight="only")))
+    log = training.log / "preflight"  # of its own: what the training last said of itself stays
+    alone = replace(training.spec.execution, preflight="only")
+    only = replace(training, spec=replace(training.spec, folder=str(log), execution=alone), log=log)
     run.end_workers()
     with owned(training.folder, run):
         result = _launch(run, only, "preflight")
     if result is not Exit.DONE:
-        raise failure_of(training.log, result)
-    return result
+        raise failure_of(log, result)
+    return log
 
 
 def _roll_back(run: Run, training: Training) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,8 @@ from recipes.cli.options import Flags, print_json, shared_flags
 
 # A training writes status.json every few seconds; a train step may take minutes.
 SILENT_S = 900.0
+
+_RUNNING = ("starting", "training", "saving", "measuring")
 
 if TYPE_CHECKING:
     from recipes.run import Run
@@ -50,11 +53,32 @@ def command(flags: Flags) -> None:
     mine = [one for one in training if one["this_recipe"]]
     for one in mine:
         _show_training(one)
-    done = any(one["state"] == "done" for one in mine)
-    next_command = "gristmill report" if not found["missing"] and done else "gristmill run"
     if len(training) > len(mine):
         click.echo(f"{len(training) - len(mine)} trainings of other recipes, or of earlier versions of this one")
-    click.echo(f"next: {next_command} {flags.recipe} {flags.words}".rstrip())
+    recipe = f"{flags.recipe} {flags.words}".rstrip()
+    click.echo(f"next: {_next(mine, not found['missing']).format(recipe=recipe)}")
+
+
+# What to do after an end that starting again alone does not mend.
+_AFTER = {
+    "DIVERGED": "lower learning_rate.peak from a step before it (training.amendments), then gristmill run {recipe}",
+    "NO_SPACE": "make room (gristmill clean lists what no recipe reaches), then gristmill run {recipe}",
+    "UNFIT": "mend what is named, look with gristmill train {recipe} --preflight, then gristmill run {recipe}",
+    "STALLED": "gristmill run {recipe}; if it stalls again, the stacks in the log say where",
+    "SPIKED": "look at the documents of spike-*.json in the log, then gristmill run {recipe}",
+    "ERROR": "read the log, then gristmill run {recipe}",
+}
+
+
+def _next(mine: list[dict[str, Any]], is_tokenized: bool) -> str:
+    """The next command for what this recipe's training has come to."""
+    states = {one["state"] for one in mine}
+    if states & set(_RUNNING):
+        return "nothing, it runs; gristmill status {recipe} shows where"
+    if "done" in states:
+        return "gristmill report {recipe}" if is_tokenized else "gristmill run {recipe}"
+    exits = [one["exit"] for one in mine if one["state"] == "failed"]
+    return _AFTER.get(exits[-1], "gristmill run {recipe}") if exits else "gristmill run {recipe}"
 
 
 def _proxies(run: Run) -> tuple[int, int] | None:
@@ -70,10 +94,17 @@ def _proxies(run: Run) -> tuple[int, int] | None:
 
 def _show_training(one: dict[str, Any]) -> None:
     """A training in a few lines: where it stands, why it ended, and what a restart costs."""
-    loss = f", loss {one['loss']:.3f}" if one.get("loss") else ""
-    click.echo(
-        f"training {one['folder']}: {one['state']}, step {one['step']} of {one['num_steps']}{loss}; {one['age']}"
-    )
+    from recipes.watching import progress_note
+
+    where = f", step {one['step']} of {one['num_steps']}" if one["step"] is not None else ""
+    click.echo(f"training {one['folder']}: {one['state']}{where}; {one['age']} on {one['host'] or 'no host yet'}")
+    if note := progress_note(one["status"]):
+        click.echo(f"  {note}")
+    if one["status"].get("slow") and one["state"] in _RUNNING:
+        click.echo(f"  {one['status']['slow']}")
+    _show_domains(one["domains"])
+    if one["state"] == "killed":
+        click.echo("  killed: its launcher died without a word (kill -9, out of memory, or the machine)")
     if one["exit"] is not None and one["exit"] != "DONE":
         cause = f": {one['cause']}" if one["cause"] else ""
         click.echo(f"  ended with {one['exit']} (exit code {one['code']}) on {one['host']}{cause}")
@@ -81,6 +112,20 @@ def _show_training(one: dict[str, Any]) -> None:
         lost = "" if one["tokens_lost"] is None else f"; {one['tokens_lost']:,} tokens behind it are trained again"
         click.echo(f"  last whole checkpoint: {one['checkpoint'] or 'none'}{lost}")
         click.echo(f"  log: {one['log']}")
+
+
+def _show_domains(domains: list[dict[str, Any]], most: int = 12) -> None:
+    """Losses by domain, in nats a token, the greatest held-out loss first."""
+    if not domains:
+        return
+    ordered = sorted(domains, key=lambda one: (-(one["held_out"] or one["loss"] or 0.0), one["domain"]))
+    width = max(len(one["domain"]) for one in ordered[:most])
+    click.echo(f"  {'domain':<{width}}  {'train':>7}  {'held out':>8}  {'bpb':>6}")
+    for one in ordered[:most]:
+        cells = [f"{one[key]:.3f}" if one[key] is not None else "" for key in ("loss", "held_out", "bits_per_byte")]
+        click.echo(f"  {one['domain']:<{width}}  {cells[0]:>7}  {cells[1]:>8}  {cells[2]:>6}".rstrip())
+    if len(ordered) > most:
+        click.echo(f"  … and {len(ordered) - most} more domains in held_out.csv")
 
 
 def training_status(workdir: Path, remembered: dict[str, Any] | None, name: str) -> list[dict[str, Any]]:
@@ -91,7 +136,7 @@ def training_status(workdir: Path, remembered: dict[str, Any] | None, name: str)
         remembered: what the run keeps of its training, None before the first finished one.
         name: the run's.
     """
-    from recipes.training_log import read_end, read_status
+    from recipes.training_log import is_held, read_domains, read_end, read_status
 
     found = []
     for log in sorted(workdir.glob("training-*/runs/*")):
@@ -107,7 +152,9 @@ def training_status(workdir: Path, remembered: dict[str, Any] | None, name: str)
             {
                 "folder": log.parent.parent.name,
                 "log": str(log),
-                "state": _state(status, end, age_s),
+                "state": _state(status, end, age_s, is_held(log.parent.parent)),
+                "status": status,
+                "domains": read_domains(log),
                 "step": status.get("step"),
                 "num_steps": status.get("num_steps"),
                 "loss": status.get("loss"),
@@ -129,13 +176,17 @@ def _logs(workdir: Path, name: str) -> list[Path]:
     return list(workdir.glob(f"training-*/runs/{name}"))
 
 
-def _state(status: dict[str, Any], end: dict[str, Any], age_s: float) -> str:
-    """The state in one word; a process that says nothing for long and left no word of its end was killed with all."""
+def _state(status: dict[str, Any], end: dict[str, Any], age_s: float, held: bool | None) -> str:
+    """The state in one word: what it says of itself, or failed, killed or silent where it cannot say so any more."""
     if end.get("exit") not in (None, "DONE", "REQUEUE"):
         return "failed"
     state = str(status.get("state", "?"))
-    running = state in ("training", "saving", "measuring")
-    return "silent" if running and not end and age_s > SILENT_S else state
+    if state not in _RUNNING or end:
+        return state
+    here = status.get("host") in (None, platform.node())
+    if here and held is False:  # a launcher holds the folder as long as it lives
+        return "killed"
+    return "silent" if age_s > SILENT_S else state
 
 
 def last_whole_checkpoint(folder: Path, log: str) -> dict[str, Any] | None:

@@ -41,7 +41,6 @@ def _check_only(flags: Flags) -> None:
         refuse_later(run)
         if "train" not in parts_of(run):
             raise RunError(f"{run.recipe.path}: it asks for no train; `gristmill show` prints what it does")
-        training = run.training
-        check_only(run, training)
+        log = check_only(run, run.training)
         if flags.as_json:
-            print_json(json.loads((training.log / "preflight.json").read_text(encoding="utf-8")))
+            print_json(json.loads((log / "preflight.json").read_text(encoding="utf-8")))
