@@ -12,7 +12,7 @@ from curation.fields import Problem, did_you_mean, looks_like_path
 from curation.rule_presets import load_preset, preset_names
 from recipes.checks_finetuning import finetuning_problems
 from recipes.checks_training import training_problems
-from recipes.located import Node, Segments
+from recipes.located import NOTHING, Node, Segments
 from recipes.names import Names, is_bucket, makes_buckets, names_of, source_problems, split_signal
 from recipes.recipe import Recipe, matches
 
@@ -129,7 +129,11 @@ def _perplexity(step: Perplexity, names: Names, path: tuple[str | int, ...]) -> 
 
 
 def _sources(recipe: Recipe, names: Names) -> Iterator[Problem]:
-    """Suffixes and each source's own values of steps."""
+    """Whether there are any; suffixes, and each source's own values of steps."""
+    if not recipe.sources and (recipe.finetuning is None or recipe.finetuning.from_ is None):
+        given = "sources" in recipe.model_fields_set
+        example = "such as sources: {wiki: {path: wiki/*.jsonl, language: de}}"
+        yield ("sources",), {} if given else NOTHING, "more entries are wanted" if given else f"missing, {example}"
     by_name = {step.name: step for step in recipe.steps}
     for name, source in recipe.sources.items():
         for place, shard in enumerate(source.path):

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from fnmatch import fnmatchcase
 
 from curation.fields import Problem, did_you_mean
+from recipes.located import NOTHING
 from recipes.names import Names
 from recipes.recipe import Recipe
 from training.tuning.config import layers_of
@@ -29,7 +30,7 @@ def finetuning_problems(recipe: Recipe, names: Names) -> Iterator[Problem]:
             yield ("finetuning", "epochs", pattern), wanted.epochs[pattern], f"no set is called so{hint}"
     if wanted.selection is not None and wanted.selection.model_entropy is None and not own:
         reason = "missing: the loss of the model that `from` names on its own text, in nats a token"
-        yield ("finetuning", "selection", "model_entropy"), None, reason
+        yield ("finetuning", "selection", "model_entropy"), NOTHING, reason
     context = wanted.context or (recipe.model.context if own and recipe.model is not None else None)
     size = wanted.batch
     if context is not None and size.unit == "tokens" and size.number < context:

@@ -138,7 +138,9 @@ class Recipe(Section):
 
     extends: str | None = Field(default=None, description="Recipe that this one changes.")
     seed: Count = Field(default=0, description="The only source of chance for order, initialisation and designs.")
-    sources: dict[Name, Source] = Field(min_length=1, description="Name -> where text comes from.")
+    sources: dict[Name, Source] = Field(
+        default={}, description="Name -> where text comes from. Only a tuning of other weights needs none."
+    )
     steps: tuple[AnyStep, ...] = Field(default=(), description="What is done to documents, in order of work.")
     words: WordRules = Field(default=WordRules(), description="What a word is, for signals of words.")
     domains: Domains = Field(

@@ -32,6 +32,8 @@ def planned_stages(run: Run) -> list[PlannedStage]:
     """Stages of curation and tokens, as far as they are known before anything runs."""
     from recipes.tokens import plan_tokens
 
+    if not run.recipe.sources:
+        return []
     curation = plan_curation(run)
     if run.recipe.tokenizer is None:
         return list(curation.stages)

@@ -216,7 +216,7 @@ def execution_of(run: Run) -> specs.Execution:
         micro_batch=wanted.micro_batch or 8,
         recompute=wanted.recompute,
         compile=wanted.compile and num_gpus() > 0,  # on a CPU it takes longer than small models train
-        log_every=steps_of(run.recipe, run.recipe.execution.log_every),
+        log_every=max(1, run.recipe.execution.log_every.number),
         preflight=wanted.preflight,
         loggers=run.recipe.execution.loggers,
     )

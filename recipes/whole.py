@@ -84,6 +84,8 @@ def run_parts(flags: Flags, part: str) -> None:
 def parts_of(run: Run) -> list[str]:
     """Parts that the recipe asks for, in order."""
     recipe = run.recipe
+    if not recipe.sources:  # other weights are tuned
+        return ["finetune"]
     parts = ["curate"]
     if recipe.tokenizer is not None:
         parts.append("tokenize")

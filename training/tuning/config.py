@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Annotated, Any, ClassVar, Literal
@@ -89,7 +90,8 @@ def _sets(value: object) -> object:
         raise ValueError("a path, a list of paths, or {NAME: {path, fields}} is wanted")
     sets: dict[str, object] = {}
     for path in paths:
-        name = allowed_name(PurePosixPath(str(path)).name.split(".")[0].replace("*", ""))
+        parts = [re.sub(r"[*?]|\[.*\]", "", part).split(".")[0] for part in PurePosixPath(str(path)).parts]
+        name = allowed_name(next((part for part in reversed(parts) if part.strip("/")), ""))
         if name in sets:
             raise ValueError(f"two sets would be called {name!r}; name them: {{{name}_1: PATH, {name}_2: PATH}}")
         sets[name] = path

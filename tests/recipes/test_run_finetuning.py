@@ -1,0 +1,130 @@
+"""Fine-tuning and continued pretraining by recipe, on real processes. A minute, so slow."""
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+pytestmark = pytest.mark.slow
+
+COLOURS = ("red", "green", "blue", "white", "black")
+RECIPE = """
+finetuning:
+  from: ./base
+  examples: chat.jsonl
+  epochs: EPOCHS
+  batch: 4 sequences
+  context: 64
+  precision: fp32
+  held_out: 0
+  learning_rate: {peak: 5e-3, shape: linear}
+  LORA
+export: {format: huggingface, precision: fp32}
+checkpoints: {every: 5 train steps}
+execution: {training: {devices: 1, threads: 1}}
+"""
+
+
+@pytest.fixture
+def make_base(tmp_path, finished):
+    """A random Llama with the small recipe's tokenizer as a Hugging Face folder, and twenty conversations."""
+    tokenizer = next(path.parent for path in finished.workdir.rglob("tokenizer.json"))
+    folder = tmp_path / "base"
+    config = transformers.LlamaConfig(
+        vocab_size=600, hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, max_position_embeddings=128, tie_word_embeddings=False,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    transformers.LlamaForCausalLM(config).save_pretrained(folder)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (folder / name).write_bytes((tokenizer / name).read_bytes())
+    rows = [
+        {"instruction": f"Which colour has house {n}?", "output": f"House {n} is {COLOURS[n * 7 % 5]}."}
+        for n in range(20)
+    ]
+    (tmp_path / "chat.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    def recipe(name, epochs=60, lora=""):
+        path = tmp_path / name / "tune.yaml"
+        path.parent.mkdir()
+        text = RECIPE.replace("EPOCHS", str(epochs)).replace("LORA", lora)
+        path.write_text(text.replace("./base", "../base").replace("chat.jsonl", "../chat.jsonl"))
+        return path, rows
+
+    return recipe
+
+
+def answers(folder, rows):
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder).eval()
+    said = []
+    for row in rows:
+        asked = tokenizer.apply_chat_template(
+            [{"role": "user", "content": row["instruction"]}],
+            add_generation_prompt=True, return_tensors="pt", return_dict=True,
+        )  # fmt: skip
+        ids = model.generate(**asked, max_new_tokens=24, do_sample=False)
+        said.append(tokenizer.decode(ids[0, asked["input_ids"].shape[1] :], skip_special_tokens=True))
+    return said
+
+
+def test_tuned_model_answers_as_it_was_taught_and_a_killed_tuning_leaves_the_same_bytes(gristmill, start, make_base):
+    recipe, rows = make_base("whole")
+    dry = gristmill("finetune", recipe, "--dry-run").out
+    assert "20        20" in dry
+    assert not (recipe.parent / "work").joinpath("examples").exists()
+    folder = Path(gristmill("finetune", recipe).out.strip())
+    assert answers(folder, rows) == [row["output"] for row in rows]
+    assert gristmill("generate", recipe, "--ask", rows[7]["instruction"]).out.strip() == rows[7]["output"]
+    killed, _ = make_base("killed")
+    process = start("finetune", killed)
+    deadline = time.monotonic() + 120
+    while not list((killed.parent / "work").glob("tuning-*/checkpoints/step-*/manifest.json")):
+        assert time.monotonic() < deadline, "no checkpoint in two minutes"
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    again = Path(gristmill("finetune", killed).out.strip())
+    assert (again / "model.safetensors").read_bytes() == (folder / "model.safetensors").read_bytes()
+    assert "reused" in gristmill("finetune", recipe).err
+
+
+def test_adapter_of_a_tuning_loads_through_peft(gristmill, make_base):
+    peft = pytest.importorskip("peft", reason="needs the extra `peft`")
+    recipe, _ = make_base("lora", epochs=4, lora="lora: {rank: 8, targets: all, dropout: 0.1}")
+    folder = Path(gristmill("finetune", recipe).out.strip())
+    model = peft.AutoPeftModelForCausalLM.from_pretrained(folder.parent / "adapter").eval()
+    merged = transformers.AutoModelForCausalLM.from_pretrained(folder).eval()
+    tokens = torch.randint(0, 600, (2, 40), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        torch.testing.assert_close(model(tokens).logits, merged(tokens).logits, atol=1e-4, rtol=0)
+
+
+def test_export_is_warmed_up_again_and_cooled_down_in_another_recipe(gristmill, copy_of_finished, tmp_path):
+    first = copy_of_finished.recipe
+    export = Path(gristmill("export", first, "--set", "export={format: huggingface, precision: fp32}").out.strip())
+    again = tmp_path / "again.yaml"
+    text = first.read_text()
+    begin, end = text.index("schedule:"), text.index("model:")
+    schedule = (
+        'schedule:\n  - {name: again, tokens: 16K, weights: natural}\n  - {name: down, tokens: 8K, weights: {"*": 1}}\n'
+    )
+    rate = f"training: {{from: {export}, learning_rate: {{peak: 5e-4, warmup: 4K, shape: wsd, decay: 8K}}, "
+    text = (text[:begin] + schedule + text[end:]).replace("training: {batch", rate + "batch")
+    again.write_text(text.replace("tokenizer: {algorithm: byte_bpe, vocabulary: 600}", f"tokenizer: {export}"))
+    gristmill("train", again)
+    runs = {path.parent.name: path for path in (tmp_path / "work").glob("training-*/runs/*/held_out.csv")}
+    import polars as pl
+
+    trunk, cooled = (pl.read_csv(runs[name]) for name in (first.stem, "again"))
+    begun = cooled.filter(pl.col("step") == 0)["loss"].mean()
+    assert begun == pytest.approx(trunk.filter(pl.col("step") == trunk["step"].max())["loss"].mean(), rel=1e-3)
+    assert cooled.filter(pl.col("step") == cooled["step"].max())["loss"].mean() < begun
+    rates = pl.read_csv(runs["again"].with_name("metrics.csv"))["learning_rate"].to_list()
+    assert max(rates) == pytest.approx(5e-4)
+    assert rates[-1] == 0.0
