@@ -125,8 +125,8 @@ def _start(run: Run, dry: bool = False) -> Start:
                 f"finetuning.from: {path} is a checkpoint and has no tokenizer; say tokenizer: PATH, or start from its "
                 "Hugging Face export"
             )
-        tokenizer = recipe.tokenizer.path if recipe.tokenizer.path is not None else run.tokens.tokenizer
-        return Start(str(content_key(str(path))), shape, Path(tokenizer), path)
+        own = Path(run.tokens.tokenizer if recipe.tokenizer.path is None else recipe.tokenizer.path)
+        return Start(str(content_key(str(path))), shape, own, path)
     from training.importing import ImportFailed, is_huggingface, shape_of_huggingface
 
     if not is_huggingface(path):
