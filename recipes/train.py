@@ -218,6 +218,7 @@ def execution_of(run: Run) -> specs.Execution:
         compile=wanted.compile and num_gpus() > 0,  # on a CPU it takes longer than small models train
         log_every=max(1, run.recipe.execution.log_every.number),
         preflight=wanted.preflight,
+        stall_s=float(wanted.stall.number),
         loggers=run.recipe.execution.loggers,
     )
 

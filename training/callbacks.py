@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import platform
 import shutil
 import sys
@@ -26,7 +27,7 @@ from training.resume import cut_prefix, is_due, prune
 from training.spec import values_at
 from training.step import StepSums
 from training.waiting import SlowRank
-from training.watch import Speed, SpikeError, Table, check_finite, domain_means, write_status
+from training.watch import Speed, SpikeError, Table, Watchdog, check_finite, domain_means, write_status
 
 COLUMNS = ("step", "position", "tokens", "loss", "gradient_norm", "learning_rate", "dropped_updates", "tokens_per_s")
 SIGN_OF_LIFE_S = 5.0
@@ -49,6 +50,9 @@ class Journal(Callback):
             _continue_logs(module)
             columns = [*COLUMNS, *(f"loss/{name}" for name in module.stream.domains)]
             self.table = Table(self.folder / "metrics.csv", columns, module.done)
+        self.watchdog = Watchdog(module.spec.execution.stall_s)
+        if "GRISTMILL_SUPERVISOR" not in os.environ:  # which watches all of them from outside
+            self.watchdog.start()
         self.slow, self.slow_said_s = SlowRank(module.gather(platform.node())), -math.inf
         if module.world > 1:
             module.clock.start()
@@ -69,6 +73,10 @@ class Journal(Callback):
         self.show(trainer, module, "training")
         if module.done % module.spec.execution.log_every == 0 or module.done == module.spec.num_steps:
             self.write(trainer, module)
+
+    def on_train_end(self, trainer: Trainer, module: TrainingModule) -> None:
+        """Nothing more is waited for."""
+        self.watchdog.stop()
 
     def write(self, trainer: Trainer, module: TrainingModule) -> None:
         """Write the line of the steps since the last one; every process calls it.
@@ -135,6 +143,7 @@ class Journal(Callback):
 
     def show(self, trainer: Trainer, module: TrainingModule, state: str, *, now: bool = False) -> None:
         """Write status.json: at a line, and as a sign of life every few seconds."""
+        self.watchdog.beat()
         if trainer.is_global_zero and (now or time.monotonic() - self.shown_s > SIGN_OF_LIFE_S):
             self.shown_s = time.monotonic()
             status = {
@@ -145,6 +154,7 @@ class Journal(Callback):
                 "world": module.world,
                 "host": platform.node(),
                 "state": state,
+                "resumed": module.resumed.folder.name if module.resumed else None,
                 **({"held_out": self.held_out} if self.held_out else {}),
                 **({"slow": self.slow_now} if self.slow_now else {}),
                 "time_s": time.time(),

@@ -140,6 +140,7 @@ class Execution:
         min_free_bytes: least space left on disk after a checkpoint.
         preflight: on, off, or only (end after it).
         meet_s: how long processes wait for each other before the first train step.
+        stall_s: without a supervisor, seconds without a train step after which a process ends with its stacks.
         loggers: names of `LOGGERS`; the tables are always written.
     """
 
@@ -154,6 +155,7 @@ class Execution:
     min_free_bytes: int = 1 << 28
     preflight: str = "on"
     meet_s: float = 120.0
+    stall_s: float = 900.0
     loggers: tuple[str, ...] = ("csv",)
 
 

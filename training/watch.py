@@ -7,11 +7,13 @@ state. They are logs: times and speeds in them differ between runs; all else in 
 from __future__ import annotations
 
 import csv
+import faulthandler
 import json
 import math
 import os
 import signal
 import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -19,6 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from training.exits import Exit
 
 # Steps that a spike is judged by, as in OLMo-core's SkipStepOptimizer.
 SPIKE_WINDOW = 128
@@ -129,6 +133,37 @@ class Speed:
         speed = (tokens - self.tokens) / max(now - self.since, 1e-9)
         self.tokens, self.since = tokens, now
         return speed
+
+
+class Watchdog(threading.Thread):
+    """Ends this process with Exit.STALLED, and all stacks in its log, when nothing is done for too long.
+
+    For processes that no supervisor of ours watches, such as torchrun's: whatever one of them hangs in, the others wait
+    for it, and each finds by itself that no train step comes.
+    """
+
+    def __init__(self, stall_s: float) -> None:
+        super().__init__(name="watchdog", daemon=True)
+        self.stall_s, self.alive_since = stall_s, time.monotonic()
+        self.over = threading.Event()
+
+    def beat(self) -> None:
+        """Something was done."""
+        self.alive_since = time.monotonic()
+
+    def stop(self) -> None:
+        """Watch no more."""
+        self.over.set()
+
+    def run(self) -> None:
+        """Look a few times in each stall."""
+        while not self.over.wait(min(5.0, self.stall_s / 4)):
+            silent_s = time.monotonic() - self.alive_since
+            if silent_s > self.stall_s:
+                sys.stderr.write(f"no train step, evaluation or checkpoint for {silent_s:.0f} s; stacks follow\n")
+                sys.stderr.flush()
+                faulthandler.dump_traceback(all_threads=True)
+                os._exit(Exit.STALLED)
 
 
 def end_with_parent(parent: int) -> None:

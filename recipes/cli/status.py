@@ -141,7 +141,7 @@ def training_status(workdir: Path, remembered: dict[str, Any] | None, name: str)
     found = []
     for log in sorted(workdir.glob("training-*/runs/*")):
         status, end = read_status(log) or {"state": "starting"}, read_end(log) or {}
-        checkpoint = last_whole_checkpoint(log.parent.parent / "checkpoints", log.name)
+        checkpoint = last_whole_checkpoint(log.parent.parent / "checkpoints", log.name, status.get("resumed"))
         tokens = status.get("tokens")
         age_s = (
             time.time() - log.stat().st_mtime
@@ -189,17 +189,17 @@ def _state(status: dict[str, Any], end: dict[str, Any], age_s: float, held: bool
     return "silent" if age_s > SILENT_S else state
 
 
-def last_whole_checkpoint(folder: Path, log: str) -> dict[str, Any] | None:
-    """Name, step and tokens of the newest whole checkpoint that a run saved, or that others left for it."""
+def last_whole_checkpoint(folder: Path, log: str, resumed: str | None = None) -> dict[str, Any] | None:
+    """Name, step and tokens of the newest whole checkpoint that a run saved, or of the one it continued from."""
     found = []
     for path in folder.glob("step-*/manifest.json"):
         try:
             manifest = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, json.JSONDecodeError):
             continue
-        own = manifest.get("state", {}).get("log") == log
-        found.append((own, manifest["step"], path.parent.name, manifest["tokens"]))
+        if manifest.get("state", {}).get("log") == log or path.parent.name == resumed:
+            found.append((manifest["step"], path.parent.name, manifest["tokens"]))
     if not found:
         return None
-    _, step, name, tokens = max(found)
+    step, name, tokens = max(found)
     return {"name": name, "step": step, "tokens": tokens}

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -44,3 +45,14 @@ def test_missing_recipe_is_an_error_of_one_line():
 
 def test_page_of_the_command_line_is_up_to_date():
     assert PAGE.read_text(encoding="utf-8") == cli_page(), "run `make docs`"
+
+
+def test_exit_codes_of_training_are_the_command_lines_and_documented():
+    from recipes.cli import exit_codes
+    from training.exits import Exit
+
+    page = (Path(__file__).parents[2] / "docs" / "cli.md").read_text(encoding="utf-8")
+    for code in Exit:
+        if code is not Exit.ERROR:
+            assert getattr(exit_codes, code.name) == code
+        assert f"| {int(code)} |" in page

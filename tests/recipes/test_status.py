@@ -26,9 +26,10 @@ def left(tmp_path):
         HELD_OUT + "0,0,0,web,9.0,4.0,64\n25,0,2500,web,4.2,1.5,64\n25,0,2500,law,4.4,,64\n"
     )
 
-    def write(state="training", host=None, **end):
+    def write(state="training", host=None, resumed=None, **end):
         host = host or platform.node()
         status = {"state": state, "step": 42, "num_steps": 100, "tokens": 4200, "loss": 4.125, "host": host}
+        status["resumed"] = resumed
         (folder / "status.json").write_text(json.dumps({**status, "learning_rate": 0.001, "tokens_per_s": 1234.5}))
         if end:
             (folder / "ended.json").write_text(json.dumps({"host": "h1", **end}))
@@ -68,6 +69,17 @@ def test_training_whose_launcher_was_killed_is_no_running_one(left, capsys):
     shown = capsys.readouterr().out
     assert "its launcher died without a word" in shown
     assert "last whole checkpoint: step-00000030-ab; 1,200 tokens behind it are trained again" in shown
+
+
+def test_checkpoint_of_another_run_counts_only_where_this_one_continued_from_it(left):
+    theirs = left.workdir / "training-1" / "checkpoints" / "step-00000040-cd"
+    theirs.mkdir()
+    (theirs / "manifest.json").write_text(json.dumps({"step": 40, "tokens": 4000, "state": {"log": "trunk"}}))
+    assert left()["checkpoint"] == "step-00000030-ab"
+    assert left(resumed=theirs.name)["checkpoint"] == theirs.name
+    (left.workdir / "training-1" / "checkpoints" / "step-00000030-ab" / "manifest.json").unlink()
+    found = left()
+    assert (found["checkpoint"], found["tokens_lost"]) == (None, 4200)
 
 
 def test_training_on_another_host_is_not_judged_by_a_lock(left):

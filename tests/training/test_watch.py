@@ -1,8 +1,11 @@
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
+from training.exits import Exit
 from training.watch import DivergedError, SpikeWatch, Table, check_finite, domain_means
 
 
@@ -34,3 +37,16 @@ def test_table_resumed_cuts_later_and_half_lines(tmp_path):
     path.write_text(path.read_text() + "4")
     Table(path, ("step", "loss"), 2).append([{"step": 3, "loss": 9.0}])
     assert path.read_text() == "step,loss\n1,0.1\n2,0.2\n3,9.0\n"
+
+
+def test_watchdog_ends_a_process_that_does_nothing_with_its_stacks_and_code():
+    code = (
+        "import time; from training.watch import Watchdog; dog = Watchdog(0.4); dog.start(); "
+        "end = time.monotonic() + 1.5\n"
+        "while time.monotonic() < end: dog.beat(); time.sleep(0.05)\n"
+        "print('beaten', flush=True); time.sleep(60)"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=50)
+    assert (ended.returncode, ended.stdout) == (Exit.STALLED, "beaten\n")
+    assert "no train step" in ended.stderr
+    assert "most recent call first" in ended.stderr
