@@ -203,6 +203,7 @@ def _checkpoints(recipe: Any, plan: SequencePlan, followed: Course) -> specs.Che
         at=tuple(step for step in borders if step),
         keep_last=None if wanted.keep.all else wanted.keep.last,
         keep_every=None if wanted.keep.every is None else steps_of(recipe, wanted.keep.every),
+        background=wanted.background,
     )
 
 
@@ -213,7 +214,7 @@ def execution_of(run: Run) -> specs.Execution:
     return specs.Execution(
         threads=wanted.threads or max(1, run.recipe.execution.num_workers() // processes),
         sharding=wanted.sharding,
-        micro_batch=wanted.micro_batch or 8,
+        micro_batch=wanted.micro_batch,
         recompute=wanted.recompute,
         compile=wanted.compile and num_gpus() > 0,  # on a CPU it takes longer than small models train
         log_every=max(1, run.recipe.execution.log_every.number),

@@ -271,7 +271,11 @@ class Saver(Callback):
             "tokens": tokens_after(spec.spans, module.done),
             "prefix": cut_prefix(spec.prefix, position),
             "shape": checkpoints.shape_entry(spec.shape),
-            "state": {"spikes": module.spikes.state, "log": Path(spec.folder).name},
+            "state": {
+                "spikes": module.spikes.state,
+                "log": Path(spec.folder).name,
+                "micro_batch": [module.world, module.options.micro_batch],
+            },
         }
         what = (spec.checkpoints_root, module.network, module.optimizers().optimizer, manifest)
 

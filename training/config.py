@@ -335,6 +335,11 @@ class Checkpoints(Section):
     every: Span = Field(default=Amount(1000, "train steps"), description="Span between checkpoints.")
     early: Flag = Field(default=False, description="Also at train steps 1, 2, 4, … up to the first regular one.")
     keep: Kept = Field(default=Kept(), description="all, or {last: number, every: amount}.")
+    background: Flag = Field(
+        default=False,
+        alias="async",
+        description="Write them while the training goes on, at the cost of one more copy of weights and moments.",
+    )
 
 
 class Evaluation(Section):

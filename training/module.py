@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from mixing.permutation import name_key
 from training import checkpoint as checkpoints
 from training.batches import Batch, TokenStream, tokens_after
+from training.fitting import find_by_trial, micro_batch_of
 from training.learning_rate import learning_rate_at
 from training.models import build, num_parameters
 from training.models.initial import initialise
@@ -61,7 +62,7 @@ class TrainingModule(LightningModule):
         self.clock = WaitingClock()
         self.waited_s, self.spent_s = 0.0, 0.0
         self.options = StepOptions(
-            micro_batch=spec.execution.micro_batch,
+            micro_batch=micro_batch_of(spec, resumed, self.world, self.per_node, self.gather),
             world=self.world,
             precision=spec.precision,
             separator=spec.separator,
@@ -103,6 +104,13 @@ class TrainingModule(LightningModule):
         if self.resumed:
             checkpoints.load_moments(self.resumed, self.network, optimizer)
         return optimizer
+
+    def on_train_start(self) -> None:
+        """Find the micro-batch of a GPU that trains alone, where it is left to the machine."""
+        asked = self.spec.execution.micro_batch is None and self.resumed is None
+        if asked and self.world == 1 and self.device.type == "cuda":
+            found = find_by_trial(self.network, self.spec, self.options, self.device)
+            self.options = replace(self.options, micro_batch=found)
 
     def training_step(self, batch: Batch, batch_index: int) -> None:
         """Do one train step: one batch of Lightning's is one update."""

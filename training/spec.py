@@ -132,7 +132,7 @@ class Execution:
         device: cpu, cuda or auto.
         threads: torch's threads a process.
         sharding: auto, replicate, hybrid or full.
-        micro_batch: most sequences at once on a process.
+        micro_batch: most sequences at once on a process; None takes as many as fit (`training.fitting`).
         recompute: compute activations again going backward.
         compile: compile each block.
         log_every: train steps a line of metrics.csv.
@@ -147,7 +147,7 @@ class Execution:
     device: str = "auto"
     threads: int = 1
     sharding: str = "auto"
-    micro_batch: int = 8
+    micro_batch: int | None = 8
     recompute: bool = False
     compile: bool = False
     log_every: int = 10

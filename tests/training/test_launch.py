@@ -144,7 +144,9 @@ def test_resume_on_other_numbers_of_processes_keeps_order_and_losses(make_spec, 
 @pytest.mark.parametrize("processes", [1, 2])
 @pytest.mark.parametrize("draw", range(5))  # twenty kills in all: two a run
 def test_kill_at_random_steps_and_resume_is_bitwise(make_spec, write_spec, processes, draw):
-    whole = make_spec("whole", num_steps=30, learning_rate=LearningRate(3e-3, 10**6, shape="wsd"))
+    # Every other one with checkpoints that are written while the training goes on.
+    written = Checkpoints(3, background=draw % 2 == 1)
+    whole = make_spec("whole", num_steps=30, learning_rate=LearningRate(3e-3, 10**6, shape="wsd"), checkpoints=written)
     assert launch(write_spec(whole), processes) == Exit.DONE
     killed = dataclasses.replace(whole, folder=str(Path(whole.folder).parent / "killed"))
     chance = random.Random(draw)
