@@ -64,6 +64,7 @@ def footprint(
     shards: int = 1,
     recompute: bool = False,
     background: bool = False,
+    process: int = PROCESS_BYTES,
 ) -> Footprint:
     """What one process of a training holds.
 
@@ -75,6 +76,7 @@ def footprint(
         shards: processes that share weights and moments.
         recompute: whether activations inside blocks are computed again.
         background: whether checkpoints are written in the background.
+        process: what a process holds before there is a model.
     """
     size = 2 if precision == "bf16" else 4
     parameters, ends = num_parameters(shape), shape.vocabulary * shape.width
@@ -89,6 +91,7 @@ def footprint(
         step=casts + gradients + LOGITS.get(device, LOGITS["cuda"]) * size,
         # Going backward, a block's gradients stand beside its activations; the ends keep input, last norm and loss.
         sequence=context * size * (values + kept // 2 + 4 * shape.width),
+        process=process,
     )
 
 

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import click
 
 from recipes.cli.options import Flags, print_json, shared_flags
 from recipes.progress import compact
+from recipes.swarm_cost import duration
+
+if TYPE_CHECKING:
+    from recipes.training_cost import TrainingForecast
 
 _COUNTED_BY = {
     "tokenizer": "the recipe's tokenizer",
@@ -25,12 +31,14 @@ def command(flags: Flags) -> None:
     gristmill forecast recipes/quickstart.yaml --sample 0.1
     """
     from recipes.forecasting import forecast
+    from recipes.training_cost import training_forecast
 
     sample = flags.sample or 0.01
     with flags.open_run_unsampled() as run:
         found = forecast(run, sample, flags.overrides)
+        training = training_forecast(run)
     if flags.as_json:
-        print_json(asdict(found))
+        print_json({**asdict(found), "training": None if training is None else asdict(training)})
         return
     click.echo(
         f"{'source':<20} {'rows':>9} {'kept':>9}   {'95 % interval':<20} {'bytes':>7} {'tokens':>7}   95 % interval"
@@ -53,6 +61,25 @@ def command(flags: Flags) -> None:
         f"curation: {found.cpu_hours:.2f} core hours, {compact(found.disk_bytes)}B in {found.files:,} files; "
         f"from a sample of {found.sample:g}"
     )
+    for line in [] if training is None else _training_lines(training):
+        click.echo(line)
+
+
+def _training_lines(found: TrainingForecast) -> Iterator[str]:
+    """What training comes to, a line each: length, time, memory."""
+    yield (
+        f"training: {compact(found.parameters)} parameters, {compact(found.tokens)} tokens in {found.steps:,} train "
+        f"steps, {found.flops:.2g} FLOPs"
+    )
+    processes = "1 process" if found.processes == 1 else f"{found.processes} processes"
+    yield f"  {duration(found.seconds)} with {processes}, {found.basis}"
+    free = "" if found.free_bytes is None else f" of {compact(found.free_bytes)}B that are free"
+    yield (
+        f"  {compact(found.process_bytes)}B of memory a process{free}, with {found.micro_batch} of its {found.share} "
+        f"sequences at once; a checkpoint takes {compact(found.checkpoint_bytes)}B"
+    )
+    if not found.fits:
+        yield "  this does not fit: fewer processes (execution.training.devices), a smaller micro_batch, or recompute"
 
 
 def _time(hours: float) -> str:
