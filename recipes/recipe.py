@@ -88,7 +88,10 @@ class TrainingExecution(Section):
     preflight: Literal["on", "off"] = Field(
         default="on", description="Processes compare versions, text, folders and speed before the first train step."
     )
-    stacked: OrAutomatic = Field(default=None, description="Proxies trained at once on a device; auto: by memory.")
+    stacked: OrAutomatic = Field(
+        default=None,
+        description="Proxies of a swarm trained at once as one stacked model; auto: one by one, faster on a CPU.",
+    )
     slurm: Slurm = Field(default=Slurm(), description="Job options of training.")
 
 

@@ -19,6 +19,7 @@ from recipes.curate import ALL
 from recipes.pipeline import PlannedStage, PlannedTask, TasksSetAside, plan_stage
 from recipes.shapes import batch_tokens_of, learning_rate_of, optimizer_of, shape_of, tokens_of
 from recipes.sorting import plan_values
+from recipes.stacking import in_stacks
 from recipes.tokens import plan_domains
 from training.swarm import SwarmOptions, SwarmRun, read_run, train_run
 
@@ -147,6 +148,7 @@ def make_swarm(run: Run, swarm: PlannedStage) -> None:
     Raises:
         TasksSetAside: with each run that failed twice and why; the others are kept.
     """
+    swarm = in_stacks(run, swarm)
     try:
         run.make([swarm])
     except TasksSetAside as failed:

@@ -62,6 +62,7 @@ class SwarmRun:
         values: `values.json` that orders by a signal sort by.
         state: file that a paused run is kept in; a run goes on from it where it is there.
         pause_at: train step after which the run pauses; None trains to the end.
+        stacked: file of a stack that this run was trained in, and its place there; None trains it alone.
     """
 
     name: str
@@ -73,12 +74,15 @@ class SwarmRun:
     values: str | None = None
     state: str | None = None
     pause_at: int | None = None
+    stacked: tuple[str, int] | None = None
 
 
 def train_run(run: SwarmRun, options: SwarmOptions, output: Output) -> Counts:
     """Train one proxy and write its row: `.run.json` with the mixture, the losses and the curve."""
+    if run.stacked is not None:
+        return _take_from_stack(run.stacked, output)
     plan_path = output.path(".plan.json")
-    plan = plan_of(read_domains(run.domains), _plan_options(run, options))
+    plan = plan_of(read_domains(run.domains), plan_options(run, options))
     plan_path.write_text(plan.to_json(), encoding="utf-8")
     with kept_memory():
         result = train_proxy(_proxy_run(run, options, plan.num_steps, str(plan_path)))
@@ -86,7 +90,7 @@ def train_run(run: SwarmRun, options: SwarmOptions, output: Output) -> Counts:
         Path(run.state).unlink(missing_ok=True)  # weights and moments of a run that is whole
     if run.pause_at is None and result.sequences:
         output.path(".sequences.json").write_text(json.dumps(result.sequences, sort_keys=True), encoding="utf-8")
-    output.path(".run.json").write_text(json.dumps(_row(run, result), indent=1, sort_keys=True), encoding="utf-8")
+    output.path(".run.json").write_text(json.dumps(row_of(run, result), indent=1, sort_keys=True), encoding="utf-8")
     return {"tokens": result.num_tokens, "steps": plan.num_steps, "diverged": int(result.diverged_at is not None)}
 
 
@@ -120,7 +124,19 @@ def _proxy_run(run: SwarmRun, options: SwarmOptions, num_steps: int, plan: str) 
     )
 
 
-def _plan_options(run: SwarmRun, options: SwarmOptions) -> PlanOptions:
+def _take_from_stack(stacked: tuple[str, int], output: Output) -> Counts:
+    """Write the row of a run that was trained in a stack."""
+    path, place = stacked
+    found = json.loads(Path(path).read_text(encoding="utf-8"))[place]
+    row = found["row"]
+    if found["sequences"]:
+        output.path(".sequences.json").write_text(json.dumps(found["sequences"], sort_keys=True), encoding="utf-8")
+    output.path(".run.json").write_text(json.dumps(row, indent=1, sort_keys=True), encoding="utf-8")
+    return {"tokens": row["num_tokens"], "diverged": int(row["diverged_at"] is not None)}
+
+
+def plan_options(run: SwarmRun, options: SwarmOptions) -> PlanOptions:
+    """The plan of one run: one phase of its mixture."""
     phase = PhaseOptions(
         name="proxy",
         span=(options.tokens, "tokens"),
@@ -145,7 +161,7 @@ def pause_step(options: SwarmOptions, share: float) -> int:
     return next(step for step in measured if step >= min(share * num_steps, num_steps))
 
 
-def _row(run: SwarmRun, result: ProxyResult) -> dict[str, object]:
+def row_of(run: SwarmRun, result: ProxyResult) -> dict[str, object]:
     """A run as its file holds it; times are left out, so that equal runs are equal bytes."""
     row = dataclasses.asdict(result)
     for measured in ("tokens_per_s", "elapsed_s", "sequences"):

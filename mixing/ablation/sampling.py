@@ -126,15 +126,20 @@ def space_filling(taken_MD: np.ndarray, pool_MD: np.ndarray, number: int) -> np.
 def d_optimal(taken_MD: np.ndarray, pool_MD: np.ndarray, number: int, ridge: float = 1e-2) -> np.ndarray:
     """Mixtures of the pool that in turn raise the determinant of the information on a law in sqrt(w) the most.
 
-    The matrix determinant lemma: adding feature vector f multiplies det(M) by 1 + f' inv(M) f.
+    The matrix determinant lemma: adding feature vector f multiplies det(M) by 1 + f' inv(M) f. None is taken twice: on
+    one seed the second run of a mixture is a copy of the first.
     """
     features_MP = _features(pool_MD)
     taken_MP = _features(taken_MD)
     information_PP = taken_MP.T @ taken_MP + ridge * np.eye(features_MP.shape[1])
-    picked = []
-    for _ in range(min(number, len(pool_MD))):
+    picked: list[int] = []
+    new_M = np.ones(len(pool_MD), dtype=bool)
+    for taken_D in taken_MD:
+        new_M &= 0.5 * np.abs(pool_MD - taken_D).sum(1) >= DUPLICATE_DISTANCE
+    while len(picked) < number and new_M.any():
         gains_M = np.einsum("mp,mp->m", features_MP @ np.linalg.inv(information_PP), features_MP)
-        picked.append(int(np.argmax(np.round(gains_M, 12))))
+        picked.append(int(np.argmax(np.where(new_M, np.round(gains_M, 12), -np.inf))))
+        new_M &= 0.5 * np.abs(pool_MD - pool_MD[picked[-1]]).sum(1) >= DUPLICATE_DISTANCE
         chosen_P = features_MP[picked[-1]]
         information_PP = information_PP + np.outer(chosen_P, chosen_P)
     return pool_MD[picked].reshape(-1, pool_MD.shape[1])

@@ -132,3 +132,14 @@ def test_d_optimal_runs_complement_what_earlier_runs_know():
 
     assert off_natural(known) >= off_natural(()) - 1e-9
     assert off_natural(known) > 0.2
+
+
+def test_d_optimal_runs_are_never_copies_of_each_other_or_of_known_ones():
+    known = tuple({"a": w, "b": 1 - w} for w in np.linspace(0, 1, 9))
+    runs = design(["a", "b"], {"a": 0.5, "b": 0.5}, DesignOptions(one_domain=0, d_optimal=8, repeats=1, known=known))
+    weights = np.array([[one.weights["a"], one.weights["b"]] for one in runs if one.kind == "d_optimal"])
+    taken = np.array([[one["a"], one["b"]] for one in known])
+    assert len(weights) == 8
+    for place, own in enumerate(weights):
+        others = np.vstack([np.delete(weights, place, axis=0), taken])
+        assert (0.5 * np.abs(others - own).sum(1)).min() > 0.0199
