@@ -276,6 +276,10 @@ class Runs(Section):
     space_filling: Count = Field(default=0, description="Runs spread evenly over the allowed weights.")
     d_optimal: Count = Field(default=0, description="Runs where a linear model learns most.")
     sequential: Count = Field(default=0, description="Runs placed one after another where the surrogates expect most.")
+    optimum: Count = Field(
+        default=0,
+        description="Seeds at the surrogate's optimum, beside those of natural weights; then it is fitted anew.",
+    )
     repeats: Count = Field(
         default=3, description="Seeds at natural weights, of baselines and of orders; they measure the noise."
     )

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from curation.stage import Counts, Output
 from mixing.ablation.analysis import AnalysisOptions, analyse
-from mixing.ablation.design import DesignOptions, PlannedRun, design
+from mixing.ablation.confirmation import proposed_weights
+from mixing.ablation.design import DesignOptions, PlannedRun, design, optimum_runs
 from mixing.ablation.lineage import Evidence, read_evidence, runs_file, with_evidence
 from mixing.ablation.mixmin import mixmin
 from mixing.ablation.runs import RunsTable, table_of, write_csv
@@ -139,7 +140,7 @@ def train_swarm(run: Run, swarm: Prepared) -> Trained:
         halved = halve(run, stage, swarm.planned, swarm.options, objective_of(study, run))
         make_swarm(run, halved.swarm)
         trained = Trained(halved.kept, halved.stopped)
-    placed = place_next(run, swarm, trained.planned, train=True)
+    placed = place_optimum(run, swarm, place_next(run, swarm, trained.planned, train=True))
     passes = train_one_pass(run, plan_one_pass(run, swarm.listed, swarm.options.tokens))
     return replace(trained, planned=placed, one_pass=passes)
 
@@ -170,6 +171,36 @@ def place_next(run: Run, swarm: Prepared, planned: list[PlannedRun], *, train: b
     if train and study.runs.sequential:
         make_swarm(run, plan_swarm(run, run.tokens, swarm.drawn, planned, swarm.options, "sequential proxies"))
     return planned
+
+
+def place_optimum(run: Run, swarm: Prepared, planned: list[PlannedRun]) -> list[PlannedRun]:
+    """The runs with some at the optimum that the others propose, seed by seed beside natural weights."""
+    study: Any = run.recipe.ablation
+    if not study.runs.optimum:
+        return planned
+    stage = plan_swarm(run, run.tokens, swarm.drawn, planned, swarm.options)
+    kinds = {one.name: one.kind for one in planned}
+    options, seeds = analysis_options(run, swarm.listed), study.runs.optimum
+    asked = (rows_of(stage, planned), kinds, options, seeds, evidence_of(study))
+    more = run.pool.submit(optimum_of_rows, *asked).result()
+    if not more:
+        run.narrator.say("  the surrogate's optimum is natural weights: it needs no runs of its own")
+        return planned
+    make_swarm(run, plan_swarm(run, run.tokens, swarm.drawn, [*planned, *more], swarm.options, "runs at the optimum"))
+    return [*planned, *more]
+
+
+def optimum_of_rows(
+    rows: list[dict[str, Any]],
+    kinds: dict[str, str],
+    options: AnalysisOptions,
+    number: int,
+    earlier: tuple[Evidence, ...] = (),
+) -> list[PlannedRun]:
+    """Runs at the optimum of a study; none where that is natural weights."""
+    table = with_evidence(table_of(rows, kinds), read_evidence(earlier, options.natural), options.natural)
+    weights = proposed_weights(analyse(table, options))
+    return [] if weights is None else optimum_runs(weights, number, options.seed)
 
 
 def next_of_rows(
@@ -301,7 +332,7 @@ def announce_cost(
 ) -> None:
     """Say what the whole study costs, its confirmation too, before any of it is spent."""
     study: Any = run.recipe.ablation
-    hours = announce_swarm(run, number + study.runs.sequential, options, swarm=stage)
+    hours = announce_swarm(run, number + study.runs.sequential + study.runs.optimum, options, swarm=stage)
     hours += announce_one_pass(run, plan_one_pass(run, listed, options.tokens))
     if study.stop is not None:
         run.narrator.say(f"  less where runs are stopped after {study.stop.at:.0%} of the way")

@@ -16,8 +16,18 @@ from mixing.ablation.runs import table_of, write_csv
 from mixing.domain_stage import Domain
 from recipes.curate import ALL
 from recipes.pipeline import PlannedStage, PlannedTask, plan_stage
-from recipes.swarm import SwarmSize, make_swarm, plan_swarm, run_file, swarm_options, thinned_domains
+from recipes.sorting import make_values
+from recipes.swarm import (
+    SwarmSize,
+    make_swarm,
+    plan_swarm,
+    run_file,
+    signals_of_runs,
+    swarm_options,
+    thinned_domains,
+)
 from recipes.swarm_cost import announce_swarm
+from recipes.tokens import order_of
 from training.swarm import SwarmOptions, read_run
 
 if TYPE_CHECKING:
@@ -62,7 +72,8 @@ def confirm_options(run: Run) -> SwarmOptions:
 def announce_confirmation(run: Run, baselines: int) -> float:
     """Say what a confirmation will cost, before the weights that it tries are known; returns hours."""
     study: Any = run.recipe.ablation
-    return announce_swarm(run, (2 + baselines) * study.confirm.seeds, confirm_options(run), "runs of confirmation")
+    arms = 2 + baselines + sum(order.kind != "uniform" for order in study.orders)
+    return announce_swarm(run, arms * study.confirm.seeds, confirm_options(run), "runs of confirmation")
 
 
 def confirm(
@@ -86,7 +97,11 @@ def confirm(
     options = confirm_options(run)
     drawn = thinned_domains(run, run.tokens, listed, options, target)
     natural = analysis["natural"]
-    planned = confirmation_runs(natural, proposed_weights(analysis), baselines, study.confirm.seeds, run.recipe.seed)
+    orders = [order_of(order) for order in study.orders]
+    planned = confirmation_runs(
+        natural, proposed_weights(analysis), baselines, study.confirm.seeds, run.recipe.seed, orders
+    )
+    make_values(run, drawn, signals_of_runs(planned, options), "ablate")
     swarm = plan_swarm(run, run.tokens, drawn, planned, options, "confirmation")
     announce_swarm(run, len(planned), options, "runs of confirmation", swarm)
     make_swarm(run, swarm)

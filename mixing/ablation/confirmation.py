@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from mixing.ablation.design import PlannedRun
+from mixing.ablation.design import Order, PlannedRun, order_runs
 from mixing.ablation.objective import Objective, Wanted, make_objective
 from mixing.ablation.runs import RunsTable
 from mixing.ablation.words import NOT_CONFIRMED
@@ -58,8 +58,9 @@ def confirmation_runs(
     baselines: Sequence[tuple[str, Mapping[str, float]]],
     seeds: int,
     seed: int,
+    orders: Sequence[Order] = (),
 ) -> list[PlannedRun]:
-    """The runs of a confirmation: natural weights first, then the proposed ones, then baselines, on the same seeds."""
+    """The runs of a confirmation: natural weights, the proposed ones, baselines, other orders, on the same seeds."""
     arms: list[tuple[str, str, Mapping[str, float]]] = [(NATURAL, "natural", natural)]
     if proposed is not None:
         arms.append((PROPOSED, "optimum", proposed))
@@ -73,6 +74,10 @@ def confirmation_runs(
         )
         for name, kind, weights in arms
         for number in range(seeds)
+    ] + [
+        replace(one, name=one.name.replace("order.", "confirm.order.", 1), seed=seed + SEED_OFFSET + number)
+        for number in range(seeds)
+        for one in order_runs(natural, orders, number)
     ]
 
 
@@ -113,7 +118,10 @@ def compare(table: RunsTable, wanted: Wanted, natural: Mapping[str, float]) -> d
     against = {
         name: paired(_differences(values_N, arms[PROPOSED], rows)).written()
         for name, rows in arms.items()
-        if tested is not None and name not in (PROPOSED, NATURAL) and set(rows) & set(arms[PROPOSED])
+        if tested is not None
+        and name not in (PROPOSED, NATURAL)
+        and not name.startswith("order.")
+        and set(rows) & set(arms[PROPOSED])
     }
     return {
         **empty,
@@ -124,6 +132,11 @@ def compare(table: RunsTable, wanted: Wanted, natural: Mapping[str, float]) -> d
         "verdict": _verdict(tested),
         "notes": _notes(table, shown, tested, against),
     }
+
+
+def _is_baseline(arm: str) -> bool:
+    """Whether an arm's weights are others than natural and proposed ones: an order's are natural."""
+    return arm not in (PROPOSED, NATURAL) and not arm.startswith("order.")
 
 
 def _arms(table: RunsTable) -> dict[str, dict[int, int]]:

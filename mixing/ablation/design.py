@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -186,17 +186,21 @@ def _baseline_runs(names: Sequence[str], options: DesignOptions) -> Iterator[Pla
 
 def _order_runs(names: Sequence[str], natural_D: np.ndarray, options: DesignOptions) -> Iterator[PlannedRun]:
     for order in options.orders:
-        if order[0] == "uniform":
-            continue  # that is natural.s0
-        label = "_".join([order[0], *order[1], *([order[2]] if order[0] == "by" else [])])
         for number in range(max(1, options.repeats)):
-            yield PlannedRun(
-                f"order.{_word(label)}.s{number}",
-                "order",
-                _mixture(names, natural_D),
-                options.seed + number,
-                (order[0], tuple(order[1]), order[2]),
-            )
+            for one in order_runs(_mixture(names, natural_D), [order], number):
+                yield replace(one, seed=options.seed + number)
+
+
+def order_runs(natural: Mapping[str, float], orders: Sequence[Order], number: int) -> list[PlannedRun]:
+    """Natural weights in other orders than uniform, the `number`-th seed of each."""
+    runs = []
+    for kind, patterns, direction in orders:
+        if kind == "uniform":
+            continue  # that is natural itself
+        label = "_".join([kind, *patterns, *([direction] if kind == "by" else [])])
+        name = f"order.{_word(label)}.s{number}"
+        runs.append(PlannedRun(name, "order", dict(natural), number, (kind, tuple(patterns), direction)))
+    return runs
 
 
 def _word(label: str) -> str:

@@ -106,3 +106,14 @@ def test_proposed_weights_are_the_optimum_where_natural_ones_were_kept():
     assert proposed_weights(analysis) == PROPOSED
     assert proposed_weights({**analysis, "optimum": NATURAL}) is None
     assert proposed_weights({**analysis, "chosen": {"a": 0.1, "b": 0.9}}) == {"a": 0.1, "b": 0.9}
+
+
+def test_confirmation_trains_other_orders_of_natural_weights_on_its_own_seeds():
+    orders = [("uniform", (), "asc"), ("blocked", ("a", "*"), "asc")]
+    runs = confirmation_runs(NATURAL, PROPOSED, [], 2, 7, orders)
+    added = [run for run in runs if run.kind == "order"]
+    assert [(run.name, run.seed) for run in added] == [
+        ("confirm.order.blocked_a_all.s0", 107), ("confirm.order.blocked_a_all.s1", 108),
+    ]  # fmt: skip
+    assert added[0].order == orders[1]
+    assert added[0].weights == NATURAL
