@@ -40,6 +40,7 @@ from curation.step_config import (
 
 __all__ = [
     "BUCKETED_FORMATS",
+    "COLUMN_FORMATS",
     "FORMATS",
     "LATER_FORMATS",
     "TOKEN_FORMATS",
@@ -73,7 +74,9 @@ __all__ = [
 FORMATS = ("csv", "json", "jsonl", "parquet", "text")
 LATER_FORMATS = ("hf", "redpajama-v2", "warc", "wet")
 # Ready token shards: never curated, one tokenizer wrote them.
-TOKEN_FORMATS = ("ds", "megatron", "tokens")
+TOKEN_FORMATS = ("datasets", "ds", "litdata", "megatron", "tokens")
+# Those that may hold columns beside the tokens, to split and to sort by.
+COLUMN_FORMATS = ("datasets", "tokens")
 # Formats that bring a perplexity bucket of their own.
 BUCKETED_FORMATS = ("redpajama-v2",)
 # Three-letter and English names that people write for the codes our thresholds go by.
@@ -136,11 +139,13 @@ class Source(Section):
     format: Annotated[str, AfterValidator(_format)] | None = Field(
         default=None,
         description="How shards are read; default: by the suffix. One of "
-        f"{', '.join(FORMATS + TOKEN_FORMATS + LATER_FORMATS)}. ds, megatron and tokens are ready token shards, "
-        "written by the recipe's tokenizer; no step looks at them.",
+        f"{', '.join(FORMATS + TOKEN_FORMATS + LATER_FORMATS)}. datasets, ds, litdata, megatron and tokens are ready "
+        "token shards, written by the recipe's tokenizer; no step looks at them.",
     )
-    fields: dict[Literal["text", "id", "url", "date", "licence"], str] = Field(
-        default_factory=dict, description="Column of the file for text, id, url, date, licence; default: the format's."
+    fields: dict[Literal["text", "id", "url", "date", "licence", "tokens"], str] = Field(
+        default_factory=dict,
+        description="Column of the file for text, id, url, date, licence; of ready tokens for tokens, licence. "
+        "Default: the format's.",
     )
     language: LanguageCodes = Field(
         min_length=1,

@@ -10,30 +10,17 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
-import xxhash
 
 from mixing.domains import DomainTokens
-from mixing.shards import TokenRecord, TokenShardError, check_ids, describe_tokens, map_tokens, read_record
-from mixing.tokenizer import Tokenizer, decode
+from mixing.shards import TokenShardError, map_tokens, read_record
+from mixing.token_import import ForeignTokens
 
 _MAGIC = b"MMIDIDX\x00\x00"
 _MEGATRON_TYPES = {1: "u1", 4: "<i4", 5: "<i8", 8: "<u2"}
 _ROWS = 4096
-
-
-@dataclass(frozen=True)
-class ForeignTokens:
-    """Tokens another tool wrote: the flat array, and the offset after each document, int64."""
-
-    tokens: np.ndarray[Any, Any]
-    ends: np.ndarray[Any, np.dtype[np.int64]]
 
 
 def export_datatrove(index_path: str | Path, path: str | Path, *, tokenizer_name: str = "gristmill") -> dict[str, int]:
@@ -124,95 +111,6 @@ def read_megatron(path: str | Path) -> ForeignTokens:
         raise TokenShardError(f"{path}.bin: {size} bytes, but the {ends[-1]} tokens of its index need {wanted}")
     tokens = np.memmap(path.with_name(path.name + ".bin"), dtype, "r") if wanted else np.zeros(0, dtype)
     return ForeignTokens(tokens, ends[bounds[1:]])
-
-
-def import_tokens(
-    foreign: ForeignTokens,
-    tokenizer: Tokenizer,
-    tokens_path: str | Path,
-    documents_path: str | Path,
-    *,
-    licence: str | None = None,
-) -> dict[str, int]:
-    """Write foreign tokens as a token shard; row n is its n-th document.
-
-    Each document is decoded for its size and content id, so a text is recognised as the one that other sources hold if
-    the tokenizer loses nothing. A begin or end token counts as the tokenizer's own where every document has one.
-
-    Returns:
-        As `mixing.shards.write_token_shard`.
-
-    Raises:
-        TokenShardError: if a token id is not in the vocabulary.
-    """
-    counts = {
-        "num_documents": len(foreign.ends),
-        "num_tokens": len(foreign.tokens),
-        "num_characters": 0,
-        "size_bytes": 0,
-    }
-    checksum, dtype = xxhash.xxh3_128(), tokenizer.dtype
-    starts = np.concatenate(([0], foreign.ends[:-1])) if len(foreign.ends) else foreign.ends
-    with Path(tokens_path).open("wb") as tokens, pq.ParquetWriter(documents_path, _SCHEMA, store_schema=False) as rows:
-        for first in range(0, len(starts), _ROWS):
-            here = slice(first, first + _ROWS)
-            ids = np.asarray(foreign.tokens[starts[here][0] : foreign.ends[here][-1]])
-            check_ids(ids, tokenizer.vocabulary, f"documents {first} to {first + len(starts[here]) - 1}")
-            stored = ids.astype(dtype).tobytes()
-            tokens.write(stored)
-            checksum.update(stored)
-            batch = _described(ids, starts[here], foreign.ends[here], first, tokenizer, licence)
-            rows.write_batch(batch)
-            for column in ("num_characters", "size_bytes"):
-                counts[column] += int(batch[column].to_numpy().sum())
-        bos = tokenizer.bos if _all_are(foreign, starts, tokenizer.bos) else None
-        eos = tokenizer.eos if _all_are(foreign, foreign.ends - 1, tokenizer.eos) else None
-        record = TokenRecord(
-            dtype.str,
-            counts["num_tokens"],
-            counts["num_documents"],
-            tokenizer.vocabulary,
-            tokenizer.identity,
-            bos,
-            eos,
-            checksum.hexdigest(),
-        )
-        rows.add_key_value_metadata(describe_tokens(record))
-    return counts
-
-
-_SCHEMA = pa.schema(
-    [
-        ("row", pa.int64()),
-        ("end", pa.int64()),
-        ("num_characters", pa.int64()),
-        ("size_bytes", pa.int64()),
-        ("content_id", pa.binary(16)),
-        ("cluster", pa.binary(16)),
-        ("licence", pa.string()),
-    ]
-)
-
-
-def _described(
-    ids: np.ndarray, starts: np.ndarray, ends: np.ndarray, first: int, tokenizer: Tokenizer, licence: str | None
-) -> pa.RecordBatch:
-    texts = [decode(tokenizer, ids[a:b]) for a, b in zip(starts - starts[0], ends - starts[0])]
-    encoded = [text.encode() for text in texts]
-    columns = [
-        pa.array(np.arange(first, first + len(ends)), pa.int64()),
-        pa.array(ends, pa.int64()),
-        pa.array([len(text) for text in texts], pa.int64()),
-        pa.array([len(text) for text in encoded], pa.int64()),
-        pa.array([xxhash.xxh3_128_digest(text) for text in encoded], pa.binary(16)),
-        pa.nulls(len(ends), pa.binary(16)),
-        pa.array([licence] * len(ends), pa.string()),
-    ]
-    return pa.record_batch(columns, schema=_SCHEMA)
-
-
-def _all_are(foreign: ForeignTokens, places: np.ndarray, token: int | None) -> bool:
-    return token is not None and len(places) > 0 and bool((np.asarray(foreign.tokens[places]) == token).all())
 
 
 def contiguous(index_path: str | Path) -> DomainTokens:

@@ -185,12 +185,12 @@ def with_ends(ids: np.ndarray, lengths: np.ndarray, bos: int | None, eos: int | 
 
 
 def check_ids(ids: np.ndarray, vocabulary: int, where: object) -> None:
-    """Refuse a token id that the vocabulary does not have."""
-    largest = int(ids.max(initial=0))
-    if largest >= vocabulary:
-        at = int(np.argmax(ids))
+    """Refuse a token id that the vocabulary does not have, also one below 0 (a mask of labels, padding)."""
+    least, largest = int(ids.min(initial=0)), int(ids.max(initial=0))
+    if least < 0 or largest >= vocabulary:
+        wrong, at = (least, int(np.argmin(ids))) if least < 0 else (largest, int(np.argmax(ids)))
         raise TokenShardError(
-            f"{where}: token id {largest} at {at}, but the vocabulary has {vocabulary} (0 to {vocabulary - 1}); "
+            f"{where}: token id {wrong} at {at}, but the vocabulary has {vocabulary} (0 to {vocabulary - 1}); "
             "these tokens were made by another tokenizer"
         )
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,9 +25,11 @@ from curation.stage import Counts, Output
 from mixing.domain_index import shard_of
 from mixing.domain_stage import file_word, read_domains
 from mixing.domains import DomainTokens
+from mixing.shards import ShardFiles, read_documents
 
 Float64s = npt.NDArray[np.float64]
 ValuesOf = Callable[[str, str], Float64s | None]
+Rows = Callable[[Sequence[str]], Iterator[pa.RecordBatch]]  # columns -> row batches
 _PIECES = 1 << 18
 
 
@@ -36,10 +39,11 @@ class SortValueError(ValueError):
 
 @dataclass(frozen=True)
 class SortInputs:
-    """Layers of the shards that domains are made of, and `domains.json`."""
+    """Layers of the shards that domains are made of, `domains.json`, and token shards that came ready."""
 
     shards: tuple[ShardInputs, ...]
     domains: str
+    ready: tuple[ShardFiles, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,8 @@ class SortOptions:
 
     Attributes:
         wanted: (signal, context) of each phase or run ordered by a signal.
-        columns: (source, signal, layer column) of each source that has the signal; the others have no values.
+        columns: (source, signal, column) of each source that has the signal, in its layers or beside ready tokens; the
+            others have no values.
     """
 
     wanted: tuple[tuple[str, int], ...]
@@ -74,7 +79,10 @@ def make_sort_values(inputs: SortInputs, options: SortOptions, output: Output) -
     thousand documents' shards where sequences are packed), and 16 bytes for each sequence of a domain.
     """
     columns = {(source, signal): column for source, signal, column in options.columns}
-    layers = {(shard.source, shard.shard): shard.layers for shard in inputs.shards}
+    layers: dict[tuple[str, str], Rows] = {
+        (shard.source, shard.shard): partial(read_layers, shard.layers) for shard in inputs.shards
+    }
+    layers |= {(files.source, files.shard): partial(read_documents, files) for files in inputs.ready}
     folder, listed = Path(inputs.domains).parent, []
     for domain in read_domains(inputs.domains):
         for signal, context in options.wanted if domain.training is not None else ():
@@ -145,17 +153,15 @@ def _pieces(index: DomainTokens, values_of: ValuesOf) -> Iterator[tuple[np.ndarr
         yield begins[:-1], lengths, values
 
 
-def _reader(
-    layers: Mapping[tuple[str, str], Sequence[str]], columns: Mapping[tuple[str, str], str], signal: str
-) -> ValuesOf:
-    """How the values of a shard's rows are read from its layers: by number of row, for a sample leaves rows out."""
+def _reader(rows_of: Mapping[tuple[str, str], Rows], columns: Mapping[tuple[str, str], str], signal: str) -> ValuesOf:
+    """How the values of a shard's rows are read: by number of row, for a sample leaves rows out."""
 
     def values_of(source: str, shard: str) -> Float64s | None:
         column = columns.get((source, signal))
         if column is None:
             return None
         rows, values = [np.zeros(0, np.int64)], [np.zeros(0)]
-        for batch in read_layers(layers[source, shard], ["row", column]):
+        for batch in rows_of[source, shard](["row", column]):
             rows.append(batch.column("row").to_numpy().astype(np.int64))
             values.append(_numbers(batch.column(column), source, signal))
         return _by_row(np.concatenate(rows), np.concatenate(values))

@@ -7,17 +7,29 @@ from pathlib import PurePosixPath
 
 from pydantic import ValidationError
 
-from curation.config import FORMATS, LATER_FORMATS, TOKEN_FORMATS, Dedup, LanguageModel, Lines, Perplexity, Rules, Step
+from curation.config import (
+    COLUMN_FORMATS,
+    FORMATS,
+    LATER_FORMATS,
+    TOKEN_FORMATS,
+    Dedup,
+    LanguageModel,
+    Lines,
+    Perplexity,
+    Rules,
+    Source,
+    Step,
+)
 from curation.fields import Problem, did_you_mean, looks_like_path
 from curation.rule_presets import load_preset, preset_names
 from recipes.checks_finetuning import finetuning_problems
 from recipes.checks_training import training_problems
 from recipes.located import NOTHING, Node, Segments
-from recipes.names import Names, is_bucket, makes_buckets, names_of, source_problems, split_signal
+from recipes.names import Names, is_bucket, is_ready, makes_buckets, names_of, source_problems, split_signal
 from recipes.recipe import Recipe, matches
 
 _SUFFIXES = {
-    "jsonl", "ndjson", "json", "csv", "tsv", "parquet", "txt", "text", "md", "warc", "wet", "ds", "bin", "npy", "arrow",
+    "jsonl", "ndjson", "json", "csv", "tsv", "parquet", "txt", "text", "md", "warc", "wet",
 }  # fmt: skip
 _COMPRESSION = {"gz", "zst", "zstd", "bz2", "xz"}
 # Presets of the schema; those without a file are not there yet, and their options are not checked.
@@ -136,6 +148,7 @@ def _sources(recipe: Recipe, names: Names) -> Iterator[Problem]:
         yield ("sources",), {} if given else NOTHING, "more entries are wanted" if given else f"missing, {example}"
     by_name = {step.name: step for step in recipe.steps}
     for name, source in recipe.sources.items():
+        yield from _of_ready_tokens(name, source) if is_ready(recipe, name) else _of_text(name, source)
         for place, shard in enumerate(source.path):
             suffix = _suffix(shard)
             if source.format is None and suffix is not None and suffix not in _SUFFIXES:
@@ -148,6 +161,39 @@ def _sources(recipe: Recipe, names: Names) -> Iterator[Problem]:
                 yield where, options, f"no step is called {step!r}{did_you_mean(step, [n for n in names.steps if n])}"
             elif step in by_name:
                 yield from _own_values(by_name[step], name, options, where)
+
+
+# What only reading text can do, and why it says nothing of ready tokens.
+_OF_TEXT = {
+    "where": "ready tokens are read whole; sample: SHARE takes a part of their documents",
+    "broken": "a damaged shard of ready tokens stops the run by name; mend it or leave it out of `path`",
+    "max_document": "documents of ready tokens have no limit",
+    "steps": "ready tokens, which no step looks at",
+}
+
+
+def _of_ready_tokens(name: str, source: Source) -> Iterator[Problem]:
+    """What a source of ready tokens cannot have."""
+    for key, reason in _OF_TEXT.items():
+        if key in source.model_fields_set:
+            yield ("sources", name, key), getattr(source, key), reason
+    for role, column in source.fields.items():
+        if source.format != "datasets":
+            yield (
+                ("sources", name, "fields"),
+                source.fields,
+                f"{source.format} has no named columns of tokens; leave it out",
+            )
+            return
+        if role not in ("tokens", "licence"):
+            yield ("sources", name, "fields", role), column, "of ready tokens only `tokens` and `licence` are named"
+
+
+def _of_text(name: str, source: Source) -> Iterator[Problem]:
+    """A column of tokens makes no text."""
+    if "tokens" in source.fields:
+        reason = "a column of ready tokens; say format: datasets, or name a column of text"
+        yield ("sources", name, "fields", "tokens"), source.fields["tokens"], reason
 
 
 def _suffix(shard: str) -> str | None:
@@ -206,7 +252,23 @@ def _domains(recipe: Recipe, names: Names) -> Iterator[Problem]:
             yield path, pattern, "this source is validate_only, and has no parts"
         elif not named:
             yield path, pattern, f"no source is called so{did_you_mean(pattern, names.trained())}"
-        elif is_bucket(signal):
-            without = [s for s in named if split_signal(recipe, s) == signal and not makes_buckets(recipe, s)]
+            continue
+        mine = [source for source in named if split_signal(recipe, source) == signal]
+        bare = [source for source in mine if is_ready(recipe, source) and not _has_columns(recipe.sources[source])]
+        if bare:
+            kinds = ", ".join(sorted({str(recipe.sources[source].format) for source in bare}))
+            reason = f"{', '.join(bare)}: {kinds} holds tokens alone, nothing to split by"
+            yield (
+                path,
+                signal,
+                f"{reason}; {' and '.join(COLUMN_FORMATS)} may bring columns, or give each part a source",
+            )
+        if is_bucket(signal):
+            without = [source for source in mine if not is_ready(recipe, source) and not makes_buckets(recipe, source)]
             if without:
                 yield path, signal, f"nothing gives {', '.join(without)} buckets; add a step - perplexity for them"
+
+
+def _has_columns(source: Source) -> bool:
+    """Whether a source of ready tokens may bring columns beside them."""
+    return source.format in COLUMN_FORMATS

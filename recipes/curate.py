@@ -341,6 +341,7 @@ def _leave_out_again(run: Run, plan: Plan) -> None:
 def compile_recipe(recipe: Recipe) -> Program:
     """The recipe's steps as stages; a step that cannot be compiled is an error with its place in the recipe."""
     from recipes.sorting import check_signals
+    from recipes.token_files import check_split
 
     try:
         program = compile_program(
@@ -353,6 +354,8 @@ def compile_recipe(recipe: Recipe) -> Program:
         )
     except ProgramError as error:
         raise RecipeErrors([_located(recipe, error)]) from None
+    for name in sorted(recipe.token_sources()):
+        check_split(recipe, name)
     check_signals(recipe, program.columns)
     return program
 

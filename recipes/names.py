@@ -48,13 +48,18 @@ def names_of(recipe: Recipe, tree: Node) -> Names:
         signal = split_signal(recipe, source)
         if signal is None:
             domains.append(source)
-        elif is_bucket(signal):
+        elif is_bucket(signal) and not is_ready(recipe, source):
             domains += [f"{source}/{bucket}" for bucket in BUCKETS]
         else:
             unknown.append(source)
             domains.append(source)
     given = frozenset(str(key) for key, section in tree.children() if section.value not in (None, [], {}))
     return Names(sources, validate_only, steps, tuple(domains), tuple(unknown), given)
+
+
+def is_ready(recipe: Recipe, source: str) -> bool:
+    """Whether a source is ready token shards, whose parts only a column beside the tokens tells."""
+    return source in recipe.token_sources()
 
 
 def _children(tree: Node, key: str) -> Iterator[tuple[str | int, Node]]:

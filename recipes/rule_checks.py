@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import curation
+from curation.config import COLUMN_FORMATS
 from curation.fields import Problem, did_you_mean
 from curation.rules import Rule, RuleError, preset_rules, signal_names
 from recipes.located import Located
@@ -69,8 +70,13 @@ def _of_orders(recipe: Recipe, known: set[str]) -> list[Problem]:
     ]
     if recipe.ablation is not None:
         places += [(("ablation", "orders", place, "by"), order) for place, order in enumerate(recipe.ablation.orders)]
-    wanted = [(path, order.signal) for path, order in places if order.kind == "by" and order.signal not in known]
-    return [(path, signal, f"no such signal{did_you_mean(signal, known)}") for path, signal in wanted]
+    ordered = [(path, order.signal) for path, order in places if order.kind == "by"]
+    if any(source.format in COLUMN_FORMATS for source in recipe.token_sources().values()):
+        return []  # their columns are known when they are opened, before anything runs
+    if not recipe.text_sources():
+        reason = "these ready tokens have no signals: sort by num_characters or size_bytes, or leave them shuffled"
+        return [(path, signal, reason) for path, signal in ordered if signal not in ("num_characters", "size_bytes")]
+    return [(path, name, f"no such signal{did_you_mean(name, known)}") for path, name in ordered if name not in known]
 
 
 def _of_language_model(recipe: Recipe, step: Any, path: tuple[str | int, ...]) -> list[Problem]:

@@ -7,25 +7,25 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from curation.compiled import matches
 from curation.passes import ShardInputs
-from curation.source import SourceError, list_shards
 from curation.stages.inputs import GlobalInputs
 from mixing.domain_stage import DomainOptions, TokenInputs, make_domains
 from mixing.plan_stage import PhaseOptions, PlanOptions, make_plan_file
 from mixing.shards import ShardFiles, TokenShardError, read_record
 from mixing.stages import TokenizerStageOptions, TokenOptions, make_tokenizer, make_tokens
-from mixing.token_source import SUFFIXES, ImportOptions, TokenFile, make_imported, parts_of
+from mixing.token_source import ImportOptions, TokenFile, make_imported, parts_of
 from mixing.tokenizer_training import TokenizerOptions
-from recipes.curate import ALL, Plan, raw_patterns, split_by_brought, task_name
+from recipes.curate import ALL, Plan, split_by_brought, task_name
 from recipes.errors import RunError
+from recipes.names import split_signal
 from recipes.pipeline import PlannedStage, PlannedTask, content_key, plan_stage
+from recipes.token_files import token_files
 
 if TYPE_CHECKING:
     from recipes.run import Run
 
 # Raised when the same options give other token shards, domains or plans.
-VERSIONS = {"imported": 2, "tokenizer": 2, "tokenizer_study": 1, "tokens": 2, "domains": 2, "plan": 1}
+VERSIONS = {"imported": 3, "tokenizer": 2, "tokenizer_study": 1, "tokens": 2, "domains": 2, "plan": 1}
 
 
 @dataclass(frozen=True)
@@ -88,12 +88,15 @@ def _plan_imported(run: Run, name: str) -> tuple[PlannedStage, list[ShardFiles]]
             f"{run.recipe.path}: sources.{name}.format: {source.format}: ready tokens need the tokenizer that wrote "
             "them, but this recipe trains one; say `tokenizer: PATH`"
         )
-    kind = str(source.format)
-    try:
-        found = list_shards(raw_patterns(run, source), Path(run.recipe.execution.raw))
-    except SourceError as error:
-        raise RunError(f"source {name}: {error}; name the files, such as tokens/*{SUFFIXES[kind]}") from None
-    options = ImportOptions(kind, source.licence, str(tokenizer.path))
+    kind, found = str(source.format), token_files(run.recipe, name)
+    options = ImportOptions(
+        kind,
+        source.licence,
+        str(tokenizer.path),
+        fields=tuple(sorted(source.fields.items())),
+        split=split_signal(run.recipe, name),
+        sample=source.sample,
+    )
     checksums, tasks = run.checksums(), []
     for shard in found:
         contents = [checksums.of(part) for part in parts_of(kind, shard.absolute) if part.is_file()]
@@ -120,14 +123,18 @@ def _plan_imported(run: Run, name: str) -> tuple[PlannedStage, list[ShardFiles]]
 
 def splits_of(run: Run, curation: Plan) -> dict[str, str]:
     """Layer column that splits each source into parts: a step's, or one that the source brings."""
-    brought = split_by_brought(run.recipe)
+    brought = split_by_brought(run.recipe).values()
     split: dict[str, str] = {}
     for name in curation.sources:
-        for pattern, column in run.recipe.domains.split.items():
-            if matches(name, [pattern]):
-                default = f"{column}@source" if pattern in brought else column
-                split[name] = curation.columns_of(name).get(column, default)
+        column = split_signal(run.recipe, name)
+        if column is not None:
+            split[name] = curation.columns_of(name).get(column, f"{column}@source" if column in brought else column)
     return split
+
+
+def _split_token_sources(run: Run) -> list[str]:
+    """Sources of ready tokens that a column beside the tokens splits into parts."""
+    return [name for name in run.recipe.token_sources() if split_signal(run.recipe, name) is not None]
 
 
 def _plan_tokenizer(run: Run, curation: Plan, split: dict[str, str]) -> tuple[PlannedStage | None, str, str]:
@@ -203,7 +210,7 @@ def plan_domains(
     """The stage that selects domains and their held-out text; `thinned` for proxies."""
     domains = run.recipe.domains
     options = DomainOptions(
-        split=tuple(sorted(splits_of(run, curation))),
+        split=tuple(sorted({*splits_of(run, curation), *_split_token_sources(run)})),
         held_out_tokens=domains.held_out.tokens.number,
         held_out_share=domains.held_out.share,
         validate_only=domains.validate_only,

@@ -203,7 +203,7 @@ def with_signals(run: Run, traced: Sequence[Mapping[str, Any]]) -> list[dict[str
     rows: dict[tuple[str, str], list[int]] = {}
     for one in traced:
         rows.setdefault((one["source"], one["shard"]), []).append(one["row"])
-    carried = {key: _signals(shards[key], rows[key]) if key in shards else {} for key in rows}
+    carried = {key: _signals(shards[key], rows[key]) if key in shards else _beside(run, key, rows[key]) for key in rows}
     return [{**one, "signals": carried[one["source"], one["shard"]].get(one["row"])} for one in traced]
 
 
@@ -237,6 +237,18 @@ def _decoded(run: Run, key: tuple[str, str], rows: list[int]) -> dict[int, str]:
                 found[row] = decode(tokenizer, tokens[start:end])
             start = end
     return found
+
+
+def _beside(run: Run, key: tuple[str, str], rows: list[int]) -> dict[int, dict[str, Any]]:
+    """What stands beside the tokens of ready documents, which the ledger does not know."""
+    files = next(files for files in run.tokens.shards if (files.source, files.shard) == key)
+    wanted = set(rows)
+    return {
+        row["row"]: {name: value for name, value in row.items() if isinstance(value, int | float | str)}
+        for batch in read_documents(files)
+        for row in batch.drop_columns(["end"]).to_pylist()
+        if row["row"] in wanted
+    }
 
 
 def _signals(shard: Any, rows: list[int]) -> dict[int, dict[str, Any]]:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from recipes.cli.options import Flags, print_json, shared_flags
+
+if TYPE_CHECKING:
+    from recipes.run import Run
 
 
 @click.command()
@@ -44,29 +48,55 @@ def command(flags: Flags, look_at_data: bool) -> None:
 
 def _open_sources(flags: Flags) -> None:
     """Read the first rows of each source and say what they hold."""
-    from curation.source import SourceError, UnreadableShard, read_shard
-    from recipes.curate import plan_sources
+    from curation.source import SourceError, UnreadableShard
+    from recipes.curate import compile_recipe
     from recipes.errors import RunError
 
     failed = False
     with flags.open_run() as run:
+        ready = run.recipe.token_sources()
         for name in sorted(run.recipe.sources):
             try:
-                state = plan_sources(run, [name]).sources[name]
-                first = state.shards[0]
-                batch = next(read_shard(first.path, first.reader, batch_bytes=1 << 20), None)
+                click.echo(f"source {name}: {_ready(run, name) if name in ready else _text(run, name)}")
             except (SourceError, UnreadableShard, RunError) as error:
                 failed = True
                 told = str(error).removeprefix(f"source {name}: ")
                 click.echo(f"source {name}: {told}", err=True)
-                continue
-            rows = 0 if batch is None else batch.num_rows
-            unread = 0 if batch is None else batch.num_rows - batch.column("text").drop_null().__len__()
-            size = sum(Path(shard.path).stat().st_size for shard in state.shards)
-            click.echo(
-                f"source {name}: {len(state.shards)} shards, {size / 1e6:.1f} MB, {first.reader.format}; "
-                f"of the first {rows} rows {unread} cannot be read"
-            )
-    if failed:
-        raise RunError("not every source can be opened")
+        if failed:
+            raise RunError("not every source can be opened")
+        compile_recipe(run.recipe)  # what is ordered or split by a column that only the files tell
     sys.stdout.flush()
+
+
+def _text(run: Run, name: str) -> str:
+    """What the first rows of a source of text hold."""
+    from curation.source import read_shard
+    from recipes.curate import plan_sources
+
+    state = plan_sources(run, [name]).sources[name]
+    first = state.shards[0]
+    batch = next(read_shard(first.path, first.reader, batch_bytes=1 << 20), None)
+    rows = 0 if batch is None else batch.num_rows
+    unread = 0 if batch is None else batch.num_rows - batch.column("text").drop_null().__len__()
+    size = sum(Path(shard.path).stat().st_size for shard in state.shards)
+    return (
+        f"{len(state.shards)} shards, {size / 1e6:.1f} MB, {first.reader.format}; "
+        f"of the first {rows} rows {unread} cannot be read"
+    )
+
+
+def _ready(run: Run, name: str) -> str:
+    """What a source of ready tokens holds: its files, all their parts, and the columns beside the tokens."""
+    from mixing.token_source import parts_of
+    from recipes.errors import RunError
+    from recipes.token_files import check_split, token_columns, token_files
+
+    kind = str(run.recipe.sources[name].format)
+    files = token_files(run.recipe, name)
+    missing = [str(part) for file in files for part in parts_of(kind, file.absolute) if not part.is_file()]
+    if missing:
+        raise RunError(f"{missing[0]} is missing")
+    check_split(run.recipe, name)
+    beside = ", ".join(token_columns(run.recipe, name)) or "none"
+    size = sum(file.size_bytes for file in files)
+    return f"{len(files)} shards, {size / 1e6:.1f} MB, ready tokens ({kind}); columns beside them: {beside}"

@@ -12,10 +12,11 @@ import pytest
 import xxhash
 
 from mixing.domains import build_domain_index
-from mixing.exchange import export_datatrove, export_megatron, import_tokens, read_datatrove, read_megatron
+from mixing.exchange import export_datatrove, export_megatron, read_datatrove, read_megatron
 from mixing.exchange_rows import export_litdata, export_parquet
 from mixing.selections import Selection
 from mixing.shards import ShardFiles, TokenShardError, read_documents, read_record
+from mixing.token_import import import_tokens
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Values that sequences are sorted by: means of their documents' values, beside a slow twin."""
 
 import math
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -8,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from curation.layers import write_layer
+from curation.layers import read_layers, write_layer
 from mixing import sort_values
 from mixing.domains import DomainTokens, build_domain_index
 from mixing.packing import pack_domain
@@ -61,9 +62,11 @@ def test_values_of_a_sampled_shard_belong_to_the_rows_that_were_read(tmp_path):
     paths = [str(tmp_path / "rows.parquet"), str(tmp_path / "m.parquet")]
     for path, batch in zip(paths, (rows, signals)):
         write_layer(path, [batch], batch.schema)
-    values_of = sort_values._reader({("web", "a"): paths}, {("web", "score"): "score@m"}, "score")
+    values_of = sort_values._reader({("web", "a"): partial(read_layers, paths)}, {("web", "score"): "score@m"}, "score")
     np.testing.assert_array_equal(values_of("web", "a"), [math.nan, 0.1, math.nan, math.nan, math.nan, 0.5])
-    values_of = sort_values._reader({("web", "a"): paths}, {("web", "size"): "num_characters"}, "size")
+    values_of = sort_values._reader(
+        {("web", "a"): partial(read_layers, paths)}, {("web", "size"): "num_characters"}, "size"
+    )
     np.testing.assert_array_equal(values_of("web", "a"), [math.nan, 10, math.nan, math.nan, 40, 50])
 
 
