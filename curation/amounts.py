@@ -108,6 +108,18 @@ def in_train_steps(size: Amount, *, batch_tokens: int, context: int) -> int:
     return in_tokens(size, batch_tokens=batch_tokens, context=context) // batch_tokens
 
 
+def told_tokens(number: float, *, up: bool = False) -> str:
+    """A number of tokens to three digits, as a recipe would write it: 325582848000 -> `326B tokens`.
+
+    Args:
+        number: of tokens.
+        up: round up, where a budget so large is to be enough.
+    """
+    grain = 10 ** max(0, len(str(int(number))) - 3)
+    whole = -int(-number // grain) if up else round(number / grain)
+    return f"{str(Amount(whole * grain, 'tokens')).removesuffix(' tokens')} tokens"
+
+
 def _split_unit(unit: str, number: str, units: Sequence[Unit]) -> tuple[int, str]:
     """`M` -> (1e6, tokens), `K sequences` -> (1e3, sequences), `GiB` -> (1, GiB)."""
     first, _, rest = unit.partition(" ")

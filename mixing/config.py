@@ -49,8 +49,8 @@ SHARES = {"type": "object", "additionalProperties": SHARE}
 class HeldOut(Section):
     """Text of each domain that is measured, never trained on: the smaller of the two, in whole duplicate clusters."""
 
-    tokens: Tokens = Field(default=Amount(1_000_000, "tokens"), description="Most held-out tokens of a domain.")
-    share: Share = Field(default=0.01, description="Most of a domain's tokens that are held out.")
+    tokens: Tokens = Field(default=Amount(1_000_000, "tokens"), description="Tokens held out of each domain; fewer where `share` is fewer.")
+    share: Share = Field(default=0.01, description="Share of each domain held out; less where `tokens` is less.")
 
 
 def _epochs(value: object) -> object:

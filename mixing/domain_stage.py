@@ -172,6 +172,8 @@ def _selections(shards: Sequence[ShardFiles], options: DomainOptions) -> dict[st
                 found[f"{source}/{part}"] = Selection(source, PART, part)
             elif tokens:
                 found[f"{source}/{UNKNOWN}"] = Selection(source, PART, UNKNOWN)
+        if not any(selection.source == source for selection in found.values()):
+            found[source] = Selection(source)  # nothing is left of it: a domain of nothing, so that tables name it
     return found
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
 
+from curation.amounts import told_tokens
 from mixing.budget import BudgetError, Demand, check_caps, spread_shortage
 from mixing.plan_record import DomainSupply, Plan, PlanError, PlannedPhase
 from mixing.schedule import BatchLine, Blocked, Phase, ScheduleError, Steps, cut_steps, ramp_sequences
@@ -22,6 +23,7 @@ from mixing.weights import Number, WeightError, to_integers
 
 __all__ = ["BudgetError", "DomainSupply", "Plan", "PlanError", "PlannedPhase", "Span", "make_plan"]
 
+_MOST_NAMES = 5  # of domains in a warning
 WINDOWS_PER_DOMAIN = 8
 SMALLEST_WINDOW = 64
 """Sequences of an order window with few domains: small, since a plan extended later differs from its last window on."""
@@ -66,7 +68,8 @@ def make_plan(
     _check_sequences(supplies, phases, weights)
     weights = _within_caps(supplies, phases, steps, ramps, weights, caps, shortage)
     planned = _follow(names, phases, steps, ramps, weights, seed, window)
-    return Plan(seed, supplies, caps, planned, tuple(_never_drawn(names, planned)), stretch_tokens)
+    warnings = (*_without_sequence(supplies, phases), *_never_drawn(names, planned))
+    return Plan(seed, supplies, caps, planned, warnings, stretch_tokens)
 
 
 def _check_domains(names: Sequence[str], phases: Sequence[Phase]) -> None:
@@ -196,8 +199,21 @@ def _never_drawn(names: Sequence[str], phases: Sequence[PlannedPhase]) -> list[s
                     continue
                 needed = -(-(DENOMINATOR - remainder) // weight) * phase.context
                 reach = ends[place] - phase.num_tokens + needed
+                share = f"{weight / DENOMINATOR:.3g}"
                 lines[g] = (
-                    f"domain {names[g]!r}: weight {weight / DENOMINATOR:.3g} is never drawn in {ends[-1]:.3g} tokens; "
-                    f"its first sequence comes at {reach:.3g} tokens (phase {phase.name!r} lengthened to {needed:.3g})"
+                    f"domain {names[g]!r}: weight {share} is never drawn in {told_tokens(ends[-1])}; "
+                    f"its first sequence comes at {told_tokens(reach, up=True)} "
+                    f"(phase {phase.name!r} lengthened to {told_tokens(needed, up=True)})"
                 )
     return [lines[g] for g in sorted(lines)]
+
+
+def _without_sequence(supplies: Sequence[DomainSupply], phases: Sequence[Phase]) -> list[str]:
+    """Warn of domains that have text, but in no phase a whole sequence."""
+    least = min(phase.context for phase in phases)
+    short = [d for d in supplies if d.num_tokens and not any(d.num_sequences(phase.context) for phase in phases)]
+    if not short:
+        return []
+    named = ", ".join(f"{domain.name!r} ({domain.num_tokens:,} tokens)" for domain in short[:_MOST_NAMES])
+    more = f" and {len(short) - _MOST_NAMES:,} more" if len(short) > _MOST_NAMES else ""
+    return [f"no sequence of {least:,} tokens in {named}{more}: never drawn"]

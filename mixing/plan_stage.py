@@ -62,13 +62,17 @@ def plan_of(domains: Sequence[Domain], options: PlanOptions) -> Any:
     ]
     names = [domain.name for domain in trained]
     caps = {name: float("inf") for name in names} | values_of(dict(options.max_epochs), names)
-    supply = {domain.name: domain.num_tokens for domain in trained}
     batch = [BatchLine(start, tokens) for start, tokens in options.batch]
-    phases = [_phase(phase, supply, caps, options.batch[0][1]) for phase in options.phases]
+    phases = [_phase(phase, _drawable(supplies, phase.context), caps, options.batch[0][1]) for phase in options.phases]
     return make_plan(
         supplies, phases, batch, seed=options.seed, max_epochs=caps, shortage=options.shortage,
         stretch_tokens=options.stretch_tokens,
     )  # fmt: skip
+
+
+def _drawable(supplies: Sequence[Any], context: int) -> dict[str, int]:
+    """Tokens of each domain, 0 where they hold no sequence: natural weights and patterns leave such a domain out."""
+    return {domain.name: domain.num_tokens if domain.num_sequences(context) else 0 for domain in supplies}
 
 
 def _packed(domain: Domain) -> tuple[tuple[int, int], ...]:

@@ -15,6 +15,7 @@ from mixing.plan_record import DomainSupply, Plan, PlannedPhase
 from mixing.schedule import Blocked, BySignal
 from mixing.targets import DENOMINATOR
 
+_MOST_NAMES = 12  # of domains that are not drawn from
 ALL = "all"
 """The name of the row over all phases, or over all domains."""
 
@@ -102,7 +103,19 @@ def tree(plan: Plan) -> str:
                 f"{branch} {domain.name} {row.share:.2%}: {row.num_tokens:,} tokens, "
                 f"{row.epochs:.2f} epochs, {row.unique_share:.0%} unique"
             )
-    return "\n".join([*lines, *plan.warnings])
+    return "\n".join([*lines, *_not_drawn(plan, rows), *plan.warnings])
+
+
+def _not_drawn(plan: Plan, rows: Mapping[tuple[str, str], PlanRow]) -> list[str]:
+    """A line that names the domains which no phase draws from, with why, so that none is missing unseen."""
+    whole = ALL if len(plan.phases) > 1 else plan.phases[0].name
+    told = []
+    for domain in plan.domains:
+        if not rows[whole, domain.name].num_sequences:
+            empty = "no documents left" if not domain.num_tokens else f"{domain.num_tokens:,} tokens"
+            told.append(f"{domain.name} ({empty})")
+    more = f" and {len(told) - _MOST_NAMES:,} more" if len(told) > _MOST_NAMES else ""
+    return [f"not drawn from: {', '.join(told[:_MOST_NAMES])}{more}"] if told else []
 
 
 def _phase_line(phase: PlannedPhase) -> str:

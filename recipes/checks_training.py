@@ -204,6 +204,7 @@ def _spans(recipe: Recipe, names: Names) -> Iterator[Problem]:
         if tokens is not None and tokens > budget:
             whole = f"longer than the schedule of {budget:,} tokens"
             yield ("training", "learning_rate", key), str(span), f"{whole}; shorten it, or lengthen the schedule"
+    yield from _rise_and_fall(recipe, training, budget)
     before = -1
     for place, amendment in enumerate(training.amendments):
         at = _span(amendment.at, recipe)
@@ -217,6 +218,16 @@ def _spans(recipe: Recipe, names: Names) -> Iterator[Problem]:
     if training.spikes.action == "rollback" and back is not None and back > budget // 2:
         reason = f"more than half of the schedule of {budget:,} tokens; go back less far, such as {budget // 50:,}"
         yield ("training", "spikes", "back"), str(training.spikes.back), reason
+
+
+def _rise_and_fall(recipe: Recipe, training: TrainingValues, budget: int) -> Iterator[Problem]:
+    """Warm-up and decay that each fit into the budget, and together do not."""
+    rate = training.learning_rate
+    spans = [_span(span, recipe) for span in (rate.warmup, rate.decay) if span is not None]
+    tokens = [span for span in spans if span is not None]
+    if rate.shape == "wsd" and len(tokens) == 2 and max(tokens) <= budget < sum(tokens):
+        reason = f"with the decay of {rate.decay} longer than the schedule of {budget:,} tokens; shorten one of them"
+        yield ("training", "learning_rate", "warmup"), str(rate.warmup), reason
 
 
 def _amended(training: TrainingValues, place: int, changes: Mapping[str, Any]) -> Iterator[Problem]:

@@ -340,6 +340,7 @@ def _leave_out_again(run: Run, plan: Plan) -> None:
 
 def compile_recipe(recipe: Recipe) -> Program:
     """The recipe's steps as stages; a step that cannot be compiled is an error with its place in the recipe."""
+    from recipes.path_checks import tokenizer_problems
     from recipes.sorting import check_signals
     from recipes.token_files import check_split
 
@@ -354,6 +355,8 @@ def compile_recipe(recipe: Recipe) -> Program:
         )
     except ProgramError as error:
         raise RecipeErrors([_located(recipe, error)]) from None
+    if missing := tokenizer_problems(recipe):
+        raise RecipeErrors(missing)
     for name in sorted(recipe.token_sources()):
         check_split(recipe, name)
     check_signals(recipe, program.columns)

@@ -30,7 +30,7 @@ CONTENT_ID = re.compile(r"[0-9a-f]{8,32}")
 
 def open_ledger(run: Run) -> Ledger:
     """The ledger of a run that was curated."""
-    path = run.folder / "ledger.json"
+    path = run.folder / run.ledger_file
     if not path.exists():
         raise RunError(_uncurated(run))
     return Ledger.from_json(path.read_text(encoding="utf-8"))

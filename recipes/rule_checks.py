@@ -6,6 +6,7 @@ signals come from a list beside the registry, which costs half a second to impor
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,30 @@ def signal_list() -> list[str]:
     return (Path(str(curation.__file__)).parent / "signals" / "names.txt").read_text(encoding="utf-8").split()
 
 
+# Names that other tools have for what ours are called.
+_MEANT = {
+    "length": "num_characters", "text_length": "num_characters", "len": "num_characters", "num_bytes": "size_bytes",
+    "lang": "language", "lang_score": "language_score", "ppl": "perplexity", "token_count": "word_count",
+    "num_tokens": "word_count", "avg_word_length": "mean_word_length", "avg_line_length": "mean_line_length",
+}  # fmt: skip
+_COUNTED = re.compile(r"(num|n|nb|number_of|count_of|count)_|_(num|number|count)$")
+_PART = re.compile(r"ratio|fraction|frac|percentage|percent|proportion")
+
+
+def signal_hint(name: str, known: set[str]) -> str:
+    """`; did you mean X?` for a near miss or another tool's name, else where all names stand.
+
+    >>> signal_hint("num_words", {"word_count", "line_count"})
+    '; did you mean word_count?'
+    """
+    near = did_you_mean(name, known, limit=0)
+    stem = _COUNTED.sub("", name.lower()).removesuffix("s")
+    stem = {"char": "character"}.get(stem, stem)
+    others = (_MEANT.get(name.lower(), ""), f"{stem}_count", f"num_{stem}s", _PART.sub("share", name.lower()))
+    meant = next((other for other in others if other in known), None)
+    return f"; did you mean {meant}?" if meant else near or "; docs/signals.md lists them all"
+
+
 def rule_problems(recipe: Recipe) -> list[Located]:
     """What is wrong with the conditions and signal names of a recipe's steps, each with its place."""
     known = {*signal_list(), *_ROW_COLUMNS}
@@ -37,7 +62,7 @@ def rule_problems(recipe: Recipe) -> list[Located]:
             problems += _of_rules(recipe, step, path, known | _brought(recipe))
         elif step.kind == "measure":
             wrong = [name for name in getattr(step, "signals", ()) if name not in known]
-            problems += [((*path, "signals"), name, f"no such signal{did_you_mean(name, known)}") for name in wrong]
+            problems += [((*path, "signals"), name, f"no such signal{signal_hint(name, known)}") for name in wrong]
         elif step.kind == "perplexity":
             problems += _of_language_model(recipe, step, path)
         known |= set(_ROW_COLUMNS_OF_A_STEP.get(step.kind, ())) | _made(step)
@@ -53,7 +78,7 @@ def _of_rules(recipe: Recipe, step: Any, path: tuple[str | int, ...], known: set
             problems.append(((*path, "drop", reason), sql, str(error).rpartition("`: ")[2] or str(error)))
             continue
         unknown = [name for name in wanted if name not in known]
-        problems += [((*path, "drop", reason), n, f"no such signal or column{did_you_mean(n, known)}") for n in unknown]
+        problems += [((*path, "drop", reason), n, f"no such signal or column{signal_hint(n, known)}") for n in unknown]
     for name in recipe.sources if step.preset is not None else ():
         mine = step_for(step, name, recipe)
         try:
@@ -76,7 +101,7 @@ def _of_orders(recipe: Recipe, known: set[str]) -> list[Problem]:
     if not recipe.text_sources():
         reason = "these ready tokens have no signals: sort by num_characters or size_bytes, or leave them shuffled"
         return [(path, signal, reason) for path, signal in ordered if signal not in ("num_characters", "size_bytes")]
-    return [(path, name, f"no such signal{did_you_mean(name, known)}") for path, name in ordered if name not in known]
+    return [(path, name, f"no such signal{signal_hint(name, known)}") for path, name in ordered if name not in known]
 
 
 def _of_language_model(recipe: Recipe, step: Any, path: tuple[str | int, ...]) -> list[Problem]:

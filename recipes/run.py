@@ -47,6 +47,7 @@ class Run:
     checks: bool = True  # whether a step that drops too much stops the run; a forecast only counts
     publishes: bool = True  # whether `index: {publish}` gives what it made a name; not for samples
     remembers: bool = True  # whether what it makes is kept track of beside the run; not for samples
+    ledger_file: str = "ledger.json"  # that of an unfinished training where the recipe gives other text by now
     counts: dict[str, dict[str, Any]] = field(default_factory=dict)  # stage folder name -> counts
     used: dict[str, dict[str, Any]] = field(default_factory=dict)  # artifact folder name -> what the summary says of it
 
@@ -206,7 +207,8 @@ class Run:
         stage = plan_plan(self, tokens, plan_options(self, chosen))
         self.make([stage])
         for warning in filter(None, stage.counts()["warnings"].split("\n")):
-            self.narrator.say(f"  {warning}")
+            if not self.narrator.brief:  # `gristmill plan` shows them with the plan
+                self.narrator.say(f"  {warning}")
         return stage
 
     @cached_property

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from recipes.run import Run
 
 # Raised when the same options give other token shards, domains or plans.
-VERSIONS = {"imported": 3, "tokenizer": 2, "tokenizer_study": 1, "tokens": 2, "domains": 2, "plan": 1}
+VERSIONS = {"imported": 3, "tokenizer": 2, "tokenizer_study": 1, "tokens": 2, "domains": 3, "plan": 2}
 
 
 @dataclass(frozen=True)

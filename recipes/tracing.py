@@ -24,9 +24,10 @@ from mixing.plan_record import Plan
 from mixing.shards import ShardFiles, map_tokens, read_documents, read_record
 from mixing.sort_values import open_sort_values
 from mixing.tokenizer import decode, load_tokenizer
-from recipes.amended import Course, course_of
+from recipes.amended import Course, course_of, read_rollbacks
 from recipes.curate import ALL
 from recipes.errors import RunError
+from recipes.pinned import open_pinned
 from recipes.queries import CONTENT_ID, fates, open_ledger
 from recipes.train import read_plan
 from training.spec import Span
@@ -63,6 +64,7 @@ class Opened:
     course: Course
     folder: Path
     domains: dict[str, Domain]
+    pinned: bool = False  # what an unfinished training reads, where the recipe gives other text by now
 
     @property
     def spans(self) -> tuple[Span, ...]:
@@ -75,14 +77,25 @@ class Opened:
 
 
 def open_plan(run: Run) -> Opened:
-    """The plan of a run, which must have been made."""
-    plan = read_plan(run.plan)
-    folder = run.tokens.domains_path.parent
-    domains = {domain.name: domain for domain in read_domains(run.tokens.domains_path)}
-    values = run.sort_values
+    """The plan of a run, which must have been made; of an unfinished training, the one that it follows."""
+    began = open_pinned(run)
+    if began is not None:
+        return _open_pinned(run, began)
+    plan, values = read_plan(run.plan), run.sort_values
     order = open_order(plan, None if values is None else open_sort_values(values.file(ALL, ".values.json")))
     course = course_of(run.recipe, plan) if run.recipe.training is None else run.training.course
-    return Opened(plan, order, course, folder, domains)
+    return Opened(plan, order, course, run.tokens.domains_path.parent, _domains(run))
+
+
+def _open_pinned(run: Run, began: dict[str, Any]) -> Opened:
+    plan, values = Plan.from_json(Path(began["plan"]).read_text(encoding="utf-8")), began["sorted_by"]
+    order = open_order(plan, None if values is None else open_sort_values(values))
+    course = course_of(run.recipe, plan, read_rollbacks(Path(began["log"])))
+    return Opened(plan, order, course, run.tokens.domains_path.parent, _domains(run), pinned=True)
+
+
+def _domains(run: Run) -> dict[str, Domain]:
+    return {domain.name: domain for domain in read_domains(run.tokens.domains_path)}
 
 
 def documents_of_step(opened: Opened, step: int, sequence_of_step: int | None = None) -> Iterator[Traced]:

@@ -21,6 +21,7 @@ from recipes.amended import Course, course_of, position_at, read_rollbacks, roll
 from recipes.artifacts import key_of, to_json, write_atomically
 from recipes.curate import ALL
 from recipes.errors import RunError
+from recipes.pinned import finish, pin, refuse_other_text
 from recipes.pipeline import content_key
 from recipes.shapes import batch_tokens_of, learning_rate_of, optimizer_of, shape_of, tokens_of
 from recipes.start_weights import start_weights
@@ -249,6 +250,8 @@ def train(run: Run, training: Training) -> Path:
     if done is not None:
         run.narrator.reused(title, f"{training.spec.num_steps} train steps")
         return done
+    refuse_other_text(run)
+    pin(run, training)
     started = time.monotonic()
     run.end_workers()  # what they hold in memory is the model's now
     with owned(training.folder, run):
@@ -259,6 +262,7 @@ def train(run: Run, training: Training) -> Path:
         raise failure_of(training.log, result)
     last = _last_checkpoint(training)
     run.remember("training", {"key": training.key, "checkpoint": last.name, "folder": training.folder.name})
+    finish(run)
     run.narrator.made(title, f"{training.spec.num_steps} train steps", time.monotonic() - started)
     return last
 

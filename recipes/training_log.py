@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+PINNED = "trained_on"  # the note beside a run of what its training began with (recipes/pinned.py)
+
 
 def log_folder(folder: Path, run_name: str) -> Path:
     """Where a run of this name keeps its own files of a training."""

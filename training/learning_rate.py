@@ -34,8 +34,9 @@ class LearningRate:
         falling = self.decay_tokens if self.shape == "wsd" else 0
         if self.warmup_tokens + falling > self.total_tokens:
             raise ValueError(
-                f"warm-up {self.warmup_tokens} and decay {falling} tokens exceed the run's {self.total_tokens}; "
-                "shorten one of them"
+                f"learning_rate.warmup of {self.warmup_tokens:,} tokens"
+                f"{f' and learning_rate.decay of {falling:,}' if falling else ''} are longer than the run's "
+                f"{self.total_tokens:,} tokens; shorten {'one of them' if falling else 'it'}"
             )
 
 

@@ -12,6 +12,7 @@ import click
 from recipes.artifacts import StageFolder
 from recipes.cli.options import Flags, print_json, shared_flags
 from recipes.progress import compact
+from recipes.training_log import PINNED
 
 
 @click.command()
@@ -70,6 +71,9 @@ def unreached_folders(workdir: Path, without_variants: bool = False) -> list[Pat
         return []
     parts = [folders for path in lists for folders in json.loads(path.read_text(encoding="utf-8")).values()]
     used = {name for folders in parts for name in folders}
+    for path in sorted((workdir / "runs").glob(f"*/{PINNED}.json")):  # what an unfinished training reads
+        pinned = json.loads(path.read_text(encoding="utf-8"))
+        used |= set() if pinned["finished"] else set(pinned["folders"])
     return [path for path in sorted(workdir.iterdir()) if is_artifact(path) and path.name not in used]
 
 

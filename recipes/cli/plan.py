@@ -58,7 +58,9 @@ def command(flags: Flags, old: Path | None, sizes: Path | None, out: Path | None
         before = None if old is None else _older(old)
         if flags.as_json:
             rows = [asdict(row) for row in table(plan, groups)]
-            print_json({"plan": plan.id, "file": file, "rows": rows, **_difference(before, plan)})
+            print_json(
+                {"plan": plan.id, "file": file, "warnings": plan.warnings, "rows": rows, **_difference(before, plan)}
+            )
             return
         _show(plan, groups)
         if before is not None:

@@ -55,6 +55,9 @@ def command(
             show_plan(run, flags.as_json)
             return
         opened = open_plan(run)
+        if opened.pinned:
+            told = "the recipe gives other text by now; this is what the unfinished training was trained on"
+            click.echo(f"{flags.recipe}: {told}", err=True)
         if document is not None:
             found = steps_of_document(run, opened, document)
         else:

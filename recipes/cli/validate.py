@@ -27,9 +27,10 @@ def command(flags: Flags, look_at_data: bool) -> None:
     recipe = flags.load()
     from recipes.curate import compile_recipe
     from recipes.located import RecipeErrors
+    from recipes.path_checks import path_problems
     from recipes.rule_checks import rule_problems
 
-    if wrong := rule_problems(recipe):
+    if wrong := [*path_problems(recipe), *rule_problems(recipe)]:
         raise RecipeErrors(wrong)
     from recipes.validation import not_yet
 

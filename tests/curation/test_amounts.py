@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curation.amounts import Amount, Unit, amount, in_tokens, in_train_steps
+from curation.amounts import Amount, Unit, amount, in_tokens, in_train_steps, told_tokens
 
 SPAN = ("tokens", "train steps", "sequences")
 
@@ -96,3 +96,16 @@ def test_amount_of_train_steps_rounds_down_to_whole_ones():
     assert in_tokens(Amount(3, "train steps"), batch_tokens=32, context=8) == 96
     with pytest.raises(ValueError, match="counts bytes"):
         in_tokens(Amount(3, "bytes"), batch_tokens=32, context=8)
+
+
+@pytest.mark.parametrize(
+    ("number", "told", "up"),
+    [
+        (7, "7 tokens", "7 tokens"), (999, "999 tokens", "999 tokens"), (599_100, "599K tokens", "600K tokens"),
+        (325_582_848_000, "326B tokens", "326B tokens"), (999_900, "1M tokens", "1M tokens"),
+    ],
+)  # fmt: skip
+def test_tokens_are_told_to_three_digits_as_a_recipe_writes_them(number, told, up):
+    assert told_tokens(number) == told
+    assert told_tokens(number, up=True) == up
+    assert in_tokens(amount(up if number < 1000 else up.removesuffix(" tokens")), batch_tokens=1, context=1) >= number

@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from curation.amounts import amount, in_tokens
 from mixing.plan import BudgetError, DomainSupply, Plan, PlanError, make_plan
+from mixing.plan_table import table, tree
 from mixing.schedule import Amount, BatchLine, Blocked, BySignal, Phase, ScheduleError
 from mixing.targets import DENOMINATOR, TICKS
 from mixing.weights import WeightError
@@ -104,10 +106,23 @@ def test_plan_with_a_domain_of_no_whole_sequence_is_refused_where_it_has_weight(
     assert make_plan(domains, [phase(10, {"web": 9}, context=4)], BATCH).num_positions == 20
 
 
+def test_plan_names_domains_that_have_text_and_no_whole_sequence():
+    domains = [*(DomainSupply(f"note{number}", 4) for number in range(7)), DomainSupply("web", 1001)]
+
+    plan = make_plan(domains, [phase(10, {"web": 1}, context=4)], BATCH)
+
+    named = ", ".join(f"'note{number}' (4 tokens)" for number in range(5))
+    assert plan.warnings == (f"no sequence of 4 tokens in {named} and 2 more: never drawn",)
+    assert tree(plan).splitlines()[-2].startswith("not drawn from: note0 (4 tokens), note1 (4 tokens), ")
+
+
 def test_plan_with_a_domain_without_tokens_and_without_weight_is_made():
     plan = make_plan([DomainSupply("none", 0), DomainSupply("web", 1001)], [phase(10, {"web": 1})], BATCH)
 
     assert plan.phases[0].spans[0].domains == (1,)
+    assert tree(plan).splitlines()[-1] == "not drawn from: none (no documents left)"
+    rows = [row for row in table(plan) if row.domain == "none"]
+    assert [(row.num_tokens, row.epochs, row.unique_share) for row in rows] == [(0, 0, 0)]
 
 
 @pytest.mark.parametrize(
@@ -138,7 +153,8 @@ def test_plan_warns_of_a_weight_that_is_never_drawn_with_the_budget_that_reaches
     weights = {"rare": 1e-4, "web": 1 - 1e-4}
     plan = make_plan(domains, [phase(20, weights)], BATCH)
     [warning] = plan.warnings
-    reach = float(warning.split("first sequence comes at ")[1].split(" tokens")[0])
+    told = warning.split("first sequence comes at ")[1].split(" tokens")[0]
+    reach = in_tokens(amount(told if told.endswith("K") else f"{told} tokens"), batch_tokens=1, context=8)
 
     assert "'rare': weight 0.0001 is never drawn in 160 tokens" in warning
     longer = make_plan(domains, [phase(int(reach / 8) + 60, weights)], BATCH, max_epochs=100)

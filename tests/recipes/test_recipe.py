@@ -253,6 +253,10 @@ CASES = {
     "phases of one name": (SMALL.replace("name: cooldown", "name: main"), "two phases are called so"),
     "phase too short": (SMALL.replace("tokens: 100M, ramp: 10M", "tokens: 100 tokens"), "shorter than one train step"),
     "warm-up too long": (SMALL.replace("peak: 5e-3", "warmup: 2B"), "longer than the schedule"),
+    "warm-up and decay too long": (
+        SMALL.replace("peak: 5e-3", "warmup: 700M, shape: wsd, decay: 700M"),
+        "training.learning_rate.warmup: value '700M': with the decay of 700M longer than the schedule",
+    ),
     "wsd without decay": (SMALL.replace("peak: 5e-3", "shape: wsd"), "needs the span of its decay"),
     "decay without wsd": (SMALL.replace("peak: 5e-3", "decay: 1B"), "counts for shape wsd only"),
     "final above peak": (SMALL.replace("peak: 5e-3", "final: 1.0"), "above the peak"),

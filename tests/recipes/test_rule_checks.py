@@ -8,7 +8,7 @@ from curation.signals import SIGNALS
 from recipes.curate import compile_recipe
 from recipes.errors import RunError
 from recipes.recipe import RecipeErrors, load_recipe
-from recipes.rule_checks import rule_problems, signal_list
+from recipes.rule_checks import rule_problems, signal_hint, signal_list
 
 RECIPE = """
 sources:
@@ -101,3 +101,17 @@ def test_ready_tokens_with_a_tokenizer_to_train_are_named_with_their_line(tmp_pa
     path.write_text(ORDERED.replace("SIGNAL", "digit_share").replace("b.jsonl", "b.bin, format: megatron"))
     with pytest.raises(RecipeErrors, match=r"r\.yaml:3.*the tokenizer that wrote them"):
         load_recipe(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("num_words", "; did you mean word_count?"), ("n_lines", "; did you mean line_count?"),
+        ("num_chars", "; did you mean character_count?"), ("symbol_ratio", "; did you mean symbol_share?"),
+        ("ppl", "; did you mean perplexity?"), ("word_cuont", "; did you mean word_count?"),
+        ("gibberish", "; docs/signals.md lists them all"),
+    ],
+)  # fmt: skip
+def test_another_tools_name_of_a_signal_is_answered_with_ours(name, told):
+    known = {*signal_list(), "num_characters", "size_bytes", "perplexity"}
+    assert signal_hint(name, known) == told
