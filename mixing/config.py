@@ -49,7 +49,9 @@ SHARES = {"type": "object", "additionalProperties": SHARE}
 class HeldOut(Section):
     """Text of each domain that is measured, never trained on: the smaller of the two, in whole duplicate clusters."""
 
-    tokens: Tokens = Field(default=Amount(1_000_000, "tokens"), description="Tokens held out of each domain; fewer where `share` is fewer.")
+    tokens: Tokens = Field(
+        default=Amount(1_000_000, "tokens"), description="Tokens held out of each domain; fewer where `share` is fewer."
+    )
     share: Share = Field(default=0.01, description="Share of each domain held out; less where `tokens` is less.")
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from mixing.order import open_unsorted
 from mixing.plan_record import Plan, PlannedPhase
-from mixing.plan_table import ALL, Drawn, PlanRow, drawn_of, new_sequences, row_of
+from mixing.plan_table import ALL, Drawn, PlanRow, Seen, drawn_of, new_sequences, row_of
 
 _LEVELS = " ▁▂▃▄▅▆▇█"
 
@@ -47,7 +47,7 @@ def course(plan: Plan, stretches: int = 60, groups: Mapping[str, Sequence[str]] 
     names: dict[str, list[str]] = {domain.name: [domain.name] for domain in plan.domains}
     names |= {label: list(covered) for label, covered in (groups or {}).items()}
     names[ALL] = [domain.name for domain in plan.domains]
-    seen: dict[tuple[int, int], int] = {}
+    seen: Seen = {}
     totals: dict[str, float] = dict.fromkeys(names, 0.0)
     before = np.zeros(len(plan.domains), np.int64)
     found, token = [], 0
@@ -73,14 +73,13 @@ def _edges(phase: PlannedPhase, plan: Plan, stretches: int) -> list[int]:
     return sorted(inner | {phase.stop})
 
 
-def _amounts(plan: Plan, phase: PlannedPhase, draws: np.ndarray, seen: dict[tuple[int, int], int]) -> dict[str, Drawn]:
+def _amounts(plan: Plan, phase: PlannedPhase, draws: np.ndarray, seen: Seen) -> dict[str, Drawn]:
     """Return what each domain's further draws amount to; counts them as seen."""
     amounts = {}
     for g, domain in enumerate(plan.domains):
         count = int(draws[g])
         new = new_sequences(domain, g, phase, count, seen)
         amounts[domain.name] = drawn_of(domain, phase.context, count, new)
-        seen[g, phase.context] = seen.get((g, phase.context), 0) + count
     return amounts
 
 

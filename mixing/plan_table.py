@@ -6,15 +6,16 @@ the part of the tokens drawn that no earlier draw of the run has brought.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 
 from mixing.patterns import members
 from mixing.plan_record import DomainSupply, Plan, PlannedPhase
 from mixing.schedule import Blocked, BySignal
 from mixing.targets import DENOMINATOR
 
+_MOST_BRANCHES, _SHOWN_BRANCHES = 60, 40
 _MOST_NAMES = 12  # of domains that are not drawn from
 ALL = "all"
 """The name of the row over all phases, or over all domains."""
@@ -51,15 +52,18 @@ class PlanRow:
 
 @dataclass(frozen=True)
 class Drawn:
-    """Exact amounts of one domain in one phase; they add up over phases and domains."""
+    """Amounts of one domain in one phase, to the nearest float; they add up over phases and domains."""
 
     sequences: int = 0
     tokens: int = 0
-    new_tokens: Fraction = Fraction(0)
-    documents: Fraction = Fraction(0)
-    bytes: Fraction = Fraction(0)
-    characters: Fraction = Fraction(0)
+    new_tokens: float = 0
+    documents: float = 0
+    bytes: float = 0
+    characters: float = 0
     supply: int = 0
+
+
+Seen = dict[int, dict[int, int]]  # number of a domain -> context -> sequences drawn so far
 
 
 def table(plan: Plan, groups: Mapping[str, Sequence[str]] | None = None) -> list[PlanRow]:
@@ -89,21 +93,33 @@ def table(plan: Plan, groups: Mapping[str, Sequence[str]] | None = None) -> list
 
 
 def tree(plan: Plan) -> str:
-    """Return the plan as an indented tree: the run, its phases with steps and order, their domains with shares."""
+    """Return the plan as an indented tree: the run, its phases with steps and order, their domains with shares.
+
+    Of more than 60 domains a phase shows the 40 that give most; the table has all.
+    """
     lines = [f"plan {plan.id}: {plan.num_tokens:,} tokens, {plan.num_steps:,} train steps, seed {plan.seed}"]
     rows = {(row.phase, row.domain): row for row in table(plan)}
     for phase in plan.phases:
         last_phase = phase is plan.phases[-1]
         lines.append(f"{'└─' if last_phase else '├─'} {_phase_line(phase)}")
-        drawn = [domain for domain in plan.domains if rows[phase.name, domain.name].num_sequences]
-        for domain in drawn:
-            branch = ("   " if last_phase else "│  ") + ("└─" if domain is drawn[-1] else "├─")
-            row = rows[phase.name, domain.name]
-            lines.append(
-                f"{branch} {domain.name} {row.share:.2%}: {row.num_tokens:,} tokens, "
-                f"{row.epochs:.2f} epochs, {row.unique_share:.0%} unique"
-            )
+        drawn = [rows[phase.name, domain.name] for domain in plan.domains if rows[phase.name, domain.name].num_tokens]
+        told = [
+            f"{row.domain} {row.share:.2%}: {row.num_tokens:,} tokens, {row.epochs:.2f} epochs, "
+            f"{row.unique_share:.0%} unique"
+            for row in _largest(drawn)
+        ]
+        if len(told) < len(drawn):
+            told.append(f"and {len(drawn) - len(told):,} more domains")
+        stem = "   " if last_phase else "│  "
+        lines += [f"{stem}{'└─' if place == len(told) else '├─'} {line}" for place, line in enumerate(told, start=1)]
     return "\n".join([*lines, *_not_drawn(plan, rows), *plan.warnings])
+
+
+def _largest(rows: Sequence[PlanRow]) -> Sequence[PlanRow]:
+    """Rows in their order; of too many for a tree, those of the most tokens, the largest first."""
+    if len(rows) <= _MOST_BRANCHES:
+        return rows
+    return sorted(rows, key=lambda row: (-row.num_tokens, row.domain))[:_SHOWN_BRANCHES]
 
 
 def _not_drawn(plan: Plan, rows: Mapping[tuple[str, str], PlanRow]) -> list[str]:
@@ -134,7 +150,7 @@ def _phase_line(phase: PlannedPhase) -> str:
 
 def _amounts(plan: Plan) -> list[dict[str, Drawn]]:
     """Return what each domain gives in each phase."""
-    drawn: dict[tuple[int, int], int] = {}
+    drawn: Seen = {}
     amounts = []
     for phase in plan.phases:
         here: dict[int, int] = {}
@@ -145,43 +161,46 @@ def _amounts(plan: Plan) -> list[dict[str, Drawn]]:
         for g, domain in enumerate(plan.domains):
             count = here.get(g, 0)
             row[domain.name] = drawn_of(domain, phase.context, count, new_sequences(domain, g, phase, count, drawn))
-            drawn[g, phase.context] = drawn.get((g, phase.context), 0) + count
         amounts.append(row)
     return amounts
 
 
-def new_sequences(
-    domain: DomainSupply, g: int, phase: PlannedPhase, count: int, drawn: Mapping[tuple[int, int], int]
-) -> Fraction:
-    """Return how many of `count` further draws bring text for the first time.
+def new_sequences(domain: DomainSupply, g: int, phase: PlannedPhase, count: int, drawn: Seen) -> float:
+    """Return how many of `count` further draws bring text for the first time, and count them as drawn.
 
     Exact for one context. Text seen at another context is spread evenly over this one's sequences, in expectation.
     """
-    size = domain.num_sequences(phase.context)
-    before = drawn.get((g, phase.context), 0)
-    new = Fraction(max(0, min(count, size - before)))
-    for (other, context), number in drawn.items():
-        if other == g and context != phase.context and number:
-            new *= 1 - min(Fraction(1), Fraction(number, domain.num_sequences(context)))
+    if not count:
+        return 0
+    before = drawn.setdefault(g, {})
+    new: float = max(0, min(count, domain.num_sequences(phase.context) - before.get(phase.context, 0)))
+    for context, number in before.items():
+        if context != phase.context:
+            new *= 1 - min(1.0, number / domain.num_sequences(context))
+    before[phase.context] = before.get(phase.context, 0) + count
     return new
 
 
-def drawn_of(domain: DomainSupply, context: int, count: int, new: Fraction) -> Drawn:
+def drawn_of(domain: DomainSupply, context: int, count: int, new: float) -> Drawn:
     """Return what `count` draws of a domain amount to, of which `new` bring text for the first time."""
-    tokens = count * context
-    # Packed sequences hold padding, and tokens twice where a document was cut: their number tells the passes.
-    packed = dict(domain.sequences).get(context)
-    supply = domain.num_tokens if packed is None else packed * context
-    passes = Fraction(tokens, supply) if supply else Fraction(0)
+    supply, tokens = _supply(domain, context), count * context
+    if not count:
+        return Drawn(supply=supply)
     return Drawn(
         count,
         tokens,
         new * context,
-        domain.num_documents * passes,
-        domain.size_bytes * passes,
-        domain.num_characters * passes,
+        domain.num_documents * tokens / supply,
+        domain.size_bytes * tokens / supply,
+        domain.num_characters * tokens / supply,
         supply,
     )
+
+
+def _supply(domain: DomainSupply, context: int) -> int:
+    """Tokens of a pass; packed sequences hold padding, and tokens twice where a document was cut."""
+    packed = dict(domain.sequences).get(context)
+    return domain.num_tokens if packed is None else packed * context
 
 
 def row_of(phase: str, label: str, parts: Sequence[Drawn], supply: int, total: int) -> PlanRow:
@@ -193,11 +212,11 @@ def row_of(phase: str, label: str, parts: Sequence[Drawn], supply: int, total: i
         share=tokens / total,
         num_sequences=sum(part.sequences for part in parts),
         num_tokens=tokens,
-        num_documents=round(sum((part.documents for part in parts), start=Fraction(0))),
-        size_bytes=round(sum((part.bytes for part in parts), start=Fraction(0))),
-        num_characters=round(sum((part.characters for part in parts), start=Fraction(0))),
+        num_documents=round(math.fsum(part.documents for part in parts)),
+        size_bytes=round(math.fsum(part.bytes for part in parts)),
+        num_characters=round(math.fsum(part.characters for part in parts)),
         epochs=tokens / supply if supply else 0.0,
-        unique_share=float(sum((part.new_tokens for part in parts), start=Fraction(0)) / tokens) if tokens else 0.0,
+        unique_share=math.fsum(part.new_tokens for part in parts) / tokens if tokens else 0.0,
     )
 
 

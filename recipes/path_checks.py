@@ -44,8 +44,9 @@ def _of_tokenizer(recipe: Recipe) -> Iterator[Problem]:
 
 def _beside(path: Path) -> str:
     """The nearest folder above a missing path that is there, so that a slip in the middle shows."""
-    there = next((folder for folder in path.parents if folder.is_dir()), None)
-    return "" if there is None or there == path.parent else f" (there is {there}, nothing of {path.relative_to(there)})"
+    path = path.absolute()
+    there = next((folder for folder in path.parents if folder.is_dir()), path.parent)
+    return "" if there == path.parent else f" (there is {there}, nothing of {path.relative_to(there)})"
 
 
 def _of_weights(recipe: Recipe) -> Iterator[Problem]:

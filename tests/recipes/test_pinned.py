@@ -15,7 +15,7 @@ sources: {en: {path: en.jsonl, language: en}}
 steps:
   - rules: {name: short, drop: {short: num_characters < 200}, max_drop: 1}
 domains: {held_out: {tokens: 1K, share: 0.05}, max_epochs: 99}
-tokenizer: tokenizer
+tokenizer: ./tokenizer
 schedule: [{name: main, tokens: 16K}]
 model: {preset: llama_tiny, layers: 1, width: 32, heads: 2, kv_heads: 2, feedforward: 64, context: 64}
 training: {batch: 8 sequences}
@@ -29,7 +29,7 @@ def planned(tmp_path_factory, gristmill_here):
     folder = tmp_path_factory.mktemp("pinned")
     (folder / "en.jsonl").write_bytes(b"".join(made_lines("made_en", num_documents=120)))
     recipe = folder / "small.yaml"
-    recipe.write_text(RECIPE.replace("tokenizer: tokenizer", "tokenizer: {algorithm: byte_bpe, vocabulary: 600}"))
+    recipe.write_text(RECIPE.replace("tokenizer: ./tokenizer", "tokenizer: {algorithm: byte_bpe, vocabulary: 600}"))
     gristmill_here("tokenize", recipe)
     (made,) = (folder / "work").glob("tokenizer-*/all.tokenizer")
     shutil.copytree(made, folder / "tokenizer")
@@ -45,7 +45,7 @@ def interrupted(planned, monkeypatch, gristmill_here):
     def three_steps(run, training, title):
         training.log.mkdir(parents=True, exist_ok=True)
         (training.log / "status.json").write_text(json.dumps({"step": 3}), encoding="utf-8")
-        return training, Exit.REQUEUE
+        return training, Exit.STALLED
 
     monkeypatch.setattr(recipes.train, "_follow", three_steps)
     gristmill_here("train", planned, code=None)
