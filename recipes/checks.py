@@ -263,10 +263,20 @@ def _domains(recipe: Recipe, names: Names) -> Iterator[Problem]:
                 signal,
                 f"{reason}; {' and '.join(COLUMN_FORMATS)} may bring columns, or give each part a source",
             )
+        untold = [
+            s for s in mine if signal == "language" and not is_ready(recipe, s) and not _tells_language(recipe, s)
+        ]
+        if untold:
+            yield path, signal, f"nothing tells the language of {', '.join(untold)}; add a step - language for them"
         if is_bucket(signal):
             without = [source for source in mine if not is_ready(recipe, source) and not makes_buckets(recipe, source)]
             if without:
                 yield path, signal, f"nothing gives {', '.join(without)} buckets; add a step - perplexity for them"
+
+
+def _tells_language(recipe: Recipe, source: str) -> bool:
+    """Whether a language step looks at a source."""
+    return any(step.kind == "language" and matches(step.sources, source) for step in recipe.steps)
 
 
 def _has_columns(source: Source) -> bool:

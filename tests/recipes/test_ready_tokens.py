@@ -65,8 +65,8 @@ def test_ready_tokens_are_split_and_ordered_by_columns_beside_them(tokenised, gr
         order = open_order(plan, values)
         domain, _, epoch, sequence = order.locate(range(plan.num_positions))
         of_law = values("rows/law", "quality", 64)[sequence[(domain == 1) & (epoch == 0)]]
-        assert len(of_law) > 50
-        assert (of_law[8:] <= of_law[:-8]).all()  # falling, up to an order window
+        assert len(of_law) > 60
+        assert (of_law[48:] <= of_law[:-48]).all()  # falling, up to an order window
     shown = json.loads(gristmill_here("trace", recipe, "--train-step", "3", "--signals", "--json").out)
     assert {one["signals"]["quality"] > 0.4 for one in shown if one["domain"] == "rows/law"} == {True}
 

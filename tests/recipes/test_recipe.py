@@ -231,6 +231,12 @@ CASES = {
         SMALL.replace("max_epochs: 4", "validate_only: [en_wiki]").replace('"en_*": 0.5', "en_web: 0.4, en_wiki: 0.1"),
         "this source is validate_only",
     ),
+    "split by a language that nothing tells": (
+        SMALL.replace("  - language: {min_score: 0.5}\n", "").replace(
+            "domains:\n", "domains:\n  split: {en_web: language}\n"
+        ),
+        "domains.split.en_web: value 'language': nothing tells the language of en_web; add a step - language",
+    ),
     "step on ready tokens": (
         SMALL.replace("zh/*.jsonl", "zh/*.bin, format: megatron")
         .replace("{algorithm: byte_bpe, vocabulary: 4096}", "some/tokenizer")
