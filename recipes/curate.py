@@ -338,8 +338,11 @@ def _leave_out_again(run: Run, plan: Plan) -> None:
         plan.stages[place] = replace(stage, tasks=tuple(task for task in stage.tasks if task.name not in lost))
 
 
-def compile_recipe(recipe: Recipe) -> Program:
-    """The recipe's steps as stages; a step that cannot be compiled is an error with its place in the recipe."""
+def compile_recipe(recipe: Recipe, opens: bool = True) -> Program:
+    """The recipe's steps as stages; a step that cannot be compiled is an error with its place in the recipe.
+
+    Columns beside ready tokens are checked too, for which their files are opened, unless `opens` is false.
+    """
     from recipes.path_checks import tokenizer_problems
     from recipes.sorting import check_signals
     from recipes.token_files import check_split
@@ -357,9 +360,11 @@ def compile_recipe(recipe: Recipe) -> Program:
         raise RecipeErrors([_located(recipe, error)]) from None
     if missing := tokenizer_problems(recipe):
         raise RecipeErrors(missing)
-    for name in sorted(recipe.token_sources()):
+    ready = sorted(recipe.token_sources())
+    for name in ready if opens else ():
         check_split(recipe, name)
-    check_signals(recipe, program.columns)
+    if opens or not ready:
+        check_signals(recipe, program.columns)
     return program
 
 

@@ -8,7 +8,6 @@ difference, trace goes on reading the old ones, and `gristmill clean` leaves the
 
 from __future__ import annotations
 
-import shlex
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,7 +87,7 @@ def refuse_other_text(run: Run) -> None:
     began, step = found
     changed = _changes(began["values"], _values(run.recipe))
     told = [f"{path}: {before or 'nothing'} -> {after or 'nothing'}" for path, before, after in changed]
-    told = told or ["no value of the recipe: files that it reads have changed"]
+    told = told or ["no value of the recipe, but files that it reads"]
     raise RunError(
         "\n".join(
             [
@@ -97,7 +96,8 @@ def refuse_other_text(run: Run) -> None:
                 *_first(told),
                 "What it makes of the domains:",
                 *_first(_domain_changes(read_domains(began["domains"]), read_domains(now))),
-                f"To go on with the text it began with, which is still there: {_way_back(run.recipe, changed)}",
+                "To go on with the text it began with, which is still there: put back "
+                f"{'these values' if changed else 'those files'} and run the same command",
                 "To train on the new text from the beginning: save the recipe under another name, or remove "
                 f"{run.folder / PINNED}.json (the checkpoints so far stay)",
             ]
@@ -153,16 +153,6 @@ def _domain_changes(before: list[Domain], after: list[Domain]) -> list[str]:
         if sizes[0] != sizes[1]:
             lines.append(f"{name}: {sizes[0]} -> {sizes[1]}")
     return lines or ["as many documents and tokens as before, but others"]
-
-
-def _way_back(recipe: Recipe, changed: list[tuple[str, str | None, str | None]]) -> str:
-    """How the recipe gives the old text again: as a command where values were changed."""
-    if not changed:
-        return "put the files that it read back"
-    if any(before is None or after is None for _, before, after in changed) or len(changed) > _MOST:
-        return "put these values back"
-    settings = " ".join(f"--set {shlex.quote(f'{path}={before}')}" for path, before, _ in changed)
-    return f"gristmill train {recipe.path} {settings}"
 
 
 def _first(lines: list[str]) -> list[str]:

@@ -36,7 +36,7 @@ def command(flags: Flags, look_at_data: bool) -> None:
 
     later = not_yet(recipe)
     if not later:
-        compile_recipe(recipe)  # finds steps that name a signal or column which nothing gives
+        compile_recipe(recipe, opens=False)  # finds steps that name a signal or column which nothing gives
     if flags.as_json:
         print_json({"valid": True, "sources": sorted(recipe.sources), "not_yet": [str(message) for message in later]})
     else:
