@@ -77,9 +77,10 @@ def _weights(found: Findings) -> dict[str, Any]:
         "optimum": weights_of(domains, found.search.optimum),
         "reason": found.reason,
         "objective": found.question.objective.written(),
-        "weights_interval": {
-            name: [float(low), float(high)] for name, low, high in zip(domains, doubt.low, doubt.high, strict=True)
-        },
+        # Without a surrogate every mixture is as good as any: an interval would be that of a random draw.
+        "weights_interval": {}
+        if found.portfolio.chosen == "constant"
+        else {name: [float(low), float(high)] for name, low, high in zip(domains, doubt.low, doubt.high, strict=True)},
     }
 
 

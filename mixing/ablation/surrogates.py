@@ -61,7 +61,7 @@ def usable(num_mixtures: int, num_domains: int, wanted: Sequence[str] = ()) -> t
     names = [name for name in FITS if not wanted or name in wanted or COMBINATION in wanted or name == "constant"]
     notes = []
     if num_mixtures < LEAST_MIXTURES:
-        return ["constant"], [f"{num_mixtures} different mixtures are too few for any surrogate."]
+        return ["constant"], [f"Too few different mixtures for any surrogate: {num_mixtures}."]
     if num_mixtures < 2 * num_domains:
         notes.append(
             f"{num_mixtures} different mixtures for {num_domains} domains: laws with a slope per domain need at least "

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 if TYPE_CHECKING:
     from mixing.ablation.analysis import Findings
 
@@ -43,6 +45,8 @@ def _choice(found: Findings) -> str:
             f"{value:+.2%} against natural weights, beyond seed noise. No surrogate's optimum is sure enough "
             f"({interval})."
         )
+    if len(np.unique(np.round(fitted.weights, 6), axis=0)) == 1:
+        return "Only one mixture was trained: there is nothing to choose from, and natural weights stay."
     return (
         "Nothing beats natural weights beyond noise, so they were chosen: the change expected of the best mixture is "
         f"{gain.corrected:+.2%} (90% interval {interval})."
