@@ -101,7 +101,9 @@ def resolve_weights(
             raise PatternError(_names_nothing(pattern, share, domains, chosen))
         supply = math.fsum(natural[domain] for domain in won)
         if supply <= 0 and share > 0:
-            raise PatternError(f"{pattern!r} has weight {share:g}, but {', '.join(won)} hold no tokens")
+            raise PatternError(
+                f"{pattern!r} has weight {share:g}, but {', '.join(won)} hold no tokens, or less than a sequence"
+            )
         for domain in won:
             resolved[domain] = share * natural[domain] / supply if supply > 0 else 0.0
     return resolved

@@ -66,6 +66,11 @@ def test_domains_with_names_of_other_signs_keep_their_own_text(made_domains, tmp
     assert first == {f"code/{part}": 3 + n for n, part in enumerate(parts)}
 
 
+def test_a_split_source_of_which_nothing_is_left_is_a_domain_of_nothing(made_domains):
+    (domain,) = made_domains([])
+    assert (domain.name, domain.num_tokens, domain.num_documents, domain.held_out_tokens) == ("code", 0, 0, 0)
+
+
 def test_file_word_of_a_plain_name_is_the_name():
     assert [file_word(name) for name in ("web_de", "web_de/head")] == ["web_de", "web_de.head"]
     assert file_word("web.de/head") != file_word("web/de.head")
@@ -85,3 +90,21 @@ def test_plan_domain_without_tokens_needs_no_weight():
 def test_plan_weight_of_a_domain_without_tokens_is_refused():
     with pytest.raises(PatternError, match="'gone' has weight"):
         made_plan({"a": 0.5, "gone": 0.5})
+
+
+@pytest.mark.parametrize(
+    "weights", [("natural", 1.0, ()), ("natural", 0.0, ()), ("unimax", 1.0, ()), ("shares", 1.0, (("*", 1.0),))]
+)
+def test_plan_leaves_a_domain_of_less_than_a_sequence_out_unless_a_weight_names_it(weights):
+    def made(chosen):
+        domains = [
+            Domain(name, "t", "h", tokens, 1, 1, 1, 0, 0) for name, tokens in (("web", 1001), ("note", 60), ("none", 0))
+        ]
+        phase = PhaseOptions("only", (640, "tokens"), (0, "tokens"), chosen, UNIFORM, 64)
+        return plan_of(domains, PlanOptions((phase,), ((0, 64),), 0, (("*", 99.0),), "error"))
+
+    plan = made(weights)
+    assert [plan.domains[g].name for g in plan.phases[0].spans[0].domains] == ["web"]
+    assert plan.warnings == ("no sequence of 64 tokens in 'note' (60 tokens): never drawn",)
+    with pytest.raises(PatternError, match=r"'note' has weight 0\.5, but note hold no tokens, or less than a sequence"):
+        made(("shares", 1.0, (("note", 0.5), ("web", 0.5))))

@@ -14,6 +14,7 @@ import xxhash
 from mixing.domains import build_domain_index
 from mixing.exchange import export_datatrove, export_megatron, read_datatrove, read_megatron
 from mixing.exchange_rows import export_litdata, export_parquet
+from mixing.litdata_chunks import chunk_names, read_litdata
 from mixing.selections import Selection
 from mixing.shards import ShardFiles, TokenShardError, read_documents, read_record
 from mixing.token_import import import_tokens
@@ -191,3 +192,35 @@ def test_parquet_export_is_a_dataset_of_documents(domain, tmp_path):
     assert list(zip(rows["source"][:], rows["shard"][:], rows["row"][:])) == [
         ("web", "a", 0), ("web", "a", 2), ("web", "b", 0), ("web", "b", 1),
     ]  # fmt: skip
+
+
+WRITE = """
+import sys
+import litdata, torch
+
+def one(ids):
+    return torch.tensor(ids, dtype=torch.int32)
+
+if __name__ == "__main__":
+    documents = [[3, 4, 0], [6, 0], [0], [7, 8, 9, 0]]
+    options = {"inputs": documents, "num_workers": 1, "chunk_size": 5}
+    litdata.optimize(fn=one, output_dir=sys.argv[1] + "/tokens", item_loader=litdata.TokensLoader(), **options)
+    litdata.optimize(fn=one, output_dir=sys.argv[1] + "/items", **options)
+"""
+
+
+@pytest.mark.slow  # imports torch in a process of its own
+def test_what_litdata_writes_is_read(tmp_path):
+    python = Path(os.environ.get("GRISTMILL_PEERS", "")) / "litdata" / "bin" / "python"
+    if not python.is_file():
+        pytest.skip("GRISTMILL_PEERS names no folder with an environment `litdata` (docs/order.md)")
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    (tmp_path / "write.py").write_text(WRITE)
+    subprocess.run([python, tmp_path / "write.py", str(tmp_path)], check=True, capture_output=True, env=environment)
+    chunks = [read_litdata(tmp_path / "tokens" / name) for name in chunk_names(tmp_path / "tokens")]
+    assert len(chunks) > 1
+    assert [token for chunk in chunks for token in chunk.tokens.tolist()] == TOKENS
+    lengths = [length for chunk in chunks for length in np.diff(chunk.ends, prepend=0).tolist()]
+    assert np.cumsum(lengths).tolist() == ENDS
+    with pytest.raises(TokenShardError, match="not one row of tokens each"):
+        read_litdata(tmp_path / "items" / chunk_names(tmp_path / "items")[0])

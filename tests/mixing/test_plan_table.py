@@ -1,5 +1,7 @@
 """The plan's table and tree: values checkable by eye."""
 
+from fractions import Fraction
+
 import pytest
 
 from mixing.plan import DomainSupply, make_plan
@@ -102,3 +104,20 @@ def test_nominal_share_is_the_weight_asked_for():
 
     assert nominal_share(plan.phases[0], "web") == 1
     assert nominal_share(plan.phases[0], "books") == 0
+
+
+def test_tree_of_many_domains_shows_the_largest_and_the_table_adds_all_of_them_up():
+    # sizes of which no two have a common divisor worth mentioning: exact sums of their shares would never end
+    domains = [DomainSupply(f"d{number:04d}", 10_007 + 26 * number, 7, 90, 80) for number in range(2_000)]
+    weights = {domain.name: 1 + (domain.name == "d0777") for domain in domains}
+    plan = plan_of(Phase("only", Amount(40_000, "train steps"), weights, 2), domains=domains)
+
+    lines = tree(plan).splitlines()
+    rows = rows_of(plan)
+    assert len(lines) == 2 + 40 + 1
+    assert lines[2].startswith("   ├─ d0777 0.10%: ")
+    assert lines[-1] == "   └─ and 1,960 more domains"
+    assert rows["only", "all"].num_tokens == 320_000
+    exact = sum(Fraction(7 * rows["only", one.name].num_tokens, one.num_tokens) for one in domains[:50])
+    told = rows_of(plan, groups={"some": [one.name for one in domains[:50]]})["only", "some"]
+    assert told.num_documents == round(exact)
