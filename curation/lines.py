@@ -76,8 +76,11 @@ def token_counter(path: str | Path) -> TokenCounter:
     if str(path).endswith(".json"):
         from tokenizers import Tokenizer
 
+        from curation.bpe.encoder import encode_texts, open_or_reason
+
         tokenizer: Any = Tokenizer.from_file(str(path))
-        return lambda texts: [len(x) for x in tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
+        own, _ = open_or_reason(tokenizer)
+        return lambda texts: encode_texts(own, tokenizer, pa.array(texts, pa.large_string()))[1].tolist()
     from sentencepiece import SentencePieceProcessor
 
     processor: Any = SentencePieceProcessor(model_file=str(path))

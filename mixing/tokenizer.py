@@ -21,8 +21,7 @@ import pyarrow.compute as pc
 import tokenizers
 import xxhash
 
-from curation.bpe.encoder import BpeEncoder, encode_texts, not_own, open_encoder
-from curation.bpe.model import NotReproducedError
+from curation.bpe.encoder import BpeEncoder, encode_texts, not_own, open_or_reason
 from mixing.long_text import encode_long
 
 # `tokenizers` reads this at every call; without it each worker would start one thread per core.
@@ -73,10 +72,7 @@ class Tokenizer:
         if self.identity not in _OPENED:
             if len(_OPENED) >= _MOST_OPENED:
                 _OPENED.clear()
-            try:
-                _OPENED[self.identity] = open_encoder(self.encoder), ""
-            except NotReproducedError as error:
-                _OPENED[self.identity] = None, str(error)
+            _OPENED[self.identity] = open_or_reason(self.encoder)
         return _OPENED[self.identity]
 
     @property

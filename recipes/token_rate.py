@@ -114,13 +114,17 @@ def _train(recipe: Recipe, texts: Sequence[str], folder: Path) -> Path | None:
 
 
 def _rates(path: Path, samples: Mapping[str, Sequence[str]], basis: str) -> dict[str, TokenRate]:
-    from mixing.tokenizer import load_tokenizer
+    import numpy as np
+    import pyarrow as pa
 
-    encoder = load_tokenizer(path).encoder
+    from mixing.tokenizer import encode, load_tokenizer
+
+    tokenizer = load_tokenizer(path)
     rates = {}
     for name, texts in samples.items():
-        encoded = encoder.encode_batch_fast(list(texts), add_special_tokens=False)
-        rates[name] = rate_of([len(one) for one in encoded], [len(text.encode()) for text in texts], basis)
+        counts = [lengths for _, lengths in encode(tokenizer, pa.array(texts, pa.large_string()))]
+        tokens = np.concatenate([np.zeros(0, np.int64), *counts]).tolist()
+        rates[name] = rate_of(tokens, [len(text.encode()) for text in texts], basis)
     return rates
 
 

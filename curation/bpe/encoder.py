@@ -62,9 +62,20 @@ def open_encoder(library: tokenizers.Tokenizer) -> BpeEncoder:
     return encoder
 
 
+def open_or_reason(library: tokenizers.Tokenizer) -> tuple[BpeEncoder | None, str]:
+    """An encoder of ours; or None, for `encode_texts` to leave all to the library, and the reason."""
+    try:
+        return open_encoder(library), ""
+    except NotReproducedError as error:
+        return None, str(error)
+
+
 def make_encoder(library: tokenizers.Tokenizer) -> BpeEncoder:
     """`open_encoder` without the check."""
     stored: dict[str, Any] = json.loads(library.to_str())
+    for setting in ("truncation", "padding"):
+        if stored.get(setting):
+            raise NotReproducedError(f"its {setting} is on")
     model, pattern = read_model(stored)
     as_text = library.encode_special_tokens
     looked_for = [token for token in stored["added_tokens"] if not (token["special"] and as_text)]

@@ -87,9 +87,12 @@ class TokenizerPieces:
     def __init__(self, path: Path):
         import tokenizers
 
+        from curation.bpe.encoder import open_or_reason
+
         self.path = path
         try:
             self.tokenizer: Any = tokenizers.Tokenizer.from_file(str(path))
+            self._own, _ = open_or_reason(self.tokenizer)
         except Exception as error:
             raise PiecesError(f"{path}: not a tokenizer.json ({error})") from error
         self.unknown: int | None = None
@@ -104,8 +107,10 @@ class TokenizerPieces:
 
     def encode(self, texts: pa.Array) -> Encoded:
         """Ids of all texts (no nulls), without special tokens."""
-        encodings = self.tokenizer.encode_batch_fast(texts.to_pylist(), add_special_tokens=False)
-        return _flat([np.array(encoding.ids, np.int32) for encoding in encodings], np.int32)
+        from curation.bpe.encoder import encode_texts
+
+        ids, lengths, _ = encode_texts(self._own, self.tokenizer, texts)
+        return Encoded(ids.astype(np.int32), np.concatenate(([0], np.cumsum(lengths))))
 
 
 class WordPieces:

@@ -17,7 +17,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from curation.bpe import classes, encoder, model
-from curation.bpe.encoder import encode_own, encode_texts, make_encoder, open_encoder
+from curation.bpe.encoder import encode_own, encode_texts, make_encoder, open_encoder, open_or_reason
 from curation.bpe.model import NotReproducedError, byte_alphabet
 from curation.bpe.parts import empty_cache
 
@@ -281,6 +281,12 @@ def test_open_what_is_not_reproduced_is_refused_with_the_reason(changes, reason)
     stored = byte_model(**({"pre_tokenizer": BYTE_LEVEL["gpt2"]} | changes))
     with pytest.raises(NotReproducedError, match=reason):
         model.read_model(stored)
+
+
+def test_open_truncation_is_refused() -> None:
+    library = library_of(byte_model(pre_tokenizer=BYTE_LEVEL["gpt2"]))
+    library.enable_truncation(5)
+    assert open_or_reason(library) == (None, "its truncation is on")
 
 
 def test_open_missing_byte_is_refused() -> None:
