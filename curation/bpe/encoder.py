@@ -87,7 +87,7 @@ def _check_words(encoder: BpeEncoder, library: tokenizers.Tokenizer, strings: Se
     """Compare where words end. Ids alone would not tell: no merge may join what was cut in the wrong place, yet."""
     if encoder.model.family == WHOLE:
         return
-    text, ends = _laid_out(encoder, pa.array(strings, pa.large_string()))
+    text, ends = laid_out(encoder, pa.array(strings, pa.large_string()))
     sizes = np.empty(len(text), np.int64)
     model = encoder.model
     words = sizes[: cut_words(text, ends, model.kinds, model.family, model.digits, sizes)]
@@ -157,7 +157,7 @@ def encode_own(encoder: BpeEncoder, text: pa.Array) -> tuple[np.ndarray, np.ndar
     Raises:
         pa.ArrowInvalid: if the text is not valid UTF-8.
     """
-    behind, ends = _laid_out(encoder, text)
+    behind, ends = laid_out(encoder, text)
     most = MOST_IDS if not encoder.pattern.byte_level and encoder.model.symbols[0x20] < 0 else 1
     out = np.empty(most * len(behind), np.uint32)
     lengths = np.empty(len(ends), np.int64)
@@ -165,7 +165,7 @@ def encode_own(encoder: BpeEncoder, text: pa.Array) -> tuple[np.ndarray, np.ndar
     return out[:filled].copy(), lengths
 
 
-def _laid_out(encoder: BpeEncoder, text: pa.Array) -> tuple[np.ndarray, np.ndarray]:
+def laid_out(encoder: BpeEncoder, text: pa.Array) -> tuple[np.ndarray, np.ndarray]:
     """Documents for kernels: their bytes spaces before, BYTES_BEHIND more, uint8; the ends of all, int64."""
     text = text.cast(pa.large_string())
     text.validate(full=True)
