@@ -131,12 +131,18 @@ def _loss_difference(sides: list[Side]) -> dict[str, float]:
     }
 
 
-def checkpoint_ratio(preset: str, rounds: int) -> float:
-    """Time to save a checkpoint (weights and moments, checksummed) over the time to write its bytes to a file."""
+def checkpoint_figures(preset: str, rounds: int) -> dict[str, float]:
+    """What a checkpoint (weights and moments, checksummed) costs.
+
+    `checkpoint_vs_raw_write` is the time to save one over the time to write its bytes to a file,
+    `checkpoint_blocked_share` the time that a training waits for one written in the background over the time to save
+    it at once; the first of these is not counted: it also gets the memory of the copy.
+    """
     import torch
 
     from recipes.shapes import shape_of
     from training import checkpoint
+    from training.background import BackgroundSaver
     from training.config import Model
     from training.models import build
     from training.models.initial import initialise
@@ -154,7 +160,8 @@ def checkpoint_ratio(preset: str, rounds: int) -> float:
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     manifest = {"position": 0, "tokens": 0, "prefix": {}, "shape": {}, "state": {}}
-    ratios = []
+    ratios, blocked = [], []
+    saver = BackgroundSaver(0, checkpoint.alone)
     with tempfile.TemporaryDirectory() as folder:
         for round_ in range(rounds):
             since = time.perf_counter()
@@ -168,7 +175,15 @@ def checkpoint_ratio(preset: str, rounds: int) -> float:
                 os.fsync(file.fileno())
             ratios.append(took / (time.perf_counter() - since))
             shutil.rmtree(saved)
-    return statistics.median(ratios)
+            since = time.perf_counter()
+            saver.begin(Path(folder), model, optimizer, {"step": round_, **manifest})
+            blocked.append((time.perf_counter() - since) / took)
+            saver.finish()
+            shutil.rmtree(saved)
+    return {
+        "checkpoint_vs_raw_write": statistics.median(ratios),
+        "checkpoint_blocked_share": statistics.median(blocked[1:]),
+    }
 
 
 def measure(quick: bool, peers: str, threads: int) -> dict[str, Any]:
@@ -194,8 +209,7 @@ def measure(quick: bool, peers: str, threads: int) -> dict[str, Any]:
         speeds = {name: max(*values, tuned["tokens_per_s"][name]) for name, values in best.items()}
         theirs = [speed for name, speed in speeds.items() if name != "ours"]
         found["proxy_vs_best_tuned_bf16"] = speeds["ours"] / max(theirs) if theirs else None
-    found["checkpoint_vs_raw_write"] = checkpoint_ratio("llama_15m" if quick else "llammlein_120m", 3)
-    return found
+    return found | checkpoint_figures("llama_15m" if quick else "llammlein_120m", 4)
 
 
 def main() -> None:
