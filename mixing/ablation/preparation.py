@@ -58,6 +58,12 @@ def fitted_runs(table: RunsTable) -> tuple[RunsTable, list[str]]:
         table = some_targets(table, measured_T)
     missing_N = ~np.isfinite(table.losses).any(1)
     table = _without(table, missing_N, "have no held-out loss and were left out", notes)
+    partly_N = ~np.isfinite(table.losses).all(1) & np.array([kind != EARLIER for kind in table.kinds], dtype=bool)
+    if partly_N.any():
+        notes.append(
+            f"{int(partly_N.sum())} of {table.num_runs} runs lack the loss of some domain and count for the others: "
+            f"{_listed([table.names[i] for i in np.flatnonzero(partly_N)])}."
+        )
     table = _without(table, _copies(table), "are exact copies of others (weights, seed, losses) and count once", notes)
     if table.num_runs < 2 or not table.targets:
         raise TableError(
@@ -77,9 +83,13 @@ def _without(table: RunsTable, left_out_N: np.ndarray, why: str, notes: list[str
     if not left_out_N.any():
         return table
     names = [table.names[i] for i in np.flatnonzero(left_out_N)]
-    shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-    notes.append(f"{len(names)} of {table.num_runs} runs {why}: {shown}.")
+    notes.append(f"{len(names)} of {table.num_runs} runs {why}: {_listed(names)}.")
     return table.rows(~left_out_N)
+
+
+def _listed(names: Sequence[str]) -> str:
+    """The first few of some names."""
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
 def _copies(table: RunsTable) -> np.ndarray:

@@ -150,7 +150,11 @@ def _normalised(weights_ND: np.ndarray, names: Sequence[str]) -> tuple[np.ndarra
     sums_N = weights_ND.sum(1)
     far = [f"{names[i]} ({sums_N[i]:.4g})" for i in np.flatnonzero(np.abs(sums_N - 1) > SUM_TOLERANCE).tolist()]
     if far:
-        raise RunsError(f"weights must sum to 1; they do not in {', '.join(far[:5])}")
+        more = f" and {len(far) - 5} more" if len(far) > 5 else ""
+        raise RunsError(
+            f"weights must sum to 1; they do not in {', '.join(far[:5])}{more}; divide each row by its sum if that is "
+            "what it means, or add the columns that are missing"
+        )
     off = np.flatnonzero(np.abs(sums_N - 1) > 1e-6)
     notes = []
     if len(off):

@@ -1,5 +1,7 @@
 """What the one seed of all drawn mixtures may add: no claim from a seed's own liking for a domain."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -71,3 +73,12 @@ def test_analyse_of_an_unconfirmed_proposal_says_so(make_table, natural):
     found = analyse(make_table(dirichlet=24), options)
     assert found["reason"] == "surrogate"
     assert found["notes"][1].startswith("Not confirmed: what was drawn was trained on one seed")
+
+
+def test_analyse_names_runs_that_lack_a_loss_and_lets_them_count_for_the_others(make_table, natural):
+    table = make_table(dirichlet=12)
+    losses = table.losses.copy()
+    losses[-1, 0] = np.nan
+    options = AnalysisOptions(natural=natural, objective={}, bootstraps=20, surrogates=("ridge_sqrt",))
+    notes = analyse(replace(table, losses=losses), options)["notes"]
+    assert any(f"lack the loss of some domain and count for the others: {table.names[-1]}." in note for note in notes)
