@@ -26,6 +26,7 @@ class Watching:
     def __init__(self, log: Path, advance: Callable[..., None], say: Callable[[str], None]) -> None:
         self._log, self._advance = log, advance
         self._write = say
+        self._begun = False
         self._shown_preflight, self._shown_held_out, self._shown_slow = False, -1, ""
 
     def say(self, text: str) -> None:
@@ -35,6 +36,7 @@ class Watching:
     def see(self, status: Mapping[str, Any]) -> None:
         """Take a new status.json in."""
         self.show_preflight()
+        self._show_begin(status)
         self._advance(completed=status.get("step", 0), note=progress_note(status))
         held_out = status.get("held_out")
         if held_out and held_out["step"] != self._shown_held_out:
@@ -44,6 +46,16 @@ class Watching:
         if slow and slow != self._shown_slow:
             self.say(slow)
         self._shown_slow = slow
+
+    def _show_begin(self, status: Mapping[str, Any]) -> None:
+        """Once: the checkpoint that it continues from, and why newer ones are passed over."""
+        if self._begun or "resumed" not in status:
+            return
+        self._begun = True
+        for reason in status.get("passed_over", ()):
+            self.say(reason)
+        if status["resumed"]:
+            self.say(f"continues from {status['resumed']}")
 
     def show_preflight(self) -> None:
         """The preflight's table, once it is there."""

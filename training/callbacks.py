@@ -32,6 +32,7 @@ from training.watch import Speed, SpikeError, Table, Watchdog, check_finite, dom
 COLUMNS = ("step", "position", "tokens", "loss", "gradient_norm", "learning_rate", "dropped_updates", "tokens_per_s")
 SIGN_OF_LIFE_S = 5.0
 SLOW_SAID_EVERY_S = 600.0
+MOST_PASSED_OVER = 3
 HELD_OUT_COLUMNS = ("step", "position", "tokens", "domain", "loss", "bits_per_byte", "num_tokens")
 
 
@@ -155,6 +156,7 @@ class Journal(Callback):
                 "host": platform.node(),
                 "state": state,
                 "resumed": module.resumed.folder.name if module.resumed else None,
+                "passed_over": module.passed_over[:MOST_PASSED_OVER],
                 **({"held_out": self.held_out} if self.held_out else {}),
                 **({"slow": self.slow_now} if self.slow_now else {}),
                 "time_s": time.time(),

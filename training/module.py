@@ -40,6 +40,7 @@ class TrainingModule(LightningModule):
         resumed: the checkpoint it continues from, None for a new run.
         done: train steps done.
         sums: what the last train step left.
+        passed_over: why newer checkpoints than `resumed` are not continued from; on the first process.
         waited_s: seconds of train steps that this process waited for others, until `waiting` is asked.
         spent_s: seconds of those train steps.
         dropped: whether the last train step's update was left out.
@@ -59,6 +60,7 @@ class TrainingModule(LightningModule):
         self.dropped = False
         self.dropped_in_a_row = 0
         self.network: nn.Module | None = None
+        self.passed_over: list[str] = []
         self.clock = WaitingClock()
         self.waited_s, self.spent_s = 0.0, 0.0
         self.options = StepOptions(

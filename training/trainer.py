@@ -10,6 +10,7 @@ import logging
 import os
 import time
 import warnings
+from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -60,7 +61,9 @@ def run_training(spec: TrainSpec) -> Exit:
     if spec.execution.preflight == "only":
         return Exit.DONE
     folder.mkdir(parents=True, exist_ok=True)
-    module = TrainingModule(spec, stream, agreed_resume(spec, rank, world), per_node)
+    passed_over: list[str] = []
+    module = TrainingModule(spec, stream, agreed_resume(spec, rank, world, passed_over.append), per_node)
+    module.passed_over = passed_over
     if module.done < spec.num_steps:
         _fit(module, device, rank)
     done = module.done == spec.num_steps
@@ -110,12 +113,22 @@ def join_processes(device: torch.device, meeting: Meeting) -> None:
     dist.init_process_group(backend, store=store, rank=meeting.rank, world_size=meeting.world, timeout=timeout)
 
 
-def agreed_resume(spec: TrainSpec, rank: int, world: int) -> checkpoints.Checkpoint | None:
-    """The checkpoint to continue from, chosen and verified by the first process for all."""
+def agreed_resume(
+    spec: TrainSpec, rank: int, world: int, note: Callable[[str], None] = lambda text: None
+) -> checkpoints.Checkpoint | None:
+    """The checkpoint to continue from, chosen and verified by the first process for all.
+
+    `note` is told there, as the log is, why newer ones are passed over.
+    """
+
+    def tell(text: str) -> None:
+        say(text)
+        note(text)
+
     chosen: list[str | None] = [None]
     if rank == 0 and spec.execution.resume == "auto":
         prefix_at = partial(cut_prefix, spec.prefix)
-        found = find_resume(spec.checkpoints_root, prefix_at, say, spec.num_steps)
+        found = find_resume(spec.checkpoints_root, prefix_at, tell, spec.num_steps)
         chosen = [str(found.folder) if found else None]
     elif rank == 0 and spec.execution.resume != "none":
         chosen = [str(checkpoints.open_checkpoint(Path(spec.execution.resume)).folder)]

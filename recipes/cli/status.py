@@ -54,7 +54,8 @@ def command(flags: Flags) -> None:
     for one in mine:
         _show_training(one)
     if len(training) > len(mine):
-        click.echo(f"{len(training) - len(mine)} trainings of other recipes, or of earlier versions of this one")
+        others = len(training) - len(mine)
+        click.echo(f"{others} training{'s' * (others > 1)} of other recipes, or of earlier versions of this one")
     recipe = f"{flags.recipe} {flags.words}".rstrip()
     click.echo(f"next: {_next(mine, not found['missing']).format(recipe=recipe)}")
 
@@ -109,7 +110,8 @@ def _show_training(one: dict[str, Any]) -> None:
         cause = f": {one['cause']}" if one["cause"] else ""
         click.echo(f"  ended with {one['exit']} (exit code {one['code']}) on {one['host']}{cause}")
     if one["state"] != "done":
-        lost = "" if one["tokens_lost"] is None else f"; {one['tokens_lost']:,} tokens behind it are trained again"
+        again = "would be" if one["state"] in _RUNNING else "are"
+        lost = "" if one["tokens_lost"] is None else f"; {one['tokens_lost']:,} tokens behind it {again} trained again"
         click.echo(f"  last whole checkpoint: {one['checkpoint'] or 'none'}{lost}")
         click.echo(f"  log: {one['log']}")
 
