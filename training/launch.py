@@ -123,7 +123,8 @@ def _once(run: Run, told: list[int]) -> Exit:
         try:
             ended = _watch(run, started, told)
             causes = [cause for rank, process in enumerate(started) if (cause := _cause(rank, process, ended))]
-            causes += _last_words(run, [rank for rank, process in enumerate(started) if (process.poll() or 0) > 0])
+            failed = [rank for rank, one in enumerate(started) if (one.poll() or 0) not in (0, Exit.REQUEUE)]
+            causes += _last_words(run, [rank for rank in failed if started[rank].returncode > 0])
             if ended is Exit.STALLED:
                 _dump_stacks(started)
             return ended

@@ -94,7 +94,7 @@ def test_sigterm_to_one_process_stops_all_at_the_same_step_with_a_checkpoint(mak
     assert whole(spec.checkpoints_root) == [last]
     status = json.loads((Path(spec.folder) / "status.json").read_text())
     assert (status["state"], status["step"], status["tokens"]) == ("saved", last, last * 7 * 16)
-    assert (ended(spec)["exit"], ended(spec)["code"]) == ("REQUEUE", 10)
+    assert (ended(spec)["exit"], ended(spec)["code"], ended(spec)["cause"]) == ("REQUEUE", 10, "")
     # And the next command goes on right there.
     assert launch(write_spec(dataclasses.replace(spec, num_steps=last + 2)), 2) == Exit.DONE
     assert [int(row["step"]) for row in rows(spec)] == list(range(1, last + 3))
