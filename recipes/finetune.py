@@ -221,7 +221,7 @@ def _examples(run: Run, start: Start) -> Examples:
         temporary = folder / "making.tmp"
         shutil.rmtree(temporary, ignore_errors=True)
         template, encoder = _tokenizer(wanted, start, temporary / "tokenizer")
-        choose = None if wanted.selection is None else lambda found: _choose(run, start, found, options.context)
+        choose = None if wanted.selection is None else lambda found: _choose(run, start, encoder, found)
         prepared = prepare(options, template, encoder, temporary, choose)
         for made in sorted(temporary.iterdir(), key=lambda path: path.name == "prepared.json"):
             shutil.rmtree(folder / made.name, ignore_errors=True)
@@ -244,16 +244,19 @@ def _opened(folder: Path, start: Start) -> Examples:
     return Examples(folder, Prepared.read(folder), open_encoder(folder / "tokenizer", spelt))
 
 
-def _choose(run: Run, start: Start, found: Conversations, context: int) -> Choice:
+def _choose(run: Run, start: Start, encoder: Encoder, found: Conversations) -> Choice:
     """Examples whose entropy under the start's model lies in the recipe's band."""
     from training.tuning.selection import choose, entropies
 
     wanted: Any = run.recipe.finetuning.selection  # type: ignore[union-attr]
     own = wanted.model_entropy or _held_out_loss(run)
-    checkpoint = _start_weights(run, start, start.shape, {})
+    # With rows for the template's tokens, as training begins.
+    shape = replace(start.shape, vocabulary=max(start.shape.vocabulary, encoder.vocabulary))
+    checkpoint = _start_weights(run, start, shape, encoder.new)
     run.narrator.say(f"  the model's own entropy: {own:.3f} nats a token; scoring {len(found.rows):,} examples")
     micro = run.recipe.execution.training.micro_batch or 8
-    scores = entropies(checkpoint, found, wanted.of, context, micro)
+    longest = int(found.lengths.max()) - 1
+    scores = entropies(checkpoint, found, wanted.of, max(1, longest), micro)
     return choose(scores, own, wanted.entropy, wanted.clusters)
 
 

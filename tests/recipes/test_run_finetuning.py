@@ -6,7 +6,9 @@ import signal
 import time
 from pathlib import Path
 
+import polars as pl
 import pytest
+import tokenizers
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -30,26 +32,40 @@ execution: {training: {devices: 1, threads: 1}}
 """
 
 
+def write_tokenizer(folder):
+    encoder = tokenizers.Tokenizer(tokenizers.models.BPE())
+    encoder.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    encoder.decoder = tokenizers.decoders.ByteLevel()
+    trainer = tokenizers.trainers.BpeTrainer(
+        vocab_size=300,
+        special_tokens=["<|endoftext|>"],
+        initial_alphabet=tokenizers.pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    encoder.train_from_iterator(["Which colour has house 1? House 2 is red green blue white black."] * 9, trainer)
+    encoder.save(str(folder / "tokenizer.json"))
+    config = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "<|endoftext|>"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+
+
 @pytest.fixture
-def make_base(tmp_path, finished):
-    """A random Llama with the small recipe's tokenizer as a Hugging Face folder, and twenty conversations."""
-    tokenizer = next(path.parent for path in finished.workdir.rglob("tokenizer.json"))
+def make_base(tmp_path):
+    """A random Llama with a byte-level tokenizer as a Hugging Face folder, and twenty conversations."""
     folder = tmp_path / "base"
     config = transformers.LlamaConfig(
-        vocab_size=600, hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4,
+        vocab_size=300, hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4,
         num_key_value_heads=2, max_position_embeddings=128, tie_word_embeddings=False,
     )  # fmt: skip
     torch.manual_seed(0)
     transformers.LlamaForCausalLM(config).save_pretrained(folder)
-    for name in ("tokenizer.json", "tokenizer_config.json"):
-        (folder / name).write_bytes((tokenizer / name).read_bytes())
+    write_tokenizer(folder)
     rows = [
         {"instruction": f"Which colour has house {n}?", "output": f"House {n} is {COLOURS[n * 7 % 5]}."}
         for n in range(20)
     ]
     (tmp_path / "chat.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
-    def recipe(name, epochs=60, lora=""):
+    def recipe(name, epochs=160, lora=""):
         path = tmp_path / name / "tune.yaml"
         path.parent.mkdir()
         text = RECIPE.replace("EPOCHS", str(epochs)).replace("LORA", lora)
@@ -94,13 +110,17 @@ def test_tuned_model_answers_as_it_was_taught_and_a_killed_tuning_leaves_the_sam
     assert "reused" in gristmill("finetune", recipe).err
 
 
-def test_adapter_of_a_tuning_loads_through_peft(gristmill, make_base):
+def test_adapter_of_a_tuning_on_chosen_examples_loads_through_peft(gristmill, make_base):
     peft = pytest.importorskip("peft", reason="needs the extra `peft`")
-    recipe, _ = make_base("lora", epochs=4, lora="lora: {rank: 8, targets: all, dropout: 0.1}")
+    lora = "lora: {rank: 8, targets: all, dropout: 0.1}"
+    recipe, _ = make_base("lora", 4, f"{lora}\n  selection: {{entropy: [-9, 9], model_entropy: 6, clusters: 2}}")
     folder = Path(gristmill("finetune", recipe).out.strip())
+    ledger = pl.read_parquet(next(recipe.parent.glob("work/examples-*/ledger.parquet")))
+    assert ledger["entropy"].is_between(4, 8).all()
+    assert set(ledger["cluster"]) == {0, 1}
     model = peft.AutoPeftModelForCausalLM.from_pretrained(folder.parent / "adapter").eval()
     merged = transformers.AutoModelForCausalLM.from_pretrained(folder).eval()
-    tokens = torch.randint(0, 600, (2, 40), generator=torch.Generator().manual_seed(0))
+    tokens = torch.randint(0, 290, (2, 40), generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         torch.testing.assert_close(model(tokens).logits, merged(tokens).logits, atol=1e-4, rtol=0)
 
@@ -119,8 +139,6 @@ def test_export_is_warmed_up_again_and_cooled_down_in_another_recipe(gristmill, 
     again.write_text(text.replace("tokenizer: {algorithm: byte_bpe, vocabulary: 600}", f"tokenizer: {export}"))
     gristmill("train", again)
     runs = {path.parent.name: path for path in (tmp_path / "work").glob("training-*/runs/*/held_out.csv")}
-    import polars as pl
-
     trunk, cooled = (pl.read_csv(runs[name]) for name in (first.stem, "again"))
     begun = cooled.filter(pl.col("step") == 0)["loss"].mean()
     assert begun == pytest.approx(trunk.filter(pl.col("step") == trunk["step"].max())["loss"].mean(), rel=1e-3)
