@@ -271,7 +271,7 @@ def _follow(run: Run, training: Training, title: str) -> tuple[Training, Exit]:
     """Train to an end; after a spike that asks for it go back, pass its text over, and train on."""
     rollbacks = 0
     while True:
-        result = _launch(run, training, title)
+        result = launch_watched(run, training, title)
         if result is not Exit.SPIKED or rollbacks >= MOST_ROLLBACKS:
             return training, result
         rollbacks += 1
@@ -279,7 +279,8 @@ def _follow(run: Run, training: Training, title: str) -> tuple[Training, Exit]:
         run.__dict__["training"] = training = plan_training(run, run.tokens, run.plan)
 
 
-def _launch(run: Run, training: Training, title: str) -> Exit:
+def launch_watched(run: Run, training: Training, title: str) -> Exit:
+    """Start the processes, show what they do, and tell how they ended."""
     wanted = run.recipe.execution.training
     spec_path = run.folder / "training.spec.json"
     write_atomically(spec_path, specs.to_json(replace(training.spec, start_from=start_weights(run, training))))
@@ -297,26 +298,6 @@ def _launch(run: Run, training: Training, title: str) -> Exit:
         )
         watching.show_preflight()
         return result
-
-
-def check_only(run: Run, training: Training) -> Path:
-    """Start the processes, let them compare what they are and have, and end before the first train step.
-
-    Returns:
-        The folder of preflight.json and the processes' logs.
-
-    Raises:
-        TrainingFailed: with what they differ in or lack, and the exit code that a training would have ended with.
-    """
-    log = training.log / "preflight"  # of its own: what the training last said of itself stays
-    alone = replace(training.spec.execution, preflight="only")
-    only = replace(training, spec=replace(training.spec, folder=str(log), execution=alone), log=log)
-    run.end_workers()
-    with owned(training.folder, run):
-        result = _launch(run, only, "preflight")
-    if result is not Exit.DONE:
-        raise failure_of(log, result)
-    return log
 
 
 def _roll_back(run: Run, training: Training) -> None:
