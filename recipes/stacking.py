@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from recipes.artifacts import key_of
@@ -26,7 +27,7 @@ def in_stacks(run: Run, swarm: PlannedStage) -> PlannedStage:
     if wanted is None or wanted < 2 or run.recipe.sequences.packing == "best_fit":
         return swarm
     missing = set(swarm.missing())
-    open_tasks = [t for t in swarm.tasks if t.name in missing and t.inputs.state is None and t.inputs.pause_at is None]
+    open_tasks = [task for task in swarm.tasks if task.name in missing and not _begun(task)]
     groups = [open_tasks[k : k + wanted] for k in range(0, len(open_tasks), wanted)]
     groups = [group for group in groups if len(group) > 1]
     if not groups:
@@ -48,6 +49,12 @@ def in_stacks(run: Run, swarm: PlannedStage) -> PlannedStage:
     }
     tasks = tuple(PlannedTask(task.name, replace(task.inputs, stacked=places.get(task.name))) for task in swarm.tasks)
     return replace(swarm, tasks=tasks)
+
+
+def _begun(task: PlannedTask) -> bool:
+    """Whether a run pauses, or goes on from a pause that is there."""
+    state = task.inputs.state
+    return task.inputs.pause_at is not None or (state is not None and Path(state).exists())
 
 
 def _name(group: list[PlannedTask]) -> str:
