@@ -41,6 +41,7 @@ from benchmarks.redpajama_twin import twin
 from benchmarks.signals_text import SOURCES, documents, every, size_mb
 from curation.rules import decide, preset_rules, reasons, signal_names
 from curation.signals import SIGNALS, measure
+from curation.text.dictionary import Dictionary, installed_dictionary, load_dictionary
 from curation.text.properties import CHARACTER, WORD_CLASS, property_table
 from curation.text.stop_words import GOPHER_STOP_WORDS
 
@@ -117,10 +118,10 @@ def verdict(one: Any, text: str) -> str | None:
     return None if found is True else str(found[1])
 
 
-def our_reasons(preset: str, language: str, text: pa.Array) -> list[str | None]:
+def our_reasons(preset: str, language: str, text: pa.Array, dictionary: Dictionary | None) -> list[str | None]:
     """The reason for which our preset drops each text, or None; datatrove's values are the English ones."""
     rules = preset_rules(preset, "en", {})[0]
-    measured = measure(text, signal_names(rules), language)
+    measured = measure(text, signal_names(rules), language, dictionary)
     frame = pl.DataFrame({name: pl.from_arrow(column) for name, column in measured.items()})
     return first_reasons(decide(frame, rules)[0], reasons(rules))
 
@@ -161,25 +162,30 @@ def _remembered(call: Callable[[str], Any]) -> Callable[[str], Any]:
 
 
 def against_datatrove(language: str, text: pa.Array, words: str) -> list[Agreement]:
-    """All four presets on some documents, with `words` "ours" or "theirs" in datatrove's slot."""
-    theirs = Theirs(language) if words == "theirs" else None
+    """All four presets, with `words` "ours" in datatrove's slot or its own (then ours by a "dictionary", if asked)."""
+    theirs = None if words == "ours" else Theirs(language)
+    dictionary = load_dictionary(installed_dictionary()) if words == "dictionary" else None
     tokenizer = theirs.tokenizer if theirs else tokenizer_of(_remembered(our_words), our_sentences)
     filters = {preset: their_filter(preset, tokenizer, language) for preset in PRESETS}
-    ours = {preset: our_reasons(preset, language, text) for preset in PRESETS}
+    ours = {preset: our_reasons(preset, language, text, dictionary) for preset in PRESETS}
     found = {preset: Agreement(language, preset, words) for preset in PRESETS}
     for row, one in enumerate(text.to_pylist()):
         for preset, their in filters.items():
             dropped = verdict(their, one)
             if found[preset].count(ours[preset][row], dropped):
-                found[preset].explain(explanation(preset, language, one, dropped is None, theirs) if theirs else None)
+                found[preset].explain(
+                    explanation(preset, language, one, dropped is None, theirs, dictionary) if theirs else None
+                )
     return list(found.values())
 
 
-def explanation(preset: str, language: str, text: str, they_keep: bool, theirs: Theirs) -> tuple[str, ...] | None:
+def explanation(
+    preset: str, language: str, text: str, they_keep: bool, theirs: Theirs, dictionary: Dictionary | None
+) -> tuple[str, ...] | None:
     """The differences of words (C4: of sentences) that alone make the filter decide as on their own words."""
     if preset == "c4":
         return _sentence_explanation(language, text, they_keep, theirs)
-    mixture = Mixture(text, theirs.words(text))
+    mixture = Mixture(text, theirs.words(text), dictionary)
 
     def decides_as_theirs(chosen: Sequence[str]) -> bool:
         tokenizer = tokenizer_of(lambda _: mixture.words(chosen), our_sentences)
@@ -269,6 +275,9 @@ def agreements(options: argparse.Namespace, skipped: list[str], kept: Rows) -> t
         for words in ("ours", "theirs"):
             if words == "ours" or not missing:
                 found += kept.rows(f"{language} {words} {len(chosen)}", against_datatrove, language, chosen, words)
+            if language == "zh" and words == "theirs" and not missing:
+                name = f"zh dictionary {len(chosen)}"
+                found += kept.rows(name, against_datatrove, language, chosen, "dictionary")
             found += kept.rows(f"{language} rpv2 {words} {len(chosen)}", against_redpajama, language, chosen, words)
     return found, sizes
 
@@ -310,7 +319,7 @@ textbooks in Chinese). Thresholds are the implementation's own; stop words are t
 
 * `gopher_quality`, `gopher_repetition`, `c4`, `fineweb`: datatrove {version}'s filters. With **our words** in
   datatrove's tokenizer slot every decision should be equal; with **its own words** (spaCy's, for Chinese jieba's) a
-  document near a threshold may fall on the other side.
+  document near a threshold may fall on the other side. **dictionary**: ours are those of `words: {{han: jieba}}`, too.
 * `rpv2`: a slow twin of RedPajama-V2's published code in plain Python. Its words are those of the published regular
   expressions (**theirs**), or the same with letters of scripts without spaces standing alone (**ours**). `values`:
   signals equal to 8 digits, of all {signals} of all documents.

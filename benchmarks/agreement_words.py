@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from curation.text.dictionary import Dictionary
 from curation.text.properties import property_table
 from curation.text.scan import segments_of
 from curation.text.segment import frozen
@@ -53,9 +54,9 @@ def tokenizer_of(words: Callable[[str], list[str]], sentences: Callable[[str], S
     return Given("any")
 
 
-def our_words(text: str) -> list[str]:
+def our_words(text: str, dictionary: Dictionary | None = None) -> list[str]:
     """Our segments, symbols among them."""
-    return [segment for segment, _ in segments_of(text)]
+    return [segment for segment, _ in segments_of(text, dictionary)]
 
 
 def our_sentences(text: str) -> list[Span]:
@@ -126,9 +127,9 @@ class Mixture:
     `classes` are those in which they differ, the most frequent first (ties by name).
     """
 
-    def __init__(self, text: str, theirs: Sequence[str]) -> None:
+    def __init__(self, text: str, theirs: Sequence[str], dictionary: Dictionary | None = None) -> None:
         self.text = text
-        pairs = regions(places(text, our_words(text)), places(text, theirs))
+        pairs = regions(places(text, our_words(text, dictionary)), places(text, theirs))
         self.parts = [(tuple(a), tuple(b), None if a == b else self._class(a, b)) for a, b in pairs]
         self.classes = _by_number(name for _, _, name in self.parts if name)
 

@@ -2,52 +2,90 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from recipes.cli.options import Flags, print_json, shared_flags
 
+if TYPE_CHECKING:
+    from recipes.run import Run
+
 
 @click.command()
 @shared_flags
-@click.argument("rule")
+@click.argument("rule", required=False)
 @click.option("--source", help="Only this source.")
 @click.option("--number", default=3, show_default=True, help="Documents of each kind.")
 @click.option("--characters", default=240, show_default=True, help="Characters of text to show.")
-def command(flags: Flags, rule: str, source: str | None, number: int, characters: int) -> None:
+@click.option("--page", type=click.Path(dir_okay=False, path_type=Path), help="Write an HTML page instead.")
+def command(
+    flags: Flags, rule: str | None, source: str | None, number: int, characters: int, page: Path | None
+) -> None:
     """Show documents that a step kept, dropped or nearly dropped, with the deciding value.
 
-    RULE is a step, or step.reason. Of a dedup step it shows dropped documents beside the one that stays: `duplicate`
-    of a document of this run, `in_index` of one that an index has. Of one that cuts paragraphs or
-    spans it also shows the documents it took most from. `read` has the rows that could not be read.
+    RULE is a step, or step.reason; without it, every step that drops. Of a dedup step it shows dropped documents
+    beside the one that stays: `duplicate` of a document of this run, `in_index` of one that an index has. Of one that
+    cuts paragraphs or spans it also shows the documents it took most from. `read` has the rows that could not be read.
 
     \b
     gristmill inspect recipes/quickstart.yaml gopher
     gristmill inspect recipes/quickstart.yaml gopher.too_few_words --number 10
     gristmill inspect recipes/quickstart.yaml minhash.duplicate
     gristmill inspect recipes/quickstart.yaml read
+    gristmill inspect recipes/quickstart.yaml --page inspect.html
     """
+    from curation.ledger import reasons_in_order
+    from recipes.queries import open_ledger
+
+    with flags.open_run() as run:
+        asked = [rule] if rule else list(reasons_in_order(open_ledger(run)))
+        found = {one: _found(run, one, number, source) for one in asked}
+        if page is not None:
+            _write_page(page, run, found, characters)
+            return
+    if flags.as_json:
+        print_json([one for documents in found.values() for part in documents if part for one in part])
+        return
+    for one, (ruled, duplicates, cut) in found.items():
+        step = one.partition(".")[0]
+        if duplicates is not None:
+            _show_duplicates(duplicates, step, characters)
+        else:
+            _show_ruled(one, ruled, cut, characters)
+
+
+def _found(run: Run, rule: str, number: int, source: str | None) -> tuple[list[Any], list[Any] | None, list[Any]]:
+    """Documents under rules; duplicates, where the step drops such (else None); the documents it cut most from."""
     from recipes.duplicates import cut_most, drops_duplicates, duplicate_examples
     from recipes.inspecting import examples
     from recipes.queries import open_ledger
 
     step, _, reason = rule.partition(".")
-    with flags.open_run() as run:
-        if is_dedup := drops_duplicates(ledger := open_ledger(run), step):
-            found = duplicate_examples(ledger, step, reason or None, number, source)
-        else:
-            found = examples(run, step, reason or None, number, source)
-        cut = [] if reason else cut_most(ledger, step, number, source)
-    if flags.as_json:
-        print_json([*found, *cut])
-        return
-    if is_dedup:
-        _show_duplicates(found, step, characters)
-        return
+    ledger = open_ledger(run)
+    cut = [] if reason else cut_most(ledger, step, number, source)
+    if drops_duplicates(ledger, step):
+        return [], duplicate_examples(ledger, step, reason or None, number, source), cut
+    return examples(run, step, reason or None, number, source), None, cut
+
+
+def _write_page(page: Path, run: Run, found: Mapping[str, tuple[Any, Any, Any]], characters: int) -> None:
+    from recipes.report.inspected import write_inspected
+
+    ruled = [one for documents, _, _ in found.values() for one in documents]
+    duplicates = [
+        {**one, "step": rule.partition(".")[0]} for rule, (_, dropped, _) in found.items() for one in dropped or ()
+    ]
+    write_inspected(page, run.name, ruled, duplicates, characters)
+    click.echo(f"wrote {page}")
+
+
+def _show_ruled(rule: str, found: list[dict[str, Any]], cut: list[dict[str, Any]], characters: int) -> None:
     if not found:
         click.echo(f"{rule}: dropped no row")
-    _show_cut(cut, step)
+    _show_cut(cut, rule.partition(".")[0])
     last = None
     for one in found:
         head = (one["source"], one["reason"], one["kind"])
