@@ -8,7 +8,6 @@ Kernels are single-threaded and release the GIL.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import shutil
 import time
@@ -20,28 +19,13 @@ import numba
 import numba.extending
 from llvmlite import ir
 
+from curation.kernel_cache import cache_folder, kernels_folder
+
+__all__ = ["cache_folder", "eight_bytes", "inline_kernel", "kernel", "prefetch"]
+
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-_ROOT = Path(__file__).parent.parent
-_FOLDERS = ("curation", "mixing", "training")
 _UNUSED_S = 30 * 86400
-
-
-def _kernel_files_hash() -> str:
-    """Hash of every file below `curation`, `mixing` and `training` that mentions `@kernel`, with numba's version."""
-    digest = hashlib.blake2b(numba.__version__.encode(), digest_size=8)
-    for folder in _FOLDERS:
-        for path in sorted((_ROOT / folder).rglob("*.py")):
-            source = path.read_bytes()
-            if b"@kernel" in source:
-                digest.update(path.relative_to(_ROOT).as_posix().encode())
-                digest.update(source)
-    return digest.hexdigest()
-
-
-def cache_folder() -> Path:
-    """Where compiled kernels and fetched packages lie: `$XDG_CACHE_HOME/gristmill` or `~/.cache/gristmill`."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gristmill"
 
 
 def _remove_unused(folder: Path) -> None:
@@ -53,7 +37,7 @@ def _remove_unused(folder: Path) -> None:
 
 def _open_cache() -> Path:
     """This version's folder of compiled kernels, made at need."""
-    folder = cache_folder() / f"kernels-{_kernel_files_hash()}"
+    folder = kernels_folder()
     if not folder.exists():
         _remove_unused(folder)
     with contextlib.suppress(OSError):  # a cache that cannot be written costs time, no result

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from curation.kernel_cache import compiled_kernels, kernels_folder
 from recipes.artifacts import StageFolder, Store, checksum, key_of, to_json, write_atomically
 from recipes.engine import TaskFailed, WorkerPool, pool_executor
 from recipes.errors import RunError
@@ -154,10 +155,16 @@ def make_stage(
 
     with stage.folder.locked(waiting):
         missing = set(stage.missing())
+        kernels = kernels_folder()
+        before = compiled_kernels(kernels)
+        if not before:
+            narrator.say("  compiling kernels, once per machine and version of gristmill; the next run finds them")
         if missing:
             _run_missing(stage, [t for t in stage.tasks if t.name in missing], pool, narrator, logs)
         counts = _finish(stage, checks)
-    narrator.made(stage.title, amount_of(counts), time.monotonic() - started)
+    compiled = compiled_kernels(kernels) - before
+    note = f", {compiled} kernels compiled on the way" if compiled else ""
+    narrator.made(stage.title, amount_of(counts), time.monotonic() - started, note)
     return counts
 
 

@@ -39,9 +39,9 @@ class Narrator:
             return
         self.console.print(f"  [dim]{title:<38} {amount:<26} reused[/dim]", soft_wrap=True)
 
-    def made(self, title: str, amount: str, elapsed_s: float) -> None:
-        """A stage that has just been made."""
-        self.console.print(f"  {title:<38} {amount:<26} {elapsed_s:6.1f} s", soft_wrap=True)
+    def made(self, title: str, amount: str, elapsed_s: float, note: str = "") -> None:
+        """A stage that has just been made; `note` stands behind its time."""
+        self.console.print(f"  {title:<38} {amount:<26} {elapsed_s:6.1f} s{note}", soft_wrap=True)
 
     @contextlib.contextmanager
     def bar(self, title: str, total: float) -> Iterator[Advance]:
