@@ -19,6 +19,8 @@ quiet cores.
     stage_peak_gib                  most memory of that with a document of 1 GB among the others
     decide_rows_s                   rows a second under the preset gopher (23 rules)
     two_workers_speedup             the stage's tasks in two workers against one, wall clock
+    two_workers_cpu, _idle          where the rest goes: processor seconds of the tasks in two workers against one, and
+                                    the share of two workers' time without a processor
 """
 
 from __future__ import annotations

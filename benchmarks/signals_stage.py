@@ -7,7 +7,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from concurrent.futures import wait
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -146,21 +145,37 @@ def peak_gib(shard: str, folder: str, model: str) -> float:
     return float(json.loads(done.stdout.strip().splitlines()[-1]))
 
 
+def timed_stage(shard: str, form: str, folder: str, model: str | None) -> float:
+    """Processor seconds of `run_stage`."""
+    started = time.process_time()
+    run_stage(shard, form, folder, model)
+    return time.process_time() - started
+
+
 def worker_figure(quick: bool, skipped: list[str]) -> dict[str, float]:
-    """Wall clock of the stage's tasks with one worker over that with two; each pool is warm."""
+    """Wall clock of the stage's tasks with one worker over that with two, each pool warm, and where the rest goes.
+
+    `two_workers_cpu` are the tasks' processor seconds in two workers over those in one: above 1 the workers slow each
+    other down in what they share of the processor and its memory. `two_workers_idle` is the share of two workers' time
+    in which they had no processor: waiting for the parent, for the last task, or for other programs.
+    """
     text, model = _text(4_000_000 if quick else 12_000_000), _model()
     if model is None:
         skipped.append("two_workers_speedup")
         return {}
-    seconds: dict[int, list[float]] = {1: [], 2: []}
+    seconds: dict[int, list[tuple[float, float]]] = {1: [], 2: []}
     with tempfile.TemporaryDirectory() as folder, WorkerPool(1) as one, WorkerPool(2) as two:
         shards = [_shard(Path(folder) / f"text{n}.parquet", text) for n in range(4)]
         for turn in range(4 if quick else 6):
             for workers, pool in ((1, one), (2, two)):
                 started = time.perf_counter()
-                done = wait([pool.submit(run_stage, shard, "parquet", folder, model) for shard in shards])
-                for future in done.done:
-                    future.result()
+                futures = [pool.submit(timed_stage, shard, "parquet", folder, model) for shard in shards]
+                used = sum(future.result() for future in futures)
                 if turn:
-                    seconds[workers].append(time.perf_counter() - started)
-    return {"two_workers_speedup": median(seconds[1]) / median(seconds[2])}
+                    seconds[workers].append((time.perf_counter() - started, used))
+    wall, used = ({n: median(row[k] for row in rows) for n, rows in seconds.items()} for k in (0, 1))
+    return {
+        "two_workers_speedup": wall[1] / wall[2],
+        "two_workers_cpu": used[2] / used[1],
+        "two_workers_idle": 1 - used[2] / (2 * wall[2]),
+    }
