@@ -14,11 +14,21 @@ import numpy as np
 
 from curation.kernels import kernel
 from curation.signals.signal import Columns, Family, Signal, Texts
+from curation.text.load import eight_bytes
 from curation.text.properties import DECIMAL, SPACE, property_table
 from curation.text.scan import longest_text
 from curation.text.segment import Array, decode, frozen
 from curation.text.sentences import count_sentences
-from curation.text.spans import count_characters, next_break, next_newline, next_of_two, trim_end, trim_start
+from curation.text.spans import (
+    copy_span,
+    count_characters,
+    next_break,
+    next_newline,
+    next_of_two,
+    trim_end,
+    trim_start,
+    zero_bytes,
+)
 
 IMPLEMENTATION = "c4 (datatrove 0.10.1 semantics)"
 MAX_WORD_CHARACTERS = 1000  # a line with a longer word is removed
@@ -36,16 +46,19 @@ LINE_REASONS = (
     "curly_bracket",
     "policy",
 )
+# What phrases mean, and a pair of letters in each that is rare elsewhere: where it begins.
 _PHRASES = (
-    (LOREM_IPSUM, "lorem ipsum"),  # phrases of one first letter follow each other
-    (JAVASCRIPT, "javascript"),
-    (POLICY, "terms of use"),
-    (POLICY, "privacy policy"),
-    (POLICY, "cookie policy"),
-    (POLICY, "uses cookies"),
-    (POLICY, "use of cookies"),
-    (POLICY, "use cookies"),
+    (LOREM_IPSUM, "lorem ipsum", 7),
+    (JAVASCRIPT, "javascript", 0),
+    (POLICY, "terms of use", 3),
+    (POLICY, "privacy policy", 5),
+    (POLICY, "cookie policy", 2),
+    (POLICY, "uses cookies", 7),
+    (POLICY, "use of cookies", 9),
+    (POLICY, "use cookies", 6),
 )
+_PAIRS = tuple(sorted({tuple(phrase[at : at + 2].encode()) for _, phrase, at in _PHRASES}))
+_ONES = 0x0101010101010101  # eight bytes at a time
 
 
 def _signal(name: str, dtype: str, description: str, *needs: str) -> Signal:
@@ -66,51 +79,54 @@ SIGNALS = (
 
 
 def _phrase_table() -> np.ndarray:
-    """Phrases and where to look for them, uint8 (256 + 18 x phrases,), read-only.
-
-    Byte b of the first 256 is 1 + the number of the first phrase that begins with b in either case, or 0. A phrase has
-    18 bytes: meaning, length, lower-case letters. Phrases of one first letter follow each other.
-    """
-    table = np.zeros((len(_PHRASES), 18), np.uint8)
-    first = np.zeros(256, np.uint8)
-    for place, (meaning, phrase) in reversed(list(enumerate(_PHRASES))):
-        table[place, :2] = meaning, len(phrase)
-        table[place, 2 : 2 + len(phrase)] = np.frombuffer(phrase.encode(), np.uint8)
-        first[[ord(phrase[0]), ord(phrase[0].upper())]] = place + 1
-    return frozen(np.concatenate((first, table.ravel())))
+    """Phrases, uint8 (phrases, 17), read-only: meaning, length, place of the rare pair, lower-case letters."""
+    table = np.zeros((len(_PHRASES), 17), np.uint8)
+    for place, (meaning, phrase, pair) in enumerate(_PHRASES):
+        table[place, :3] = meaning, len(phrase), pair
+        table[place, 3 : 3 + len(phrase)] = np.frombuffer(phrase.encode(), np.uint8)
+    return frozen(table)
 
 
 PHRASES = _phrase_table()
-NUM_PHRASES = len(_PHRASES)
 
 
 @kernel
-def _matches(line: Array, at: int, size: int, phrases: Array, place: int) -> bool:
-    length = np.int64(phrases[place + 1])
-    if at + length > size:
-        return False
-    for k in range(1, length):
-        b = line[at + k]
-        if (b + 32 if 65 <= b <= 90 else b) != phrases[place + 2 + k]:
-            return False
-    return True
+def _phrases_at(line: Array, at: int, size: int, phrases: Array) -> int:
+    """A bit for each meaning of a phrase whose rare pair stands at `at`, in either case."""
+    found = 0
+    for n in range(phrases.shape[0]):
+        length, start = np.int64(phrases[n, 1]), at - np.int64(phrases[n, 2])
+        if start < 0 or start + length > size:
+            continue
+        k = 0
+        while k < length:
+            b = line[start + k]
+            if (b + 32 if 65 <= b <= 90 else b) != phrases[n, 3 + k]:
+                break
+            k += 1
+        if k == length:
+            found |= 1 << np.int64(phrases[n, 0])
+    return found
 
 
 @kernel
 def phrases_in(line: Array, size: int, phrases: Array) -> int:
     """A bit for each meaning of a phrase, and of `{`, that `line[:size]` holds."""
-    found = 0
+    found, i = 0, 0
     if next_of_two(line, 0, size, 123, 123) < size:
         found |= 1 << CURLY_BRACKET
-    for i in range(size - 1):
-        number = np.int64(phrases[line[i]])
-        if number:
-            place = 256 + 18 * (number - 1)
-            first, second = phrases[place + 2], line[i + 1] | 32
-            while place < phrases.shape[0] and phrases[place + 2] == first:
-                if phrases[place + 3] == second and _matches(line, i, size, phrases, place):
-                    found |= 1 << np.int64(phrases[place])
-                place += 18
+    ones = np.uint64(_ONES)
+    while i + 9 <= size:
+        first, second = eight_bytes(line, i) | ones * np.uint64(32), eight_bytes(line, i + 1) | ones * np.uint64(32)
+        hits = np.uint64(0)
+        for a, b in _PAIRS:
+            hits |= zero_bytes((first ^ ones * np.uint64(a)) | (second ^ ones * np.uint64(b)))
+        if hits:
+            for k in range(8):
+                found |= _phrases_at(line, i + k, size, phrases)
+        i += 8
+    for k in range(i, size - 1):
+        found |= _phrases_at(line, k, size, phrases)
     return found
 
 
@@ -135,7 +151,7 @@ def _citation_end(buf: Array, i: int, end: int, table: Array) -> int:
     j = i + 1
     while j < end:
         code_point, after = decode(buf, j)
-        if table[code_point] & DECIMAL == 0:
+        if table[np.uint64(code_point)] & DECIMAL == 0:
             break
         j = after
     if j < end and buf[j] == 93:
@@ -153,8 +169,7 @@ def copy_without_citations(buf: Array, start: int, end: int, table: Array, line:
     size, i = 0, start
     while i < end:
         stop = next_of_two(buf, i, end, 91, 91)
-        for k in range(stop - i):
-            line[size + k] = buf[i + k]
+        copy_span(buf, i, stop, line, size)
         size += stop - i
         i = stop
         if i < end:
@@ -171,7 +186,7 @@ def count_split(buf: Array, start: int, end: int, table: Array) -> tuple[int, in
     count, longest, length, i = 0, 0, 0, start
     while i < end:
         code_point, i = decode(buf, i)
-        if table[code_point] & SPACE:
+        if table[np.uint64(code_point)] & SPACE:
             length = 0
         else:
             count += length == 0
@@ -191,7 +206,7 @@ def _first_words(buf: Array, start: int, end: int, table: Array) -> int:
                 i += 1
                 continue
             code_point, after = decode(buf, i)
-            if table[code_point] & SPACE:
+            if table[np.uint64(code_point)] & SPACE:
                 break
             i = after
         i = trim_start(buf, i, end, table)

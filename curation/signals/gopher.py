@@ -136,7 +136,8 @@ def word_keys(words: tuple[str, ...]) -> np.ndarray:
     """A table (see `find_slot`) of the hashes that `scan_segments` gives these words, uint64, read-only."""
     spans = [frozen(np.frombuffer(word.encode(), np.uint8)) for word in words]
     size = max(2, len(words))
-    keys = np.zeros(2 ** (int(table_bits(size)) + 2), np.uint64)
+    sparse = 5 if size <= 16 else 2  # most words then meet an empty slot, which a processor foresees
+    keys = np.zeros(2 ** (int(table_bits(size)) + sparse), np.uint64)
     bits = int(table_bits(len(keys) // 4))
     for span in spans:
         value = np.uint64(span_hash(span, 0, len(span)))

@@ -144,9 +144,9 @@ def _normalised_line(
             continue
         space, single = bits & SPACE != 0, bits & WORD_CLASS == CHARACTER
         if open_word and not goes_on and (space or single or (alone and bits & WORD_CLASS != EXTEND)):
-            words.hashes[count] = value
+            words.hashes[np.uint64(count)] = value
             count += 1
-            words.characters[count] = total
+            words.characters[np.uint64(count)] = total
             open_word = False
         if space:
             open_spaced = False
@@ -160,9 +160,9 @@ def _normalised_line(
         if not open_word:
             open_word, alone, value = True, single, np.uint64(0)
         place = unicode.folded_index[np.uint64(code_point)]
-        length = unicode.folded_pool[place] if place else 1
+        length = unicode.folded_pool[np.uint64(place)] if place else 1
         for k in range(length):
-            folded = unicode.folded_pool[place + 1 + k] if place else code_point
+            folded = unicode.folded_pool[np.uint64(place + 1 + k)] if place else code_point
             value = value * np.uint64(HASH_BASE) + np.uint64(folded + 1)
             numeric += unicode.bits[np.uint64(folded)] & NUMERIC != 0
             state = state + 1 if _LOREM[state] == folded else np.int64(folded == 108)
@@ -171,9 +171,9 @@ def _normalised_line(
         characters += length
         total += length
     if open_word:
-        words.hashes[count] = value
+        words.hashes[np.uint64(count)] = value
         count += 1
-        words.characters[count] = total
+        words.characters[np.uint64(count)] = total
     return _Line(count, spaced, state, matches, numeric, characters)
 
 
@@ -307,7 +307,7 @@ def _measure_raw(buf: Array, start: int, end: int, bits_of: Array, joined: Array
             all_bits |= found
             has_latin |= 97 <= (code_point | 32) <= 122 and code_point < 128
             for k in range(i, after):
-                value = value * np.uint64(HASH_BASE) + (np.uint64(buf[k]) + np.uint64(1))
+                value = value * np.uint64(HASH_BASE) + (np.uint64(buf[np.uint64(k)]) + np.uint64(1))
         i = after
     out[4] = sentences
     out[13] = braces / count_characters(buf, start, end) if end > start else 0.0

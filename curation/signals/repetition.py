@@ -79,8 +79,10 @@ def _duplicate_parts(buf: Array, start: int, end: int, least: int, keys: Array, 
 def measure_parts(buf: Array, start: int, end: int, table: Array, tables: Tables, out: Array) -> None:
     """Duplicate lines and paragraphs of one text that is not empty."""
     characters, feeds, blank = count_characters(buf, start, end), count_byte(buf, start, end, 10), 0
-    for i in range(start, end - 1):
-        blank += buf[i] == 10 and buf[i + 1] == 10
+    i = next_newline(buf, start, end)
+    while i + 1 < end:
+        blank += buf[i + 1] == 10
+        i = next_newline(buf, i + 1, end)
     parts, duplicates, repeated = _duplicate_parts(buf, start, end, 1, tables.keys, feeds + 1)
     out[0], out[1] = duplicates / parts, repeated / characters
     out[2:4] = 0.0

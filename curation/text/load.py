@@ -1,4 +1,4 @@
-"""Reading eight bytes of a byte array as one number: one machine load, which numba cannot spell otherwise."""
+"""Eight bytes of a byte array as one number: one machine load or store, which numba cannot spell otherwise."""
 
 # Part of every @kernel that imports it: the mention puts this file into the name of the kernels' cache.
 from __future__ import annotations
@@ -25,3 +25,16 @@ def eight_bytes(typing_context: Any, buf: Any, place: Any) -> Any:
         return loaded
 
     return types.uint64(buf, types.int64), generate
+
+
+@intrinsic
+def store_eight(typing_context: Any, buf: Any, place: Any, word: Any) -> Any:
+    """`store_eight(buf, i, word)`: writes a uint64 to the bytes i to i + 7, the lowest first; they must exist."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        array = context.make_array(signature.args[0])(context, builder, arguments[0])
+        pointer = builder.gep(array.data, [arguments[1]])
+        builder.store(arguments[2], builder.bitcast(pointer, ir.IntType(64).as_pointer()), align=1)
+        return context.get_dummy_value()
+
+    return types.void(buf, types.int64, types.uint64), generate

@@ -109,12 +109,12 @@ def never_zero(value: np.uint64) -> np.uint64:
 
 
 @kernel
-def find_slot(keys: Array, bits: int, value: np.uint64) -> int:
+def find_slot(keys: Array, bits: int, value: np.uint64) -> np.uint64:
     """The slot of `value` in an open-addressing table of 2**bits keys: where it is, or the empty slot (0) for it."""
-    mask = (1 << bits) - 1
-    slot = np.int64((value * np.uint64(_SCATTER)) >> np.uint64(64 - bits))
+    mask = (np.uint64(1) << np.uint64(bits)) - np.uint64(1)
+    slot = (value * np.uint64(_SCATTER)) >> np.uint64(64 - bits)
     while keys[slot] != np.uint64(0) and keys[slot] != value:
-        slot = (slot + 1) & mask
+        slot = (slot + np.uint64(1)) & mask
     return slot
 
 
@@ -140,9 +140,9 @@ def insert_new(keys: Array, bits: int, value: np.uint64) -> bool:
 @kernel
 def tuple_hash(hashes: Array, first: int, n: int) -> np.uint64:
     """Hash of n words as a tuple."""
-    value = hashes[first]
+    value = hashes[np.uint64(first)]
     for k in range(first + 1, first + n):
-        value = value * np.uint64(_WORD_BASE) + hashes[k]
+        value = value * np.uint64(_WORD_BASE) + hashes[np.uint64(k)]
     return value * np.uint64(_SCATTER)
 
 
@@ -154,7 +154,7 @@ def repeated_pairs(hashes: Array, count: int, tables: Tables) -> int:
     shift = may_repeat(tables, count - 1)
     found = 0
     for i in range(count - 1):
-        tables.places[found] = i
+        tables.places[np.uint64(found)] = i
         found += is_repeat(tables, tables.values[i], shift)
     return found
 
@@ -166,7 +166,7 @@ def narrow_places(tables: Tables, found: int) -> int:
     for k in range(found - 1):
         place = tables.places[k]
         follows = tables.places[k + 1] == place + 1
-        tables.places[left] = place
+        tables.places[np.uint64(left)] = place
         left += follows
     return left
 
@@ -196,7 +196,7 @@ def _frequent_values(tables: Tables, found: int) -> int:
     left = 0
     for k in range(found):
         value = tables.values[k]
-        tables.among[left], tables.values[left] = k, value
+        tables.among[np.uint64(left)], tables.values[np.uint64(left)] = k, value
         left += np.int64(sketch[value >> shift]) >= least
     return left
 
@@ -213,7 +213,7 @@ def top_tuple(hashes: Array, n: int, tables: Tables, found: int) -> tuple[int, i
     bits = clear_table(tables.keys, left)
     most, first = 1, 0
     for k in range(left):
-        place, value = tables.places[tables.among[k]], never_zero(tables.values[k])
+        place, value = tables.places[np.uint64(tables.among[k])], never_zero(tables.values[k])
         slot = find_slot(tables.keys, bits, value)
         if tables.keys[slot] == np.uint64(0):
             tables.keys[slot], tables.counts[slot], tables.firsts[slot] = value, 1, place
@@ -235,7 +235,7 @@ def mark_windows(segments: Segments, count: int, tables: Tables) -> None:
     for level in range(MAX_WINDOWS):
         for k in range(left):
             before = tables.values[k] if level else np.uint64(0)
-            more = eight_bytes(segments.joined, segments.ends[tables.places[k]] + 8 * level)
+            more = eight_bytes(segments.joined, segments.ends[np.uint64(tables.places[k])] + 8 * level)
             value = (before ^ more) * np.uint64(_WORD_BASE)
             tables.values[k] = (value ^ (value >> np.uint64(32))) * np.uint64(_SCATTER)
         shift = may_repeat(tables, left)
@@ -243,8 +243,8 @@ def mark_windows(segments: Segments, count: int, tables: Tables) -> None:
         for k in range(left):
             value, place = tables.values[k], tables.places[k]
             repeats = is_repeat(tables, value, shift)
-            tables.windows[place] += repeats
-            tables.values[kept], tables.places[kept] = value, place
+            tables.windows[np.uint64(place)] += repeats
+            tables.values[np.uint64(kept)], tables.places[np.uint64(kept)] = value, place
             kept += repeats
         left = kept
 
@@ -257,7 +257,7 @@ def joined_places(segments: Segments, count: int, shortest: int, tables: Tables)
     """
     ends, found = segments.ends, 0
     for i in range(count - shortest + 1):
-        tables.among[found] = i
+        tables.among[np.uint64(found)] = i
         found += tables.windows[i] >= min(MAX_WINDOWS, (ends[i + shortest] - ends[i]) >> 3)
     return found
 
@@ -272,9 +272,9 @@ def repeated_joined(segments: Segments, count: int, n: int, tables: Tables, amon
     while among and tables.among[among - 1] + n > count:
         among -= 1
     for k in range(among):
-        i = tables.among[k]
-        tables.places[found] = i
-        found += tables.windows[i] >= min(MAX_WINDOWS, (ends[i + n] - ends[i]) >> 3)
+        i = np.uint64(tables.among[k])
+        tables.places[np.uint64(found)] = i
+        found += tables.windows[i] >= min(MAX_WINDOWS, (ends[i + np.uint64(n)] - ends[i]) >> 3)
     for k in range(found):
         place = tables.places[k]
         tables.values[k] = joined_hash(segments, place, place + n) * np.uint64(_SCATTER)
@@ -282,7 +282,7 @@ def repeated_joined(segments: Segments, count: int, n: int, tables: Tables, amon
     left = 0
     for k in range(found):
         value = tables.values[k]
-        tables.values[left], tables.places[left] = value, tables.places[k]
+        tables.values[np.uint64(left)], tables.places[np.uint64(left)] = value, tables.places[k]
         left += is_repeat(tables, value, shift)
     bits = clear_table(tables.keys, left)
     characters, free = 0, 0

@@ -73,8 +73,10 @@ def power_of_base(segments: Segments, exponent: int) -> np.uint64:
 @kernel
 def joined_hash(segments: Segments, first: int, stop: int) -> np.uint64:
     """Hash of segments `first` to `stop - 1` joined by nothing."""
-    shift = power_of_base(segments, segments.ends[stop] - segments.ends[first])
-    return segments.prefixes[stop] - segments.prefixes[first] * shift
+    begin, end = np.uint64(first), np.uint64(stop)  # unsigned: numba makes no code for negative places then
+    size = segments.ends[end] - segments.ends[begin]
+    power = segments.powers[np.uint64(size)] if size < NUM_POWERS else power_of_base(segments, size)
+    return segments.prefixes[end] - segments.prefixes[begin] * power
 
 
 @kernel
@@ -86,9 +88,10 @@ def scan_segments(  # noqa: C901
     `joined` tells by byte which Han letters go on a word (`curation.text.dictionary`), or is empty: none do.
 
     One step a character: it stays in the open segment, or it closes that one and opens the next (a separator: none).
+    Bytes are hashed and copied as they come: a loop over each segment behind it would cost a misjudged branch apiece.
     """
-    count, first, filled, characters = 0, start, 0, 0
-    prefix, bits = np.uint64(0), np.uint32(0)
+    count, filled, characters = 0, 0, 0
+    prefix, value, bits = np.uint64(0), np.uint64(0), np.uint32(0)
     inside, previous, repeats = False, 0, -1  # in a word: the class before; in a symbol: the character that may repeat
     segments.prefixes[0], segments.ends[0], segments.characters[0] = prefix, 0, 0
     i, after, code_point, kind = start, start, 0, 0
@@ -109,22 +112,21 @@ def scan_segments(  # noqa: C901
                     previous = kind
         if not stays:
             if inside:
-                value = np.uint64(0)
-                for k in range(first, i):
-                    value = value * np.uint64(HASH_BASE) + (np.uint64(buf[k]) + np.uint64(1))
-                    segments.joined[filled] = buf[k]
-                    filled += 1
-                segments.hashes[count], segments.bits[count] = value, bits
-                prefix = prefix * power_of_base(segments, i - first) + value
+                place = np.uint64(count)
+                segments.hashes[place], segments.bits[place] = value, bits
+                size = filled - segments.ends[place]
+                power = segments.powers[np.uint64(size)] if size < NUM_POWERS else power_of_base(segments, size)
+                prefix = prefix * power + value
                 count += 1
-                segments.prefixes[count], segments.ends[count], segments.characters[count] = prefix, filled, characters
+                place = np.uint64(count)
+                segments.prefixes[place], segments.ends[place], segments.characters[place] = prefix, filled, characters
             if i >= end:
                 break
             inside = kind != SEPARATOR
             if not inside:
                 i = after
                 continue
-            first, bits, previous, repeats = i, np.uint32(0), 0, -1
+            value, bits, previous, repeats = np.uint64(0), np.uint32(0), 0, -1
             if kind <= CONNECTOR:
                 previous, bits = kind, np.uint32(WORD)
             elif kind == CHARACTER:
@@ -133,17 +135,26 @@ def scan_segments(  # noqa: C901
                 repeats = code_point
         bits |= found
         characters += 1
-        i = after
+        while i < after:
+            byte = np.uint64(buf[np.uint64(i)])
+            value = value * np.uint64(HASH_BASE) + (byte + np.uint64(1))
+            segments.joined[np.uint64(filled)] = byte
+            filled, i = filled + 1, i + 1
         if previous != 0:  # quickly over ASCII letters, digits and `_` inside a word
-            while i < end and buf[i] < 0x80:
-                found = table[np.uint64(buf[i])]
+            while i < end:
+                byte = np.uint64(buf[np.uint64(i)])
+                if byte >= np.uint64(0x80):
+                    break
+                found = table[byte]
                 kind = found & WORD_CLASS
                 if kind < LETTER or kind > CONNECTOR:
                     break
                 bits |= found
                 previous = kind
-                characters += 1
+                value = value * np.uint64(HASH_BASE) + (byte + np.uint64(1))
+                segments.joined[np.uint64(filled + (i - after))] = byte
                 i += 1
+            filled, characters = filled + (i - after), characters + (i - after)
     segments.joined[filled : filled + 64] = 0
     return count
 

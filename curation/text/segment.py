@@ -40,15 +40,17 @@ WORD = 1 << 31  # set in the properties of a segment that is a word; the other b
 @kernel
 def decode(buf: Array, i: int) -> tuple[int, int]:
     """Code point at byte `i` of valid UTF-8, and the place of the next one."""
-    first = np.int64(buf[i])
+    # unsigned places throughout: numba makes no code for negative ones then
+    first = np.int64(buf[np.uint64(i)])
     if first < 0x80:
         return first, i + 1
+    second = np.int64(buf[np.uint64(i + 1)]) & 0x3F
     if first < 0xE0:
-        return (first & 0x1F) << 6 | np.int64(buf[i + 1]) & 0x3F, i + 2
-    low = (np.int64(buf[i + 1]) & 0x3F) << 6 | np.int64(buf[i + 2]) & 0x3F
+        return (first & 0x1F) << 6 | second, i + 2
+    low = second << 6 | np.int64(buf[np.uint64(i + 2)]) & 0x3F
     if first < 0xF0:
         return (first & 0x0F) << 12 | low, i + 3
-    return (first & 0x07) << 18 | low << 6 | np.int64(buf[i + 3]) & 0x3F, i + 4
+    return (first & 0x07) << 18 | low << 6 | np.int64(buf[np.uint64(i + 3)]) & 0x3F, i + 4
 
 
 @kernel
@@ -60,7 +62,7 @@ def joins(buf: Array, i: int, end: int, table: Array, kind: int, previous: int) 
         may = previous == DIGIT and kind in (MID_NUMBER_LETTER, MID_NUMBER)
     while may and i < end:
         code_point, i = decode(buf, i)
-        following = table[code_point] & WORD_CLASS
+        following = table[np.uint64(code_point)] & WORD_CLASS
         if following != EXTEND:
             return following == previous
     return False

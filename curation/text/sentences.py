@@ -12,12 +12,16 @@ A sentence ends after a run of `.` and sentence-ending characters with the closi
 # (numba infers the types inside kernels; the annotations tell readers what is passed)
 from __future__ import annotations
 
+import numpy as np
+
 from curation.kernels import kernel
+from curation.text.load import eight_bytes
 from curation.text.properties import ALNUM, ALPHA, CLOSING, DECIMAL, LOWER, SENTENCE_END, SPACE
 from curation.text.segment import Array, decode
-from curation.text.spans import trim_start
+from curation.text.spans import trim_start, zero_bytes
 
 SENTENCES = "terminators, lower-case and initials rules (1)"
+_ONES, _HIGHS = 0x0101010101010101, 0x8080808080808080  # eight bytes at a time
 _FULL_WIDTH = 0x3000  # CJK punctuation and full-width forms begin here
 
 
@@ -62,16 +66,31 @@ def _ends_here(buf: Array, start: int, at: int, after: int, end: int, table: Arr
 
 
 @kernel
+def _next_terminator(buf: Array, i: int, end: int) -> int:
+    """The next byte at or after `i` that is `.`, `!`, `?` or not ASCII, or `end`."""
+    ones, highs = np.uint64(_ONES), np.uint64(_HIGHS)
+    while i + 8 <= end:
+        word = eight_bytes(buf, i)
+        marks = zero_bytes(word ^ ones * np.uint64(46)) | zero_bytes(word ^ ones * np.uint64(33))
+        if (word & highs) | marks | zero_bytes(word ^ ones * np.uint64(63)):
+            break
+        i += 8
+    while i < end and buf[i] < 0x80 and buf[i] != 46 and buf[i] != 33 and buf[i] != 63:
+        i += 1
+    return i
+
+
+@kernel
 def next_sentence(buf: Array, start: int, end: int, table: Array) -> int:
     """End of the first sentence of the line `buf[start:end]`: behind its terminators, or `end`."""
     i = start
     while i < end:
-        b = buf[i]
-        if b < 0x80 and b != 46 and b != 33 and b != 63:  # quickly over ASCII
-            i += 1
-            continue
+        if buf[np.uint64(i)] < 0x80:
+            i = _next_terminator(buf, i, end)
+            if i >= end:
+                break
         code_point, after = decode(buf, i)
-        if code_point != 46 and table[code_point] & SENTENCE_END == 0:
+        if code_point != 46 and table[np.uint64(code_point)] & SENTENCE_END == 0:
             i = after
             continue
         at, dots, others, full_width = i, 0, 0, False
@@ -79,7 +98,7 @@ def next_sentence(buf: Array, start: int, end: int, table: Array) -> int:
             code_point, after = decode(buf, i)
             if code_point == 46:
                 dots += 1
-            elif table[code_point] & SENTENCE_END:
+            elif table[np.uint64(code_point)] & SENTENCE_END:
                 others += 1
                 full_width |= code_point >= _FULL_WIDTH
             else:
@@ -87,7 +106,9 @@ def next_sentence(buf: Array, start: int, end: int, table: Array) -> int:
             i = after
         while i < end:
             code_point, after = decode(buf, i)
-            if table[code_point] & CLOSING == 0 or (full_width and (code_point == 0x201C or code_point == 0x2018)):
+            if table[np.uint64(code_point)] & CLOSING == 0 or (
+                full_width and (code_point == 0x201C or code_point == 0x2018)
+            ):
                 break  # “ closes a German quotation and opens a Chinese one
             i = after
         if full_width or _ends_here(buf, start, at, i, end, table, dots if others == 0 else 2):

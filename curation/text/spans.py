@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from curation.kernels import kernel
-from curation.text.load import eight_bytes
+from curation.text.load import eight_bytes, store_eight
 from curation.text.properties import SPACE
 from curation.text.segment import HASH_BASE, Array, decode
 
@@ -38,16 +38,16 @@ def next_break(buf: Array, i: int, end: int) -> tuple[int, int]:
             i += 8
         stop = min(i + 8, end)
         while i < stop:
-            b = buf[i]
+            b = buf[np.uint64(i)]
             if b < 0x20:
                 if b == 10 or b == 11 or b == 12 or 28 <= b <= 30:
                     return i, i + 1
                 if b == 13:
-                    return i, i + 2 if i + 1 < end and buf[i + 1] == 10 else i + 1
+                    return i, i + 2 if i + 1 < end and buf[np.uint64(i + 1)] == 10 else i + 1
             elif b == 0xC2:
-                if buf[i + 1] == 0x85:
+                if buf[np.uint64(i + 1)] == 0x85:
                     return i, i + 2
-            elif b == 0xE2 and buf[i + 1] == 0x80 and 0xA8 <= buf[i + 2] <= 0xA9:
+            elif b == 0xE2 and buf[np.uint64(i + 1)] == 0x80 and 0xA8 <= buf[np.uint64(i + 2)] <= 0xA9:
                 return i, i + 3
             i += 1
     return end, end
@@ -59,7 +59,7 @@ def next_newline(buf: Array, i: int, end: int) -> int:
     feeds = np.uint64(_ONES) * np.uint64(10)
     while i + 8 <= end and zero_bytes(eight_bytes(buf, i) ^ feeds) == np.uint64(0):
         i += 8
-    while i < end and buf[i] != 10:
+    while i < end and buf[np.uint64(i)] != 10:
         i += 1
     return i
 
@@ -73,7 +73,7 @@ def next_of_two(buf: Array, i: int, end: int, first: int, second: int) -> int:
         if zero_bytes(word ^ one) | zero_bytes(word ^ two):
             break
         i += 8
-    while i < end and buf[i] != first and buf[i] != second:
+    while i < end and buf[np.uint64(i)] != first and buf[np.uint64(i)] != second:
         i += 1
     return i
 
@@ -81,9 +81,9 @@ def next_of_two(buf: Array, i: int, end: int, first: int, second: int) -> int:
 @kernel
 def trim_start(buf: Array, start: int, end: int, table: Array) -> int:
     """Start of `str.lstrip()`."""
-    while start < end and not 32 < buf[start] < 0x80:
+    while start < end and not 32 < buf[np.uint64(start)] < 0x80:
         code_point, after = decode(buf, start)
-        if table[code_point] & SPACE == 0:
+        if table[np.uint64(code_point)] & SPACE == 0:
             break
         start = after
     return start
@@ -92,12 +92,12 @@ def trim_start(buf: Array, start: int, end: int, table: Array) -> int:
 @kernel
 def trim_end(buf: Array, start: int, end: int, table: Array) -> int:
     """End of `str.rstrip()`."""
-    while start < end and not 32 < buf[end - 1] < 0x80:
+    while start < end and not 32 < buf[np.uint64(end - 1)] < 0x80:
         i = end - 1
-        while buf[i] & 0xC0 == 0x80:
+        while buf[np.uint64(i)] & 0xC0 == 0x80:
             i -= 1
         code_point, _ = decode(buf, i)
-        if table[code_point] & SPACE == 0:
+        if table[np.uint64(code_point)] & SPACE == 0:
             break
         end = i
     return end
@@ -167,10 +167,20 @@ def span_digest(buf: Array, start: int, end: int) -> Any:
         i += 8
     rest = np.uint64(0)
     while i < end:
-        rest = rest << np.uint64(8) | np.uint64(buf[i])
+        rest = rest << np.uint64(8) | np.uint64(buf[np.uint64(i)])
         i += 1
     value = (value ^ rest) * np.uint64(HASH_BASE)
     return value ^ (value >> np.uint64(32))
+
+
+@kernel
+def copy_span(buf: Array, start: int, end: int, to: Array, place: int) -> None:
+    """Copy `buf[start:end]` to `to[place:]`; in the short spans of lines this is faster than slices."""
+    while start + 8 <= end:
+        store_eight(to, place, eight_bytes(buf, start))
+        start, place = start + 8, place + 8
+    for k in range(end - start):
+        to[place + k] = buf[start + k]
 
 
 @kernel
