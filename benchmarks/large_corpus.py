@@ -64,8 +64,8 @@ def varied(text: str, number: int) -> str:
     marked = []
     for piece in pieces:
         head, blank, tail = piece.partition(" ")
-        marked.append(f"{head} w{word} {tail}" if blank else piece)
-    return "".join(marked) + (f" w{word}" if len(marked) == 1 else "")
+        marked.append(f"{head} w{word} {tail}" if blank else f"{piece}w{word}")
+    return "".join(marked)
 
 
 def repeated(language: str, folder: Path) -> Iterator[tuple[str, int]]:
@@ -196,8 +196,8 @@ def plot(samples: list[Sample], title: str) -> str:
         for share in (0, 0.5, 1)
     ]
     marks += [
-        label(left + share * (width - left - 20), bottom + 18, f"{share * longest:.1f} GB read", "middle")
-        for share in (0, 0.5, 1)
+        label(left + share * (width - left - 20), bottom + 18, f"{share * longest:.1f} GB read", anchor)
+        for share, anchor in ((0, "start"), (0.5, "middle"), (1, "end"))
     ]
     body = [
         label(left, 18, title),
