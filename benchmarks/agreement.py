@@ -339,7 +339,7 @@ What stands behind the kinds:
 * **LaTeX**, **Markdown, tables and code**: `\\`, `{{`, `}}`, `^`, `|` and `*` are segments of their own here and parts
   of a token in spaCy, so shares of words with a letter fall and n-grams of markup repeat more often in ours.
 * **Han words**: datatrove's come from jieba's dictionary and its model for unknown words; ours are characters, or a
-  dictionary's words (`words: {{han: dictionary}}`, docs/words.md).
+  dictionary's words (`words: {{han: jieba}}`, docs/words.md).
 * **full stops and ellipses**, **hyphens and dashes**, **apostrophes**, **numbers**: spaCy splits hyphenated words and
   `don't`, keeps `z.B.` and `....`; Unicode's word rules join `z.B` and `1.000,50`.
 * **Sentences** (`c4`): spaCy's sentencizer ends one at every `.`; ours not after initials, numbers and before lower
