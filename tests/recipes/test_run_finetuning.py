@@ -130,7 +130,7 @@ def test_export_is_warmed_up_again_and_cooled_down_in_another_recipe(gristmill, 
     export = Path(gristmill("export", first, "--set", "export={format: huggingface, precision: fp32}").out.strip())
     again = tmp_path / "again.yaml"
     text = first.read_text()
-    begin, end = text.index("schedule:"), text.index("model:")
+    begin, end = text.index("\nschedule:") + 1, text.index("\nmodel:") + 1
     schedule = (
         'schedule:\n  - {name: again, tokens: 16K, weights: natural}\n  - {name: down, tokens: 8K, weights: {"*": 1}}\n'
     )
