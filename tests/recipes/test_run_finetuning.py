@@ -127,7 +127,8 @@ def test_adapter_of_a_tuning_on_chosen_examples_loads_through_peft(gristmill, ma
 
 def test_export_is_warmed_up_again_and_cooled_down_in_another_recipe(gristmill, copy_of_finished, tmp_path):
     first = copy_of_finished.recipe
-    export = Path(gristmill("export", first, "--set", "export={format: huggingface, precision: fp32}").out.strip())
+    first.write_text(first.read_text() + "export: {format: huggingface, precision: fp32}\n")
+    export = Path(gristmill("export", first).out.strip())
     again = tmp_path / "again.yaml"
     text = first.read_text()
     begin, end = text.index("\nschedule:") + 1, text.index("\nmodel:") + 1
