@@ -135,7 +135,7 @@ def test_export_is_warmed_up_again_and_cooled_down_in_another_recipe(gristmill, 
     schedule = (
         'schedule:\n  - {name: again, tokens: 16K, weights: natural}\n  - {name: down, tokens: 8K, weights: {"*": 1}}\n'
     )
-    rate = f"training: {{from: {export}, learning_rate: {{peak: 5e-4, warmup: 4K, shape: wsd, decay: 8K}}, "
+    rate = f"training: {{from: {export}, learning_rate: {{peak: 5e-4, final: 0, warmup: 4K, shape: wsd, decay: 8K}}, "
     text = (text[:begin] + schedule + text[end:]).replace("training: {batch", rate + "batch")
     again.write_text(text.replace("tokenizer: {algorithm: byte_bpe, vocabulary: 600}", f"tokenizer: {export}"))
     gristmill("train", again)
