@@ -98,7 +98,8 @@ def _shown_value(value: object) -> str:
     if value is NOTHING or isinstance(value, Mapping | list | tuple):
         return ""
     text = repr(str(value)) if isinstance(value, str) else json.dumps(value, default=str)
-    return f"value {text if len(text) <= 80 else text[:77] + '...'}: "
+    whole = 1000 if isinstance(value, str) and "/" in value and " " not in value else 80  # a path is no use when cut
+    return f"value {text if len(text) <= whole else text[: whole - 3] + '...'}: "
 
 
 class RecipeErrors(ValueError):  # noqa: N818  (it carries many)

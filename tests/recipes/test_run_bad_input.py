@@ -168,7 +168,7 @@ def test_file_that_is_no_gzip_is_named_and_may_be_set_aside(gristmill, write, tm
 
 def test_suffix_that_tells_no_format_asks_for_it(gristmill_here, write):
     recipe = write(RECIPE.replace("given.jsonl", "given.bin"), given__bin=b"\x00\x01")
-    assert_clear(gristmill_here("run", recipe, code=1), "given.bin", "format:")
+    assert_clear(gristmill_here("run", recipe, code=2), "given.bin", "format:")
 
 
 # ---------------------------------------------------------------- sources that lose everything

@@ -33,7 +33,7 @@ TRAINING_EXECUTION = {
     "slurm": "{partition: p}", "preflight": "off",
 }  # fmt: skip
 SLURM = {"partition": "p", "account": "a", "time": "1 h", "max_array": "9", "signal": "60 s"}
-CHECKPOINTS = {"every": "7 train steps", "early": "true", "keep": "all"}
+CHECKPOINTS = {"every": "7 train steps", "early": "true", "keep": "all", "async": "true"}
 FLIPS = [
     *(f"execution.{key}={value}" for key, value in EXECUTION.items() if value),
     *(f"execution.training.{key}={value}" for key, value in TRAINING_EXECUTION.items()),
@@ -88,7 +88,7 @@ def test_every_key_of_execution_and_checkpoints_is_flipped():
     assert EXECUTION.keys() == Execution.model_fields.keys()
     assert TRAINING_EXECUTION.keys() == TrainingExecution.model_fields.keys()
     assert SLURM.keys() == Slurm.model_fields.keys()
-    assert CHECKPOINTS.keys() == Checkpoints.model_fields.keys()
+    assert CHECKPOINTS.keys() == {field.alias or name for name, field in Checkpoints.model_fields.items()}
 
 
 @pytest.mark.parametrize("override", FLIPS)
