@@ -1,8 +1,8 @@
 """What a second run makes again: nothing, what a changed threshold touches, the shards of one more file."""
 
 import json
-import shutil
 import re
+import shutil
 import time
 
 import pytest
