@@ -134,20 +134,23 @@ def _loss_difference(sides: list[Side]) -> dict[str, float]:
 def checkpoint_figures(preset: str, rounds: int) -> dict[str, float]:
     """What a checkpoint (weights and moments, checksummed) costs.
 
-    `checkpoint_vs_raw_write` is the time to save one over the time to write its bytes to a file,
-    `checkpoint_blocked_share` the time that a training waits for one written in the background over the time to save
-    it at once; the first of these is not counted: it also gets the memory of the copy.
+    `checkpoint_vs_raw_write` is the time to save one over the time to write its bytes to a file. The others are about
+    one written in the background, over the time to save it at once: `checkpoint_blocked_share` the time that the
+    training waits for it, `checkpoint_beside_share` how much longer the train step beside it takes in all, this
+    waiting and the cores and memory that the thread takes included. The first round is not counted: it also gets the
+    memory of the copy.
     """
     import torch
 
     from recipes.shapes import shape_of
     from training import checkpoint
     from training.background import BackgroundSaver
+    from training.batches import read_batch, synthetic_stream
     from training.config import Model
     from training.models import build
     from training.models.initial import initialise
-    from training.spec import Optimizer
-    from training.step import make_optimizer
+    from training.spec import Optimizer, Span
+    from training.step import ALONE, Hooks, StepOptions, make_optimizer, train_step
 
     shape = shape_of(Model.model_validate(preset), 32_000)
     with torch.device("meta"):
@@ -155,12 +158,17 @@ def checkpoint_figures(preset: str, rounds: int) -> dict[str, float]:
     model.to_empty(device="cpu")
     initialise(model, shape, 0)
     optimizer = make_optimizer(model, Optimizer())
-    for parameter in model.parameters():
-        parameter.grad = torch.zeros_like(parameter)
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
+    batch = read_batch(synthetic_stream(32_000, ["a"], 256), (Span(0, 0, 0, 8, 256),), 0, 0, 1)
+    options = StepOptions(4, precision="bf16")
+
+    def timed_step(hooks: Hooks) -> float:
+        since = time.perf_counter()
+        train_step(model, optimizer, batch, 1e-6, options, hooks=hooks)
+        return time.perf_counter() - since
+
+    timed_step(ALONE)
     manifest = {"position": 0, "tokens": 0, "prefix": {}, "shape": {}, "state": {}}
-    ratios, blocked = [], []
+    ratios, blocked, beside = [], [], []
     saver = BackgroundSaver(0, checkpoint.alone)
     with tempfile.TemporaryDirectory() as folder:
         for round_ in range(rounds):
@@ -175,14 +183,18 @@ def checkpoint_figures(preset: str, rounds: int) -> dict[str, float]:
                 os.fsync(file.fileno())
             ratios.append(took / (time.perf_counter() - since))
             shutil.rmtree(saved)
-            since = time.perf_counter()
+            plain = timed_step(ALONE)
+            since, waited = time.perf_counter(), saver.blocked_s
             saver.begin(Path(folder), model, optimizer, {"step": round_, **manifest})
-            blocked.append((time.perf_counter() - since) / took)
+            timed_step(Hooks(before_update=saver.wait_for_copy))
+            blocked.append((saver.blocked_s - waited) / took)
+            beside.append((time.perf_counter() - since - plain) / took)
             saver.finish()
             shutil.rmtree(saved)
     return {
         "checkpoint_vs_raw_write": statistics.median(ratios),
         "checkpoint_blocked_share": statistics.median(blocked[1:]),
+        "checkpoint_beside_share": statistics.median(beside[1:]),
     }
 
 

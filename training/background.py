@@ -1,8 +1,11 @@
 """Checkpoints written while the training goes on.
 
-The training waits while weights and moments are copied into the host's memory (one more copy of what a process saves,
-kept and used again; page-locked for a GPU). A thread then writes, checksums and renames this process's file. The
-processes agree through small files in the checkpoint's folder, not through a collective, which would meet the
+Weights and moments are copied into the host's memory (one more copy of what a process saves, kept and used again), and
+a thread writes, checksums and renames this process's file. On a CPU the thread also copies, beside the next train
+step's forward and backward, which only read weights: the training waits for the copy right before it changes them
+(`BackgroundSaver.wait_for_copy`). On a GPU it waits at once, while they are copied into page-locked memory.
+
+The processes agree through small files in the checkpoint's folder, not through a collective, which would meet the
 training's own: each leaves an entry, and the first process commits when all are there. One checkpoint at most is being
 written; the next one waits for it. A process that ends on the way leaves a folder without a manifest, which is no
 checkpoint.
@@ -32,6 +35,7 @@ from training.checkpoint import (
     to_write,
     write_tensors,
 )
+from training.step import nothing
 
 POLL_S = 0.02
 # As long as the training's own collectives wait for a process.
@@ -42,7 +46,12 @@ LAST_WAIT_S = 60.0
 
 @dataclass(frozen=True)
 class _Copy:
-    """What one save writes."""
+    """What one save writes.
+
+    Attributes:
+        tensors: weights and moments, the training's own until they are copied.
+        copied: set when the training's may change.
+    """
 
     folder: Path
     manifest: dict[str, Any]
@@ -51,10 +60,7 @@ class _Copy:
     updates: int
     token: str
     world: int
-
-
-def nothing() -> None:
-    """What follows a checkpoint where nothing does."""
+    copied: threading.Event
 
 
 class BackgroundSaver:
@@ -69,6 +75,7 @@ class BackgroundSaver:
         self.blocked_s = 0.0
         self._copies: dict[str, Tensor] = {}
         self._thread: threading.Thread | None = None
+        self._copied = threading.Event()
         self._error: BaseException | None = None
 
     def begin(
@@ -79,7 +86,9 @@ class BackgroundSaver:
         manifest: Mapping[str, Any],
         then: Callable[[], None] = nothing,
     ) -> Path:
-        """Copy what is saved and start to write it; every process calls it.
+        """Start to copy what is saved and to write it; every process calls it.
+
+        Neither weights nor moments may change before `wait_for_copy`.
 
         Args:
             root: see `training.checkpoint.save`, as the next three.
@@ -98,13 +107,25 @@ class BackgroundSaver:
         since = time.perf_counter()
         folder = prepare(root, manifest, self.rank, self.gather)
         tokens = self.gather(uuid.uuid4().hex)
-        tensors, index = to_write(model, optimizer, self._copies)
+        tensors, index = to_write(model, optimizer)
         own = json.loads(json.dumps(manifest))
-        copy = _Copy(folder, own, tensors, index, num_updates(optimizer), tokens[0], len(tokens))
+        self._copied = threading.Event()
+        if any(tensor.is_cuda for tensor in tensors.values()):
+            tensors = copy_to_host(tensors, self._copies)
+            self._copied.set()
+        copy = _Copy(folder, own, tensors, index, num_updates(optimizer), tokens[0], len(tokens), self._copied)
         self._thread = threading.Thread(target=self._write, args=(copy, then), name="checkpoint", daemon=True)
         self._thread.start()
         self.blocked_s += time.perf_counter() - since
         return folder
+
+    def wait_for_copy(self) -> None:
+        """Wait until weights and moments may change; to be called before each change of them."""
+        if self._thread is None:
+            return
+        since = time.perf_counter()
+        self._copied.wait()
+        self.blocked_s += time.perf_counter() - since
 
     def look(self) -> None:
         """Raise what has gone wrong since, without waiting."""
@@ -132,7 +153,11 @@ class BackgroundSaver:
 
     def _write(self, copy: _Copy, then: Callable[[], None]) -> None:
         try:
-            written = write_tensors(copy.folder / file_of(self.rank), copy.tensors, self.min_free_bytes)
+            try:
+                on_host = copy.tensors if copy.copied.is_set() else copy_to_host(copy.tensors, self._copies)
+            finally:
+                copy.copied.set()
+            written = write_tensors(copy.folder / file_of(self.rank), on_host, self.min_free_bytes)
             entry = {"tensors": copy.index, **written}
             if copy.world > 1:
                 _leave(copy, self.rank, entry)
@@ -144,6 +169,17 @@ class BackgroundSaver:
             self._error = error
             if copy.world > 1 and self.rank:
                 _leave(copy, self.rank, {"error": str(error), "errno": getattr(error, "errno", None)})
+
+
+def copy_to_host(tensors: Mapping[str, Tensor], copies: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Copy tensors, by name, into memory of `copies`, made at first and used again; page-locked for a GPU's."""
+    for name, tensor in tensors.items():
+        if name not in copies:
+            copies[name] = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=tensor.is_cuda)
+        copies[name].copy_(tensor, non_blocking=True)
+    if any(tensor.is_cuda for tensor in tensors.values()):
+        torch.cuda.synchronize()
+    return {name: copies[name] for name in tensors}
 
 
 def _entry_path(copy: _Copy, rank: int) -> Path:

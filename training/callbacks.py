@@ -231,6 +231,7 @@ class Saver(Callback):
         if module.spec.checkpoints.background:
             free = module.spec.execution.min_free_bytes
             self.background = BackgroundSaver(trainer.global_rank, module.gather, free)
+            module.before_update = self.background.wait_for_copy
         if module.done == 0 and module.spec.num_steps > 0 and is_due(module.spec.checkpoints, 0, 1):
             self.save(trainer, module)
 

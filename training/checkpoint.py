@@ -126,7 +126,8 @@ def save(
     """
     folder = prepare(root, manifest, rank, gather)
     tensors, index = to_write(model, optimizer)
-    entry = {"tensors": index, **write_tensors(folder / file_of(rank), tensors, min_free_bytes)}
+    on_host = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
+    entry = {"tensors": index, **write_tensors(folder / file_of(rank), on_host, min_free_bytes)}
     entries = gather(entry)
     if rank == 0:
         commit(folder, manifest, entries, num_updates(optimizer))
@@ -149,32 +150,16 @@ def file_of(rank: int) -> str:
     return f"rank-{rank:05d}.safetensors"
 
 
-def to_write(
-    model: nn.Module, optimizer: torch.optim.Optimizer | None, copies: dict[str, Tensor] | None = None
-) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """What this process writes, by name, and its index.
-
-    Args:
-        model: see `save`.
-        optimizer: see `save`.
-        copies: tensors on the host to copy into, made at first and used again; None may give the training's own.
-    """
+def to_write(model: nn.Module, optimizer: torch.optim.Optimizer | None) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """What this process writes, by name, in the training's own memory, and its index."""
     tensors, index = {}, {}
     for place, (name, whole, rows) in enumerate(named_pieces(model, optimizer)):
         # Processes with the same rows take turns writing them.
         if rows.count and place % rows.replicas == rows.replica:
-            tensors[name] = _copied(name, rows.tensor, copies) if copies is not None else rows.tensor.cpu().contiguous()
+            tensors[name] = rows.tensor
             kind = str(whole.dtype).removeprefix("torch.")
             index[name] = {"dtype": kind, "shape": list(whole.shape), "first": rows.first, "count": rows.count}
-    if copies is not None and any(tensor.is_pinned() for tensor in tensors.values()):
-        torch.cuda.synchronize()
     return tensors, index
-
-
-def _copied(name: str, tensor: Tensor, copies: dict[str, Tensor]) -> Tensor:
-    if name not in copies:
-        copies[name] = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=tensor.device.type == "cuda")
-    return copies[name].copy_(tensor, non_blocking=True)
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], min_free_bytes: int) -> dict[str, Any]:

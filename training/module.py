@@ -7,6 +7,7 @@ gradient synchronisation and refuse to clip fused AdamW. What Lightning brings: 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from training.models import build, num_parameters
 from training.models.initial import initialise
 from training.sharding import mesh_shape, shard
 from training.spec import TrainSpec, values_at
-from training.step import Hooks, StepOptions, StepSums, make_optimizer, set_numbers, train_step
+from training.step import Hooks, StepOptions, StepSums, make_optimizer, nothing, set_numbers, train_step
 from training.tuning import lora
 from training.waiting import WaitingClock
 from training.watch import SPIKE_WINDOW, DivergedError, SpikeWatch, StopRequest
@@ -44,6 +45,7 @@ class TrainingModule(LightningModule):
         waited_s: seconds of train steps that this process waited for others, until `waiting` is asked.
         spent_s: seconds of those train steps.
         dropped: whether the last train step's update was left out.
+        before_update: called in each train step right before weights and moments change.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class TrainingModule(LightningModule):
         self.network: nn.Module | None = None
         self.passed_over: list[str] = []
         self.clock = WaitingClock()
+        self.before_update: Callable[[], None] = nothing
         self.waited_s, self.spent_s = 0.0, 0.0
         self.options = StepOptions(
             micro_batch=micro_batch_of(spec, resumed, self.world, self.per_node, self.gather),
@@ -132,7 +135,7 @@ class TrainingModule(LightningModule):
             rate,
             options,
             stop=self.stop.requested,
-            hooks=Hooks(self.add_up, self.manual_backward, keeps),
+            hooks=Hooks(self.add_up, self.manual_backward, keeps, self.before_update),
         )
         self.done = batch.step + 1
         self.waited_s += self.clock.waited_s - waited

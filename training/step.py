@@ -49,6 +49,10 @@ class StepSums:
     totals: Tensor
 
 
+def nothing() -> None:
+    """What is called where nothing is to be done."""
+
+
 def no_others(tensor: Tensor) -> None:
     """The sum over a single process."""
 
@@ -61,11 +65,13 @@ class Hooks:
         reduce: adds a float64 tensor up over all processes in place.
         backward: runs backward from the loss.
         keeps: told the totals, says whether the update is made; None always makes it and never waits for the device.
+        before_update: called right before weights and moments change; until then a train step only reads them.
     """
 
     reduce: Callable[[Tensor], Any] = no_others
     backward: Callable[[Tensor], Any] = Tensor.backward
     keeps: Callable[[Tensor], bool] | None = None
+    before_update: Callable[[], None] = nothing
 
 
 ALONE = Hooks()
@@ -194,6 +200,7 @@ def train_step(
     for group in optimizer.param_groups:
         group["lr"] = learning_rate
     if hooks.keeps is None or hooks.keeps(totals):
+        hooks.before_update()
         optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     return StepSums(sequences, totals)

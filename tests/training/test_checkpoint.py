@@ -1,6 +1,7 @@
 import json
 import resource
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -13,7 +14,7 @@ from training.batches import read_batch  # noqa: E402
 from training.checkpoint import CheckpointError, Rows, open_checkpoint, read_rows, save  # noqa: E402
 from training.resume import find_resume  # noqa: E402
 from training.spec import Optimizer, Span  # noqa: E402
-from training.step import StepOptions, make_optimizer, train_step  # noqa: E402
+from training.step import Hooks, StepOptions, make_optimizer, train_step  # noqa: E402
 
 
 @pytest.fixture
@@ -136,22 +137,49 @@ def test_checkpoint_of_another_shape_names_the_parameter(tmp_path, tiny, trained
         checkpoint.load(found, make_model(tiny["gpt_neo"]))
 
 
-def test_background_checkpoint_is_what_was_there_when_it_began(tmp_path, tiny, trained, monkeypatch):
+def test_background_checkpoint_copied_beside_the_next_train_step_is_of_its_own(
+    tmp_path, tiny, trained, stream, monkeypatch
+):
+    """The copy begins when gradients are there, and is slow; the writing begins after the update."""
     model, optimizer = trained
     plain = open_checkpoint(save(tmp_path / "plain", model, optimizer, manifest_of(tiny["llama"])))
-    held, write = threading.Event(), background.write_tensors
-    monkeypatch.setattr(background, "write_tensors", lambda *given: held.wait(30) and write(*given))
+    backward_done, updated = threading.Event(), threading.Event()
+    copy, write = background.copy_to_host, background.write_tensors
+
+    def slow_copy(*given):
+        assert backward_done.wait(30)
+        time.sleep(0.2)
+        return copy(*given)
+
+    monkeypatch.setattr(background, "copy_to_host", slow_copy)
+    monkeypatch.setattr(background, "write_tensors", lambda *given: updated.wait(30) and write(*given))
     saver = BackgroundSaver(0, checkpoint.alone)
     folder = saver.begin(tmp_path / "aside", model, optimizer, manifest_of(tiny["llama"]))
+    began_s = saver.blocked_s
+    hooks = Hooks(keeps=lambda totals: backward_done.set() or True, before_update=saver.wait_for_copy)
+    batch = read_batch(stream.make(), (Span(0, 0, 0, 4, 16),), 1, 0, 1)
+    train_step(model, optimizer, batch, 1e-2, StepOptions(4), hooks=hooks)
+    waited_s = saver.blocked_s - began_s
     assert not (folder / "manifest.json").exists()  # nothing whole to be found on the way
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.zero_()
-    held.set()
+    updated.set()
     saver.finish()
     found = open_checkpoint(folder)
     assert found.manifest == plain.manifest
     assert (folder / checkpoint.file_of(0)).read_bytes() == (plain.folder / checkpoint.file_of(0)).read_bytes()
+    assert waited_s >= 0.1
+
+
+def test_background_checkpoint_that_cannot_be_copied_holds_nobody_up(tmp_path, tiny, trained, monkeypatch):
+    def no_memory(*given):
+        raise RuntimeError("no memory for the copy")
+
+    monkeypatch.setattr(background, "copy_to_host", no_memory)
+    saver = BackgroundSaver(0, checkpoint.alone)
+    folder = saver.begin(tmp_path, *trained, manifest_of(tiny["llama"]))
+    saver.wait_for_copy()
+    with pytest.raises(RuntimeError, match="no memory"):
+        saver.finish()
+    assert not (folder / "manifest.json").exists()
 
 
 def test_background_checkpoints_are_written_one_at_a_time_and_pruned_after_the_commit(tmp_path, tiny, trained):

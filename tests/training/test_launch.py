@@ -160,6 +160,40 @@ def test_kill_at_random_steps_and_resume_is_bitwise(make_spec, write_spec, proce
     assert rows(killed) == rows(whole)
 
 
+SLOW_COPY = """
+import time
+from training import background
+from training.batches import synthetic_stream
+
+def stream(**options):
+    copy = background.copy_to_host
+    background.copy_to_host = lambda *given: time.sleep(0.1) or copy(*given)
+    return synthetic_stream(**options)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("processes", "sharding"), [(1, "full"), (2, "full"), (2, "replicate")])
+def test_checkpoints_copied_late_have_the_bytes_of_those_saved_at_once(
+    make_spec, write_spec, tmp_path, monkeypatch, processes, sharding
+):
+    """The copy of each train step's checkpoint begins when the next step would long have been over."""
+    (tmp_path / "slow_copy.py").write_text(SLOW_COPY)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    saved = []
+    for folder, changes in (
+        ("at_once", {}),
+        ("late", {"stream": dataclasses.replace(make_spec().stream, target="slow_copy:stream")}),
+    ):
+        written = Checkpoints(1, background=bool(changes))
+        spec = make_spec(folder, num_steps=4, checkpoints=written, sharding=sharding, **changes)
+        assert launch(write_spec(spec), processes) == Exit.DONE, logs(spec)
+        files = sorted((Path(spec.folder) / "checkpoints").glob("*/*.safetensors"))
+        saved.append({str(path.relative_to(spec.folder)): path.read_bytes() for path in files})
+    assert len(saved[0]) == 4 * processes
+    assert saved[1] == saved[0]
+
+
 @pytest.mark.slow
 def test_damaged_newest_checkpoint_is_passed_over(make_spec, write_spec):
     spec = make_spec()
