@@ -41,7 +41,10 @@ model: {preset: llama_tiny, context: 64}
 training: {batch: 16 sequences}
 """
 # Files of a work directory that tell of a run, not of its result.
-_TELLING_NAMES = {"run.json", ".run.lock", ".workers.lock", "inputs.json", "status.json", "training.spec.json"}
+_TELLING_NAMES = {
+    "run.json", ".run.lock", ".workers.lock", "inputs.json",
+    "status.json", "training.spec.json", "ended.json", "preflight.json",
+}  # fmt: skip
 _TELLING_FOLDERS = {"logs", "runs"}
 _TIMES = {"elapsed_s", "tokens_per_s", "seconds", "time", "memory_gib", "mfu"}
 
