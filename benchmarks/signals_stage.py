@@ -15,16 +15,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.signals_text import SOURCES, alternated, documents, made_documents, size_mb
+from curation.decisions import DecisionOptions, RuleStep, make_decisions
 from curation.language import LANGUAGE_VERSION, Excerpt, resolve_model
-from curation.passes import (
-    DecisionOptions,
-    RuleStep,
-    ShardInputs,
-    SignalOptions,
-    make_decisions,
-    make_rows,
-    make_signals,
-)
+from curation.passes import ShardInputs, SignalOptions, make_rows, make_signals
 from curation.rule_presets import FOLDER, load_preset
 from curation.rules import preset_rules, signal_names
 from curation.signals import SIGNALS

@@ -7,27 +7,22 @@ batch. Inputs and options are plain frozen values, so that a stage pickles; mode
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation.layers import (
     WORDS_KEY,
-    drop_reasons,
     kept_rows,
-    layer_columns,
     mask_columns,
     only_where,
     read_layer,
     read_layers,
     side_by_side,
-    with_reasons,
     write_layer,
     zip_batches,
 )
@@ -113,14 +108,15 @@ def make_rows(inputs: ShardInputs, options: None, output: Output) -> Counts:
     stream = rows()
     first = next(stream, None)
     schema = first.schema if first is not None else ROWS.remove(ROWS.get_field_index("text"))
-    write_layer(output.path(".parquet"), _chain(first, stream), schema)
+    write_layer(output.path(".parquet"), with_first(first, stream), schema)
     unread = {"unread.where": read.unread_where, "unread.sample": read.unread_sample, "blank": read.blank}
     if read.whole_pages:
         counts["read.whole_pages"] = read.whole_pages
     return {"rows": 0, "bytes": 0, "characters": 0, **counts, **unread}
 
 
-def _chain(first: Any, rest: Iterator[Any]) -> Iterator[Any]:
+def with_first(first: Any, rest: Iterator[Any]) -> Iterator[Any]:
+    """A batch that was read ahead, where there is one, and those behind it."""
     if first is not None:
         yield first
     yield from rest
@@ -217,7 +213,7 @@ def make_signals(inputs: ShardInputs, options: SignalOptions, output: Output) ->
         first = pa.RecordBatch.from_arrays(
             [pa.array([], pa.int64()), *columns.values()], names=["row", *(f"{n}{options.suffix}" for n in columns)]
         )
-    write_layer(output.path(".parquet"), _chain(first, stream), _with_words(first.schema, options))
+    write_layer(output.path(".parquet"), with_first(first, stream), _with_words(first.schema, options))
     return {"rows": num_rows}
 
 
@@ -296,147 +292,6 @@ def _perplexity_measure(inputs: ShardInputs, perplexity: PerplexityMeasure) -> A
         return columns
 
     return measured
-
-
-# ---------------------------------------------------------------- decisions
-
-
-@dataclass(frozen=True)
-class RuleStep:
-    """One step's rules: (reason, SQL), and which layer column each name in the SQL means."""
-
-    step: str
-    rules: tuple[tuple[str, str], ...]
-    columns: tuple[tuple[str, str], ...]
-
-
-@dataclass(frozen=True)
-class BucketStep:
-    """Buckets by perplexity: which column is cut, where, and the column that gets the level.
-
-    `cutoffs` are the values themselves, or `artifact` names the file of this run's percentiles, read under `group`.
-    """
-
-    step: str
-    perplexity: str
-    column: str
-    cutoffs: tuple[float, ...] | None = None
-    artifact: str | None = None
-    group: str = ""
-
-
-@dataclass(frozen=True)
-class DecisionOptions:
-    """What one decisions stage decides, in order of work."""
-
-    steps: tuple[RuleStep | BucketStep, ...]
-
-
-def make_decisions(inputs: ShardInputs, options: DecisionOptions, output: Output) -> Counts:
-    """Write a decisions layer from the layers before it: drop and undecided bits of each rule step, and buckets."""
-    deciders = [_decider(inputs, step) for step in options.steps]
-    wanted = {name for step in options.steps for name in _columns_of(step)} | {"row", "size_bytes", "num_characters"}
-    columns = sorted(wanted | set(mask_columns(inputs.layers)))
-    counts: Counter[str] = Counter()
-    reasons = {
-        step.step: sorted(reason for reason, _ in step.rules) for step in options.steps if hasattr(step, "rules")
-    }
-
-    def rows() -> Iterator[pa.RecordBatch]:
-        for batch in read_layers(inputs.layers, columns):
-            made: dict[str, pa.Array] = {"row": batch.column("row")}
-            kept = kept_rows(batch)
-            for decider in deciders:
-                made.update(decider(side_by_side([batch, _batch(made)])))
-            kept = _count_drops(made, kept, reasons, counts)
-            _count_kept(batch, kept, counts)
-            yield _batch(made)
-
-    stream = rows()
-    first = next(stream, None)
-    schema = first.schema if first is not None else _decided_schema(options)
-    write_layer(output.path(".parquet"), _chain(first, stream), with_reasons(schema, reasons))
-    return {"rows": 0, "kept": 0, **counts}
-
-
-def _decided_schema(options: DecisionOptions) -> pa.Schema:
-    """Columns of the decisions of a shard without rows, which the ledger asks for all the same."""
-    fields: list[tuple[str, pa.DataType]] = [("row", pa.int64())]
-    for step in options.steps:
-        if isinstance(step, BucketStep):
-            fields.append((step.column, pa.string()))
-        else:
-            fields += [(f"drop@{step.step}", pa.uint64()), (f"undecided@{step.step}", pa.uint64())]
-    return pa.schema(fields)
-
-
-def _batch(columns: Mapping[str, pa.Array]) -> pa.RecordBatch:
-    return pa.RecordBatch.from_arrays(list(columns.values()), names=list(columns))
-
-
-def _columns_of(step: RuleStep | BucketStep) -> list[str]:
-    return [step.perplexity] if isinstance(step, BucketStep) else [column for _, column in step.columns]
-
-
-def _decider(inputs: ShardInputs, step: RuleStep | BucketStep) -> Any:
-    if isinstance(step, BucketStep):
-        return _bucket_decider(inputs, step)
-    from curation.rules import Rule, decide
-
-    rules = [Rule(reason, sql) for reason, sql in step.rules]
-
-    def decided(rows: pa.RecordBatch) -> dict[str, pa.Array]:
-        frame = pl.DataFrame({name: pl.from_arrow(rows.column(column)) for name, column in step.columns})
-        if not step.columns:
-            frame = pl.DataFrame({"row": pl.from_arrow(rows.column("row"))})
-        drop, undecided = decide(frame, rules)
-        return {
-            f"drop@{step.step}": pa.array(drop, pa.uint64()),
-            f"undecided@{step.step}": pa.array(undecided, pa.uint64()),
-        }
-
-    return decided
-
-
-def _bucket_decider(inputs: ShardInputs, step: BucketStep) -> Any:
-    from curation.perplexity.buckets import assign, read_cutoffs
-
-    cutoffs = step.cutoffs if step.artifact is None else read_cutoffs(inputs.artifact(step.artifact), step.group)
-    return lambda rows: {step.column: assign(rows.column(step.perplexity), cutoffs or None)}
-
-
-def _count_drops(
-    made: Mapping[str, pa.Array], kept: np.ndarray, reasons: Mapping[str, list[str]], counts: Counter[str]
-) -> np.ndarray:
-    """Count each step's drops among rows that were still kept, by first reason; return what stays kept."""
-    for step, names in reasons.items():
-        drop = made[f"drop@{step}"].to_numpy(zero_copy_only=False)
-        undecided = made[f"undecided@{step}"].to_numpy(zero_copy_only=False)
-        counts[f"reached.{step}"] += int(kept.sum())
-        counts[f"undecided.{step}"] += int(((undecided != 0) & kept).sum())
-        left = np.where(kept, drop, 0)
-        for bit, name in enumerate(names):
-            hit = (left >> np.uint64(bit)) & np.uint64(1) != 0
-            if count := int(hit.sum()):
-                counts[f"drop.{step}.{name}"] += count
-            left = np.where(hit, 0, left)
-        kept = kept & (drop == 0)
-    return kept
-
-
-def _count_kept(batch: pa.RecordBatch, kept: np.ndarray, counts: Counter[str]) -> None:
-    counts["rows"] += batch.num_rows
-    counts["kept"] += int(kept.sum())
-    for name, column in (("kept_bytes", "size_bytes"), ("kept_characters", "num_characters")):
-        if column in batch.schema.names:
-            counts[name] += int(pc.fill_null(batch.column(column), 0).to_numpy(zero_copy_only=False)[kept].sum())
-
-
-def dropped_by_step(layer: str | Path) -> dict[str, list[str]]:
-    """Steps that drop in a layer, with their reasons."""
-    if not any(name.startswith("drop@") for name in layer_columns(layer)):
-        return {}
-    return drop_reasons(layer)
 
 
 def all_batches(

@@ -15,16 +15,8 @@ from typing import Any
 
 from curation import config
 from curation.compiled import LocalStage, Program, ProgramError, Stage, matches
-from curation.passes import (
-    RAW_TEXT,
-    BucketStep,
-    DecisionOptions,
-    GivenSignal,
-    RuleStep,
-    SignalOptions,
-    make_decisions,
-    make_signals,
-)
+from curation.decisions import BucketStep, DecisionOptions, RuleStep, make_decisions
+from curation.passes import RAW_TEXT, GivenSignal, SignalOptions, make_signals
 
 # Columns of the rows layer that rules may name beside signals.
 ROW_COLUMNS = ("origin_id", "url", "date", "licence", "size_bytes", "num_characters", "repaired")

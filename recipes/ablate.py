@@ -7,7 +7,6 @@ finished run is one file, found by key, so that a half-finished swarm resumes an
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,16 +19,22 @@ from mixing.ablation.lineage import Evidence, read_evidence, runs_file, with_evi
 from mixing.ablation.mixmin import mixmin
 from mixing.ablation.runs import RunsTable, table_of, write_csv
 from mixing.ablation.sequential import next_runs
-from mixing.domain_stage import Domain, read_domains
-from mixing.patterns import resolve_weights, values_of
-from mixing.weights import natural, unimax
+from mixing.domain_stage import Domain
 from recipes.confirm import announce_confirmation, confirm
 from recipes.curate import ALL
 from recipes.earlier import earlier_runs, evidence_of, known_mixtures, needed_words
 from recipes.halving import halve
+from recipes.mixtures import (
+    baselines_of,
+    bounds_of,
+    caps_of,
+    domains_to_mix,
+    most_weights,
+    natural_weights,
+    target_tokens,
+)
 from recipes.one_pass import announce_one_pass, plan_one_pass, train_one_pass, written
 from recipes.pipeline import PlannedStage, PlannedTask, content_key, plan_stage
-from recipes.shapes import batch_tokens_of, tokens_of
 from recipes.sorting import make_values
 from recipes.swarm import (
     SwarmSize,
@@ -42,12 +47,11 @@ from recipes.swarm import (
     thinned_domains,
 )
 from recipes.swarm_cost import announce_swarm, duration
-from recipes.tokens import order_of, weights_of
+from recipes.tokens import order_of
 from training.swarm import SwarmOptions, read_run
 
 if TYPE_CHECKING:
     from recipes.run import Run
-    from recipes.tokens import Tokens
 
 VERSIONS = {"weights": 4}
 BOOTSTRAPS = 200
@@ -198,7 +202,7 @@ def optimum_of_rows(
     earlier: tuple[Evidence, ...] = (),
 ) -> list[PlannedRun]:
     """Runs at the optimum of a study; none where that is natural weights."""
-    table = with_evidence(table_of(rows, kinds), read_evidence(earlier, options.natural), options.natural)
+    table = _table(rows, kinds, options, earlier)
     weights = proposed_weights(analyse(table, options))
     return [] if weights is None else optimum_runs(weights, number, options.seed)
 
@@ -211,24 +215,15 @@ def next_of_rows(
     earlier: tuple[Evidence, ...] = (),
 ) -> list[PlannedRun]:
     """The next runs that finished runs ask for."""
-    table = with_evidence(table_of(rows, kinds), read_evidence(earlier, options.natural), options.natural)
+    table = _table(rows, kinds, options, earlier)
     return next_runs(table, options, number)
 
 
-def domains_to_mix(tokens: Tokens) -> list[Domain]:
-    """Domains that a mixture may draw from: those with text to train on."""
-    return [domain for domain in read_domains(tokens.domains_path) if domain.num_tokens]
-
-
-def target_tokens(run: Run) -> int:
-    """Tokens of the schedule that the ablation is for; without one, of a proxy run."""
-    recipe: Any = run.recipe
-    if not recipe.schedule or recipe.model is None:
-        context = recipe.ablation.proxy.context
-        return tokens_of(recipe.ablation.tokens, context, batch_tokens_of(recipe.ablation.proxy.training, context))
-    context = recipe.model.context
-    batch = batch_tokens_of(recipe.training, context)
-    return sum(tokens_of(phase.tokens, context, batch) for phase in recipe.schedule)
+def _table(
+    rows: list[dict[str, Any]], kinds: dict[str, str], options: AnalysisOptions, earlier: tuple[Evidence, ...]
+) -> RunsTable:
+    """Finished runs, and those of earlier swarms that still speak."""
+    return with_evidence(table_of(rows, kinds), read_evidence(earlier, options.natural), options.natural)
 
 
 def plan_design(run: Run, listed: list[Domain]) -> list[PlannedRun]:
@@ -247,65 +242,10 @@ def plan_design(run: Run, listed: list[Domain]) -> list[PlannedRun]:
         baselines=tuple(baselines_of(run, listed)),
         orders=tuple(order_of(order) for order in wanted.orders),
         seed=run.recipe.seed,
-        caps=tuple(_most_weights(run, listed)),
+        caps=tuple(most_weights(run, listed)),
         known=known_mixtures(earlier_runs(run, natural_weights(listed))),
     )
     return design([domain.name for domain in listed], natural_weights(listed), options)
-
-
-def bounds_of(study: Any) -> tuple[tuple[str, float, float], ...]:
-    """Bounds as plain values."""
-    return tuple(sorted((pattern, low, high) for pattern, (low, high) in study.bounds.items()))
-
-
-def _most_weights(run: Run, listed: list[Domain]) -> Iterator[tuple[str, float]]:
-    """The weight above which the target run would pass a domain more often than it may."""
-    budget = target_tokens(run)
-    for name, cap in caps_of(run, [domain.name for domain in listed]).items():
-        supply = next(domain.num_tokens for domain in listed if domain.name == name)
-        if cap * supply < budget:
-            yield name, cap * supply / budget
-
-
-def natural_weights(listed: list[Domain]) -> dict[str, float]:
-    """Natural weights."""
-    total = sum(domain.num_tokens for domain in listed)
-    return {domain.name: domain.num_tokens / total for domain in listed}
-
-
-def baselines_of(run: Run, listed: list[Domain]) -> Iterator[tuple[str, dict[str, float]]]:
-    """Weights that are trained beside the design, by name; natural is the design's own."""
-    wanted: Any = run.recipe.ablation
-    for weights in wanted.baselines:
-        kind, power, _ = weights_of(run, weights, None)
-        if kind == "natural" and power == 1.0:
-            continue
-        name = f"natural^{power:g}" if kind == "natural" else kind
-        if kind == "shares":
-            name = Path(str(weights.path)).stem if weights.path else "shares"
-        yield name, mixture_of(run, weights, listed, target_tokens(run))
-
-
-def mixture_of(
-    run: Run, weights: Any, listed: list[Domain], budget: int, chosen: dict[str, float] | None = None
-) -> dict[str, float]:
-    """A recipe's weights as shares of tokens of each domain, summing to 1; `chosen` are an ablation's."""
-    kind, power, shares = weights_of(run, weights, chosen)
-    supply = {domain.name: domain.num_tokens for domain in listed}
-    if kind == "natural":
-        return _normalised(natural(supply, power))
-    if kind == "unimax":
-        return _normalised(unimax(supply, budget, caps_of(run, list(supply))))
-    return resolve_weights(dict(shares), list(supply), {n: float(t) for n, t in supply.items()})
-
-
-def caps_of(run: Run, names: list[str]) -> dict[str, float]:
-    return dict.fromkeys(names, float("inf")) | values_of(run.recipe.domains.max_epochs, names)
-
-
-def _normalised(weights: Mapping[str, float]) -> dict[str, float]:
-    total = sum(weights.values())
-    return {name: weight / total for name, weight in weights.items()}
 
 
 def announce(run: Run) -> None:

@@ -10,7 +10,8 @@ from pydantic import ValidationError
 
 from curation.amounts import Amount, in_tokens
 from curation.fields import Problem, did_you_mean
-from mixing.config import Ablation, Phase, Weights
+from mixing.ablation_config import Ablation
+from mixing.config import Phase, Weights
 from mixing.patterns import PatternError, covers, winners
 from recipes.located import Segments
 from recipes.names import Names, domain_problems, names_domain

@@ -13,31 +13,26 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from curation.compiled import VERSIONS, GlobalStage, LocalStage, Program, ProgramError
+from curation.compiled import VERSIONS, GlobalStage, LocalStage, Program
 from curation.ledger import Ledger, Source
 from curation.passes import ShardInputs, make_rows
-from curation.program import brought_columns, compile_program
+from curation.program import brought_columns
 from curation.source import Reader
 from curation.stages.inputs import GlobalInputs
 from recipes.artifacts import InputChecksums, Store, key_of, write_atomically
+from recipes.compiling import compile_recipe
+from recipes.drop_limits import TooMuchDropped, drop_check, duplicates_check
 from recipes.errors import RunError
 from recipes.indexes import Publication, check_indexes, index_artifacts, plan_publications
-from recipes.located import NOTHING, Located, Node, Place, RecipeErrors
 from recipes.pipeline import PlannedStage, PlannedTask, TasksSetAside, options_that_count, plan_stage
-from recipes.recipe import step_for
 from recipes.run import Stopped
 
 if TYPE_CHECKING:
-    from recipes.recipe import Recipe
     from recipes.run import Run
 
 ALL = "all"  # the one task of a global stage
 LIBRARIES = 512 << 20  # bytes of a worker that Python and its libraries take, and row batches on their way
 _SET_ASIDE = "set_aside"  # what the run remembers of shards that could not be read: source -> task -> why
-
-
-class TooMuchDropped(RunError):  # noqa: N818
-    """A step drops more of a source than its `max_drop` allows."""
 
 
 @dataclass
@@ -172,7 +167,7 @@ def _bind_global(plan: Plan, stage: GlobalStage) -> None:
         work=stage.work,
         options=stage.options,
         tasks=(PlannedTask(ALL, inputs),),
-        check=_duplicates_check(stage.sources, stage.steps),
+        check=duplicates_check(stage.sources, stage.steps),
     )
     plan.stages.append(planned)
     if stage.suffix is not None:
@@ -206,7 +201,7 @@ def _plan_local(
         work=work,
         options=options,
         tasks=tuple(PlannedTask(task, shard) for task, shard in zip(state.tasks, state.shards)),
-        check=_drop_check(state.name, steps),
+        check=drop_check(state.name, steps),
     )
 
 
@@ -220,54 +215,6 @@ def _with_layer(state: SourceState, stage: PlannedStage) -> list[ShardInputs]:
         replace(shard, layers=(*shard.layers, stage.file(task, ".parquet")), artifacts=())
         for shard, task in zip(state.shards, state.tasks)
     ]
-
-
-def _drop_check(source: str, steps: Sequence[tuple[str, float]]) -> Callable[[Mapping[str, Any]], None] | None:
-    """Stops a run when a step dropped more of a source than it may."""
-    if not steps:
-        return None
-
-    def check(counts: Mapping[str, Any]) -> None:
-        for step, max_drop in steps:
-            by_reason = {k.split(".", 2)[2]: v for k, v in counts.items() if k.startswith(f"drop.{step}.")}
-            own = f"sources.{source}.steps.{step}"
-            _refuse_too_much(source, step, max_drop, counts.get(f"reached.{step}", 0), by_reason, own)
-
-    return check
-
-
-def _duplicates_check(
-    sources: Sequence[str], steps: Sequence[tuple[str, float]]
-) -> Callable[[Mapping[str, Any]], None] | None:
-    """Stops a run when a dedup step dropped more of one source than it may, or formed a cluster above its size."""
-    if not steps:
-        return None
-
-    def check(counts: Mapping[str, Any]) -> None:
-        for step, max_drop in steps:
-            for source in sources:
-                duplicates = counts.get(f"of.{source}.duplicates", 0)
-                reached = counts.get(f"of.{source}.documents", 0)
-                _refuse_too_much(source, step, max_drop, reached, {"duplicate": duplicates}, f"steps.{step}")
-            if counts.get("alarms"):
-                raise TooMuchDropped(f"step {step}: {counts['alarms']}; raise max_cluster, or compare more strictly")
-
-    return check
-
-
-def _refuse_too_much(
-    source: str, step: str, max_drop: float, reached: int, by_reason: Mapping[str, int], key: str
-) -> None:
-    dropped = sum(by_reason.values())
-    if not reached or dropped <= max_drop * reached:
-        return
-    most = ", ".join(f"{r} {n}" for r, n in sorted(by_reason.items(), key=lambda x: (-x[1], x[0]))[:4])
-    raise TooMuchDropped(
-        f"{source}: step {step} drops {dropped} of {reached} rows ({most}), "
-        f"and max_drop is {max_drop:.0%}. "
-        f"Look at them with `gristmill inspect RECIPE {step} --source {source}`, or allow it with "
-        f"--set {key}.max_drop=1"
-    )
 
 
 def text_key(reader: Any, language: str) -> str:
@@ -336,55 +283,6 @@ def _leave_out_again(run: Run, plan: Plan) -> None:
         lost = {task: reasons[task] for task in stage.missing() if task in reasons}
         state.leave_out(lost)
         plan.stages[place] = replace(stage, tasks=tuple(task for task in stage.tasks if task.name not in lost))
-
-
-def compile_recipe(recipe: Recipe, opens: bool = True) -> Program:
-    """The recipe's steps as stages; a step that cannot be compiled is an error with its place in the recipe.
-
-    Columns beside ready tokens are checked too, for which their files are opened, unless `opens` is false.
-    """
-    from recipes.path_checks import tokenizer_problems
-    from recipes.sorting import check_signals
-    from recipes.token_files import check_split
-
-    try:
-        program = compile_program(
-            recipe.text_sources(),
-            recipe.steps,
-            lambda step, source: step_for(step, source, recipe),
-            recipe.domains.validate_only,
-            _ready_tokenizer(recipe),
-            recipe.words.han,
-        )
-    except ProgramError as error:
-        raise RecipeErrors([_located(recipe, error)]) from None
-    if missing := tokenizer_problems(recipe):
-        raise RecipeErrors(missing)
-    ready = sorted(recipe.token_sources())
-    for name in ready if opens else ():
-        check_split(recipe, name)
-    if opens or not ready:
-        check_signals(recipe, program.columns)
-    return program
-
-
-def _ready_tokenizer(recipe: Recipe) -> str | None:
-    """The recipe's tokenizer where it is a file; one that the run trains is made of text that the steps leave."""
-    tokenizer = recipe.tokenizer
-    return None if tokenizer is None or tokenizer.path is None else str(tokenizer.path)
-
-
-def _located(recipe: Recipe, error: ProgramError) -> Located:
-    """A step's error with its line in the recipe."""
-    from recipes.validation import located
-
-    path: tuple[Any, ...] = ()
-    if error.path == "words.han":
-        path = ("words", "han")
-    if step := re.match(r"steps\[(\d+)\] \([^)]*\)\.?(.*)", error.path):
-        number = int(step[1])
-        path = ("steps", number, recipe.steps[number].kind, *filter(None, step[2].split(".")))
-    return located(recipe.tree or Node({}, Place(str(recipe.path))), path, NOTHING, error.reason)
 
 
 def read_sources(run: Run, names: Sequence[str]) -> Plan:

@@ -20,7 +20,6 @@ from recipes.finetune_numbers import learning_rate_of_tuning, positions_of_tunin
 from recipes.shapes import tokens_of
 from training import spec as specs
 from training.exits import Exit
-from training.launch import launch
 from training.models.shape import ModelShape, num_parameters
 
 if TYPE_CHECKING:
@@ -98,8 +97,7 @@ def _low_rank(wanted: Any, shape: ModelShape, embeddings: bool) -> specs.LowRank
 
 def train_tuning(run: Run, spec: specs.TrainSpec) -> Path:
     """Train to the last step, or find that it was done; the last checkpoint."""
-    from recipes.train import asked_to_stop, failure_of, num_processes, owned
-    from recipes.watching import Watching
+    from recipes.train import asked_to_stop, failure_of, owned, watch
 
     folder = Path(spec.folder)
     title = f"tuning, {num_parameters(spec.shape) / 1e6:.1f}M parameters"
@@ -113,17 +111,7 @@ def train_tuning(run: Run, spec: specs.TrainSpec) -> Path:
         started = time.monotonic()
         spec_path = folder / "training.spec.json"
         write_atomically(spec_path, specs.to_json(spec))
-        wanted = run.recipe.execution.training
-        with run.narrator.bar(title, spec.num_steps) as advance:
-            watching = Watching(folder, advance, run.narrator.say)
-            result = launch(
-                spec_path,
-                num_processes(run),
-                progress=watching.see,
-                stall_s=float(wanted.stall.number),
-                restarts=wanted.restarts,
-                say=watching.say,
-            )
+        result = watch(run, spec_path, folder, spec.num_steps, title)
         if result is Exit.REQUEUE:
             raise asked_to_stop(folder)
         done = _last_checkpoint(spec)

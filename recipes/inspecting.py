@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 import pyarrow as pa
 
+from curation.decisions import RuleStep
 from curation.layers import drop_reasons, layer_columns, mask_columns, read_layers
 from curation.ledger import Source, texts_of
-from curation.passes import RuleStep, ShardInputs
+from curation.passes import ShardInputs
 from recipes.errors import RunError
 from recipes.queries import open_ledger, rule_steps
 

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from curation.compiled import LocalStage
+from curation.decisions import DecisionOptions, RuleStep
 from curation.ledger import Ledger, scan_shard, texts_of
-from curation.passes import DecisionOptions, RuleStep, ShardInputs
-from recipes.curate import compile_recipe
+from curation.passes import ShardInputs
+from recipes.compiling import compile_recipe
 from recipes.errors import RunError
 from recipes.variants import variants
 

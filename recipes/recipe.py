@@ -31,7 +31,8 @@ from curation.fields import (
     one_of,
     or_else,
 )
-from mixing.config import Ablation, Domains, Phase, Scaling, Sequences, Tokenizer
+from mixing.ablation_config import Ablation, Scaling
+from mixing.config import Domains, Phase, Sequences, Tokenizer
 from recipes.layered import load_located
 from recipes.located import Located, Node, RecipeErrors
 from training.config import Checkpoints, Evaluation, Export, Model, Training, merged

@@ -14,19 +14,15 @@ from recipes.ablate import (
     BOOTSTRAPS,
     Prepared,
     analysis_options,
-    bounds_of,
-    caps_of,
-    domains_to_mix,
-    natural_weights,
     objective_of,
     place_next,
     plan_design,
     prepare,
     proxy_options,
-    target_tokens,
 )
 from recipes.earlier import evidence_of
 from recipes.errors import RunError
+from recipes.mixtures import bounds_of, caps_of, domains_to_mix, natural_weights, target_tokens
 from recipes.show import planned_stages
 from recipes.swarm import finished, plan_swarm, plan_thinned, rows_of
 

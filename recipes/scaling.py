@@ -20,9 +20,9 @@ from mixing.ablation.design import PlannedRun
 from mixing.scaling.study import Target, analyse
 from mixing.scaling.table import ScalingTable, make_table, read_table, write_table
 from mixing.tokenizer import load_tokenizer
-from recipes.ablate import domains_to_mix, mixture_of
 from recipes.curate import ALL
 from recipes.errors import RunError
+from recipes.mixtures import domains_to_mix, mixture_of
 from recipes.pipeline import PlannedStage, PlannedTask, plan_stage
 from recipes.shapes import batch_tokens_of, shape_of, tokens_of
 from recipes.swarm import SwarmSize, make_swarm, plan_swarm, run_file, swarm_options

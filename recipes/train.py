@@ -280,14 +280,19 @@ def _follow(run: Run, training: Training, title: str) -> tuple[Training, Exit]:
 
 
 def launch_watched(run: Run, training: Training, title: str) -> Exit:
-    """Start the processes, show what they do, and tell how they ended."""
-    wanted = run.recipe.execution.training
+    """Write what a training is, start its processes, show what they do, and tell how they ended."""
     spec_path = run.folder / "training.spec.json"
     write_atomically(spec_path, specs.to_json(replace(training.spec, start_from=start_weights(run, training))))
     training.log.mkdir(parents=True, exist_ok=True)
     write_journal(training.log, training.course.journal)
-    with run.narrator.bar(title, training.spec.num_steps) as advance:
-        watching = Watching(training.log, advance, run.narrator.say)
+    return watch(run, spec_path, training.log, training.spec.num_steps, title)
+
+
+def watch(run: Run, spec_path: Path, log: Path, num_steps: int, title: str) -> Exit:
+    """Start the processes of a written specification and show what they say in `log`, until they end."""
+    wanted = run.recipe.execution.training
+    with run.narrator.bar(title, num_steps) as advance:
+        watching = Watching(log, advance, run.narrator.say)
         result = launch(
             spec_path,
             num_processes(run),

@@ -18,10 +18,11 @@ import polars as pl
 import pyarrow as pa
 
 from curation.compiled import GlobalStage, Program
+from curation.decisions import DecisionOptions, RuleStep
 from curation.layers import drop_reasons, layer_columns, read_layers
 from curation.ledger import Ledger, Source
-from curation.passes import DecisionOptions, RuleStep, ShardInputs
-from recipes.curate import compile_recipe
+from curation.passes import ShardInputs
+from recipes.compiling import compile_recipe
 from recipes.errors import RunError
 from recipes.queries import open_ledger, rule_steps
 from recipes.token_rate import TokenRate, token_rates

@@ -12,9 +12,10 @@ import pyarrow.compute as pc
 
 from curation import config
 from curation.compiled import GlobalStage, LocalStage, ProgramError, matches
+from curation.decisions import BucketStep
 from curation.fields import looks_like_path
 from curation.layers import kept_rows, mask_columns, read_layers
-from curation.passes import BucketStep, PerplexityMeasure, SignalOptions, kept_text, make_signals
+from curation.passes import PerplexityMeasure, SignalOptions, kept_text, make_signals
 from curation.stage import Counts, Output
 from curation.stages.inputs import GlobalInputs
 

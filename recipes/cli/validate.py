@@ -25,7 +25,7 @@ def command(flags: Flags, look_at_data: bool) -> None:
     gristmill validate recipes/quickstart.yaml --data
     """
     recipe = flags.load()
-    from recipes.curate import compile_recipe
+    from recipes.compiling import compile_recipe
     from recipes.located import RecipeErrors
     from recipes.path_checks import path_problems
     from recipes.rule_checks import rule_problems
@@ -50,7 +50,7 @@ def command(flags: Flags, look_at_data: bool) -> None:
 def _open_sources(flags: Flags) -> None:
     """Read the first rows of each source and say what they hold."""
     from curation.source import SourceError, UnreadableShard
-    from recipes.curate import compile_recipe
+    from recipes.compiling import compile_recipe
     from recipes.errors import RunError
 
     failed = False

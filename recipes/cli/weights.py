@@ -57,9 +57,9 @@ def command(flags: Flags, trainer: str | None, phase: str | None, folder: str, o
 
 def _shares(run: Run, wanted: str | None) -> tuple[str, list[Any]]:
     """The phase's name and every domain's share, rounded so that they sum to 1."""
-    from recipes.ablate import domains_to_mix, mixture_of, target_tokens
     from recipes.cli.pin import rounded
     from recipes.errors import RunError
+    from recipes.mixtures import domains_to_mix, mixture_of, target_tokens
     from recipes.trainers import Share
 
     phases = {phase.name: phase for phase in run.recipe.schedule}

@@ -22,7 +22,8 @@ from recipes.report.markup import Column, Section, Table, tag
 from recipes.report.record import Record
 
 if TYPE_CHECKING:
-    from curation.passes import RuleStep, ShardInputs
+    from curation.decisions import RuleStep
+    from curation.passes import ShardInputs
 
 MOST_SHARDS, MOST_RULES, MOST_CHARACTERS = 3, 40, 400
 NUMBER = 2

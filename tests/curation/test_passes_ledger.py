@@ -6,18 +6,9 @@ import polars as pl
 import pyarrow.parquet as pq
 import pytest
 
+from curation.decisions import BucketStep, DecisionOptions, RuleStep, make_decisions
 from curation.ledger import Ledger, Source, reasons_in_order, texts_of
-from curation.passes import (
-    BucketStep,
-    DecisionOptions,
-    RuleStep,
-    ShardInputs,
-    SignalOptions,
-    kept_text,
-    make_decisions,
-    make_rows,
-    make_signals,
-)
+from curation.passes import ShardInputs, SignalOptions, kept_text, make_rows, make_signals
 from curation.perplexity.buckets import read_cutoffs, write_cutoffs
 from curation.source import Reader
 

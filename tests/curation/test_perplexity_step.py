@@ -8,7 +8,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from curation.compiled import GlobalStage, ProgramError
 from curation.config import AnyStep, Source
-from curation.passes import BucketStep, DecisionOptions, PerplexityMeasure, ShardInputs, SignalOptions, _open_measures
+from curation.decisions import BucketStep, DecisionOptions
+from curation.passes import PerplexityMeasure, ShardInputs, SignalOptions, _open_measures
 from curation.perplexity.buckets import histogram, write_cutoffs
 from curation.perplexity.training import Training, train_model
 from curation.program import compile_program

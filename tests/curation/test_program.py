@@ -5,7 +5,8 @@ from pydantic import TypeAdapter
 
 from curation.compiled import GlobalStage, LocalStage, ProgramError
 from curation.config import AnyStep, Source
-from curation.passes import DecisionOptions, SignalOptions
+from curation.decisions import DecisionOptions
+from curation.passes import SignalOptions
 from curation.program import compile_program
 
 SOURCES = {

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from curation.signals import SIGNALS
-from recipes.curate import compile_recipe
+from recipes.compiling import compile_recipe
 from recipes.errors import RunError
 from recipes.recipe import RecipeErrors, load_recipe
 from recipes.rule_checks import rule_problems, signal_hint, signal_list

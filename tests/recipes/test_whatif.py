@@ -15,7 +15,7 @@ from curation.rule_presets import FOLDER, load_preset
 from curation.rules import preset_rules, signal_names
 from curation.signals import SIGNALS
 from recipes.cli.main import gristmill as verbs
-from recipes.curate import compile_recipe
+from recipes.compiling import compile_recipe
 from recipes.queries import open_ledger, rule_steps
 from recipes.recipe import load_recipe
 from recipes.run import Run
