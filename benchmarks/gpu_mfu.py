@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from recipes.shapes import shape_of
+from recipes.pretraining.shapes import shape_of
 from training.batches import Batch
 from training.config import Model
 from training.fitting import step_fits

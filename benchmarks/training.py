@@ -142,7 +142,7 @@ def checkpoint_figures(preset: str, rounds: int) -> dict[str, float]:
     """
     import torch
 
-    from recipes.shapes import shape_of
+    from recipes.pretraining.shapes import shape_of
     from training import checkpoint
     from training.background import BackgroundSaver
     from training.batches import read_batch, synthetic_stream

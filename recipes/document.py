@@ -19,7 +19,7 @@ from pydantic_core import PydanticUndefined
 from curation.config import STEP_KINDS, Source, Step
 from curation.fields import AmountIn, FilePath, Section
 from mixing.config import Phase
-from recipes.recipe import Recipe
+from recipes.schema.recipe import Recipe
 
 _ROOT = Path(__file__).resolve().parent.parent
 PAGE = _ROOT / "docs" / "recipe.md"
@@ -235,7 +235,7 @@ def _default_words(section: type[Section], name: str, field: FieldInfo) -> str:
 
 
 def _plain(value: object) -> str:
-    from recipes.resolved import written
+    from recipes.schema.resolved import written
 
     plain = written(value)
     return plain if isinstance(plain, str) else json.dumps(plain, ensure_ascii=False)

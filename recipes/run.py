@@ -21,12 +21,12 @@ from recipes.errors import RunError
 from recipes.progress import Narrator
 
 if TYPE_CHECKING:
-    from recipes.ablate import Ablation
-    from recipes.curate import Plan
+    from recipes.ablation.ablate import Ablation
+    from recipes.curating.curate import Plan
     from recipes.pipeline import PlannedStage
-    from recipes.recipe import Recipe
-    from recipes.tokens import Tokens
-    from recipes.train import Training
+    from recipes.pretraining.train import Training
+    from recipes.schema.recipe import Recipe
+    from recipes.tokenizing.tokens import Tokens
 
 FLAGS = "flags"  # what a variant of a recipe remembers of how it was called
 
@@ -155,14 +155,14 @@ class Run:
     @cached_property
     def curation(self) -> Plan:
         """Curation as it stands once every stage was made. Makes it."""
-        from recipes.curate import curate
+        from recipes.curating.curate import curate
 
         return curate(self)
 
     @cached_property
     def tokens(self) -> Tokens:
         """Tokenizer, token shards and domains once they are made. Makes them."""
-        from recipes.tokens import plan_tokens
+        from recipes.tokenizing.tokens import plan_tokens
 
         curated = self.curation
         self.narrator.heading("Tokens")
@@ -186,21 +186,21 @@ class Run:
     @cached_property
     def ablation(self) -> Ablation:
         """The recipe's ablation once it is finished. Runs it."""
-        from recipes.ablate import ablate
+        from recipes.ablation.ablate import ablate
 
         return ablate(self)
 
     @cached_property
     def scaling(self) -> dict[str, Any]:
         """What the recipe's ladder of sizes says, once it is trained. Trains it."""
-        from recipes.scaling import scale
+        from recipes.ablation.scaling import scale
 
         return scale(self)
 
     @cached_property
     def plan(self) -> PlannedStage:
         """The plan once it is made. Makes it."""
-        from recipes.tokens import plan_options, plan_plan
+        from recipes.tokenizing.tokens import plan_options, plan_plan
 
         tokens, chosen = self.tokens, self.weights
         self.narrator.heading("Plan")
@@ -214,21 +214,21 @@ class Run:
     @cached_property
     def sort_values(self) -> PlannedStage | None:
         """What phases ordered by a signal sort by, or None where none is. Makes it."""
-        from recipes.sorting import make_values, signals_of_schedule
+        from recipes.tokenizing.sorting import make_values, signals_of_schedule
 
         return make_values(self, self.tokens.domains, signals_of_schedule(self.recipe), "plan")
 
     @cached_property
     def training(self) -> Training:
         """The target model's training as planned."""
-        from recipes.train import plan_training
+        from recipes.pretraining.train import plan_training
 
         return plan_training(self, self.tokens, self.plan)
 
     @cached_property
     def trained(self) -> Path:
         """The last checkpoint. Trains."""
-        from recipes.train import train
+        from recipes.pretraining.train import train
 
         training = self.training
         self.narrator.heading("Training")
@@ -239,7 +239,7 @@ class Run:
         """Folder of the exported model, or None where the recipe asks for none. Exports."""
         if self.recipe.export is None:
             return None
-        from recipes.export import export
+        from recipes.pretraining.export import export
 
         checkpoint = self.trained
         self.narrator.heading("Export")
@@ -250,7 +250,7 @@ class Run:
         """Folder of the fine-tuned model, or None where the recipe asks for none. Tunes."""
         if self.recipe.finetuning is None:
             return None
-        from recipes.finetune import finetune
+        from recipes.finetuning.finetune import finetune
 
         return finetune(self)
 

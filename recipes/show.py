@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from recipes.curate import plan_curation
+from recipes.curating.curate import plan_curation
 from recipes.errors import RunError
 from recipes.progress import compact
 
@@ -30,7 +30,7 @@ def compiled_stages(run: Run) -> list[dict[str, Any]]:
 
 def planned_stages(run: Run) -> list[PlannedStage]:
     """Stages of curation and tokens, as far as they are known before anything runs."""
-    from recipes.tokens import plan_tokens
+    from recipes.tokenizing.tokens import plan_tokens
 
     if not run.recipe.sources:
         return []
@@ -43,7 +43,7 @@ def planned_stages(run: Run) -> list[PlannedStage]:
 def domain_tree(run: Run) -> list[str]:
     """Sources and their parts with documents and tokens, where token shards are there; else nothing."""
     from mixing.domain_stage import read_domains
-    from recipes.tokens import plan_tokens
+    from recipes.tokenizing.tokens import plan_tokens
 
     if run.recipe.tokenizer is None:
         return []

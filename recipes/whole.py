@@ -107,7 +107,7 @@ def parts_of(run: Run) -> list[str]:
 def make_part(run: Run, part: str) -> Any:
     """Make one part with all it needs."""
     if part == "evaluate":
-        from recipes.evaluate import evaluate
+        from recipes.pretraining.evaluate import evaluate
 
         return evaluate(run)
     if part == "report":
@@ -129,7 +129,7 @@ def make_part(run: Run, part: str) -> Any:
 
 def refuse_later(run: Run) -> None:
     """Stop where the recipe asks for what is not there yet, with the line of each."""
-    from recipes.validation import not_yet
+    from recipes.schema.validation import not_yet
 
     later = not_yet(run.recipe)
     if later:

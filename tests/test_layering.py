@@ -46,7 +46,7 @@ def test_layer_without_torch_names_neither_torch_nor_lightning(layer):
     assert not wrong, "\n".join(wrong)
 
 
-@pytest.mark.parametrize("module", ["recipes.recipe", "recipes.cli.main"])
+@pytest.mark.parametrize("module", ["recipes.schema.recipe", "recipes.cli.main"])
 def test_schema_and_command_line_import_light(module):
     heavy = "{'numpy', 'polars', 'numba', 'datatrove', 'torch', 'lightning', 'pyarrow', 'transformers'}"
     code = f"import sys, {module}; print(sorted({heavy} & set(sys.modules)))"

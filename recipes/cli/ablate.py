@@ -39,7 +39,7 @@ def command(flags: Flags, table: Path | None, partial: bool, rows: Path | None, 
     gristmill ablate recipes/quickstart.yaml --rows so_far.csv --partial
     gristmill ablate recipes/quickstart.yaml --dry-run
     """
-    from recipes.ablate import ablate
+    from recipes.ablation.ablate import ablate
 
     if table is not None and (partial or rows is not None):
         raise click.UsageError("--runs reads a table of runs; --partial and --rows are about this recipe's own proxies")
@@ -50,7 +50,7 @@ def command(flags: Flags, table: Path | None, partial: bool, rows: Path | None, 
             _announce(run, flags)
             return
         if rows is not None:
-            from recipes.runs_table import write_rows
+            from recipes.ablation.runs_table import write_rows
 
             done, planned = write_rows(run, rows)
             click.echo(f"{rows}: {done} of {planned} proxies", err=flags.as_json)
@@ -78,8 +78,8 @@ def _analysed(run: Any, table: Path | None) -> dict[str, Any]:
     from mixing.ablation.region import BoundsError
     from mixing.ablation.runs import RunsError
     from mixing.ablation.surrogates import SurrogateError
+    from recipes.ablation.runs_table import analyse_finished, analyse_table
     from recipes.errors import RunError
-    from recipes.runs_table import analyse_finished, analyse_table
 
     try:
         return analyse_finished(run) if table is None else analyse_table(run, table)
@@ -89,7 +89,7 @@ def _analysed(run: Any, table: Path | None) -> dict[str, Any]:
 
 def _announce(run: Any, flags: Flags) -> None:
     """Say what would be trained; the design is not known before the domains are."""
-    from recipes.ablate import announce
+    from recipes.ablation.ablate import announce
     from recipes.show import planned_stages
     from recipes.whole import show_plan
 

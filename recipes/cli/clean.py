@@ -11,8 +11,8 @@ import click
 
 from recipes.artifacts import StageFolder
 from recipes.cli.options import Flags, print_json, shared_flags
+from recipes.pretraining.training_log import PINNED
 from recipes.progress import compact
-from recipes.training_log import PINNED
 
 
 @click.command()

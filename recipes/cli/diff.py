@@ -18,8 +18,8 @@ def command(flags: Flags, other: Path) -> None:
     \b
     gristmill diff recipes/quickstart.yaml my_quickstart.yaml
     """
-    from recipes.queries import open_ledger
-    from recipes.run_diff import differences, with_texts
+    from recipes.ledger.queries import open_ledger
+    from recipes.ledger.run_diff import differences, with_texts
 
     with flags.open_run() as first, Flags(other).open_run() as second:
         found = differences(first, second)

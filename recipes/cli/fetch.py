@@ -19,7 +19,7 @@ def command(flags: Flags) -> None:
     gristmill fetch recipes/quickstart.yaml
     """
     from recipes.errors import RunError
-    from recipes.fetch import fetch_model, fetch_source, needed
+    from recipes.texts.fetch import fetch_model, fetch_source, needed
 
     recipe = flags.load()
     raw, narrator = Path(recipe.execution.raw), Narrator(flags.as_json)

@@ -26,7 +26,7 @@ def command(flags: Flags) -> None:
     with flags.open_run(quiet=True) as run:
         if run.recipe.finetuning is None:
             raise RunError(f"{run.recipe.path}: it has no finetuning section")
-        from recipes.finetune import show_examples
+        from recipes.finetuning.finetune import show_examples
 
         found = show_examples(run)
     if flags.as_json:

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import click
 
+from recipes.ablation.swarm_cost import duration
 from recipes.cli.options import Flags, print_json, shared_flags
 from recipes.progress import compact
-from recipes.swarm_cost import duration
 
 if TYPE_CHECKING:
-    from recipes.training_cost import TrainingForecast
+    from recipes.pretraining.training_cost import TrainingForecast
 
 _COUNTED_BY = {
     "tokenizer": "the recipe's tokenizer",
@@ -30,8 +30,8 @@ def command(flags: Flags) -> None:
     \b
     gristmill forecast recipes/quickstart.yaml --sample 0.1
     """
-    from recipes.forecasting import forecast
-    from recipes.training_cost import training_forecast
+    from recipes.ledger.forecasting import forecast
+    from recipes.pretraining.training_cost import training_forecast
 
     sample = flags.sample or 0.01
     with flags.open_run_unsampled() as run:

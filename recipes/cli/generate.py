@@ -29,7 +29,7 @@ def command(flags: Flags, prompt: str, ask: str | None, num_tokens: int, tempera
     """
     from mixing.tokenizer import load_tokenizer
     from recipes.errors import RunError
-    from recipes.train import own_checkpoints
+    from recipes.pretraining.train import own_checkpoints
     from recipes.whole import show_plan
 
     with flags.open_run(quiet=True) as run:
@@ -61,7 +61,7 @@ def command(flags: Flags, prompt: str, ask: str | None, num_tokens: int, tempera
 def _answer(run: Run, flags: Flags, ask: str, options: tuple[int, float, int]) -> None:
     """Print what the fine-tuned model answers."""
     from recipes.errors import RunError
-    from recipes.finetuned import tuned_model
+    from recipes.finetuning.finetuned import tuned_model
     from training.generate import continuations
     from training.tuning.tokens import ask_ids
 

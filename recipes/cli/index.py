@@ -36,8 +36,8 @@ def command(
     gristmill index my.yaml web@2 --find page.txt
     gristmill index my.yaml web@2 --remove 3fa91c0b5d0e4a6f9b1c2d3e4f5a6b7c
     """
-    from recipes import index_verb
-    from recipes.indexes import chain_of
+    from recipes.curating import index_verb
+    from recipes.curating.indexes import chain_of
 
     if version is None and (check or wanted or remove or remove_source):
         raise click.UsageError("name the version too, such as web@2")

@@ -38,7 +38,7 @@ def command(
     gristmill inspect recipes/quickstart.yaml --page inspect.html
     """
     from curation.ledger import reasons_in_order
-    from recipes.queries import open_ledger
+    from recipes.ledger.queries import open_ledger
 
     with flags.open_run() as run:
         asked = [rule] if rule else list(reasons_in_order(open_ledger(run)))
@@ -59,9 +59,9 @@ def command(
 
 def _found(run: Run, rule: str, number: int, source: str | None) -> tuple[list[Any], list[Any] | None, list[Any]]:
     """Documents under rules; duplicates, where the step drops such (else None); the documents it cut most from."""
-    from recipes.duplicates import cut_most, drops_duplicates, duplicate_examples
-    from recipes.inspecting import examples
-    from recipes.queries import open_ledger
+    from recipes.ledger.duplicates import cut_most, drops_duplicates, duplicate_examples
+    from recipes.ledger.inspecting import examples
+    from recipes.ledger.queries import open_ledger
 
     step, _, reason = rule.partition(".")
     ledger = open_ledger(run)

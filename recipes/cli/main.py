@@ -114,7 +114,7 @@ def _explain(error: Exception) -> int:
     """Print what went wrong and return the exit code."""
     from recipes.engine import TaskFailed
     from recipes.errors import RunError
-    from recipes.located import RecipeErrors
+    from recipes.schema.located import RecipeErrors
 
     if isinstance(error, RecipeErrors):
         click.echo(str(error), err=True)

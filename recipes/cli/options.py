@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from recipes.recipe import Recipe
     from recipes.run import Run
+    from recipes.schema.recipe import Recipe
 
 # Verbs that make parts of a run, and stop after the one that --until names.
 _STOPPING = ("run", "curate", "tokenize", "train", "evaluate", "export", "finetune", "report")
@@ -35,7 +35,7 @@ class Flags:
 
     def load(self) -> Recipe:
         """The recipe with its overrides; every mistake of it is shown at once."""
-        from recipes.recipe import sampled
+        from recipes.schema.recipe import sampled
 
         whole = self._load(self.overrides)
         if self.sample is None:
@@ -44,8 +44,8 @@ class Flags:
 
     def _load(self, overrides: tuple[str, ...]) -> Recipe:
         """The recipe with overrides; those that change what is made give its run a name of its own."""
-        from recipes.recipe import load_recipe
-        from recipes.variants import variant_key
+        from recipes.schema.recipe import load_recipe
+        from recipes.schema.variants import variant_key
 
         recipe = load_recipe(self.recipe, overrides)
         if overrides:
@@ -74,8 +74,8 @@ class Flags:
 
     def open_run_as_written(self) -> Run:
         """The run of the recipe without the overrides."""
-        from recipes.recipe import load_recipe
         from recipes.run import Run
+        from recipes.schema.recipe import load_recipe
 
         return Run.open(load_recipe(self.recipe), silent=self.as_json)
 

@@ -33,7 +33,7 @@ def command(
     gristmill overlap recipes/quickstart.yaml "de_*" en_wiki --examples 5
     gristmill overlap new_dump.yaml new web@2
     """
-    from recipes.overlap import Asked, overlap, write_csv
+    from recipes.curating.overlap import Asked, overlap, write_csv
 
     with flags.open_run() as run:
         found = overlap(run, Asked(names, similarity, examples, curated))

@@ -72,15 +72,15 @@ def command(flags: Flags, old: Path | None, sizes: Path | None, out: Path | None
 
 def _plan(run: Run, sizes: Path | None) -> tuple[Plan, str | Path | None]:
     """The recipe's plan and its file; of simulated sizes, which have no file until `--out` names one."""
-    from recipes.curate import ALL
-    from recipes.train import read_plan
+    from recipes.curating.curate import ALL
+    from recipes.pretraining.train import read_plan
 
     if sizes is None:
         return read_plan(run.plan), run.plan.file(ALL, ".plan.json")
     from mixing.plan_stage import plan_of
     from mixing.simulated_sizes import read_sizes
     from recipes.errors import RunError
-    from recipes.tokens import plan_options
+    from recipes.tokenizing.tokens import plan_options
 
     try:
         plan: Plan = plan_of(read_sizes(sizes), plan_options(run))
@@ -103,9 +103,9 @@ def _older(path: Path) -> Plan:
     from recipes.errors import RunError
 
     if path.suffix in {".yaml", ".yml"}:
-        from recipes.recipe import load_recipe
+        from recipes.pretraining.train import read_plan
         from recipes.run import Run
-        from recipes.train import read_plan
+        from recipes.schema.recipe import load_recipe
 
         with Run.open(load_recipe(path), silent=True) as run:
             return read_plan(run.plan)

@@ -27,8 +27,8 @@ def command(flags: Flags, table: Path | None) -> None:
     gristmill scale recipe.yaml --runs sizes.csv
     """
     from mixing.scaling.table import ScalingError
+    from recipes.ablation.scaling import analyse_file
     from recipes.errors import RunError
-    from recipes.scaling import analyse_file
 
     with flags.open_run(brief=True) as run:
         if flags.dry_run:
@@ -48,7 +48,7 @@ def command(flags: Flags, table: Path | None) -> None:
 
 def _announce(run: Any, flags: Flags) -> None:
     """Say what the ladder would cost; its sizes are not known before the tokenizer is."""
-    from recipes.scaling import announce_ladder, rungs
+    from recipes.ablation.scaling import announce_ladder, rungs
     from recipes.show import planned_stages
     from recipes.whole import show_plan
 

@@ -40,7 +40,7 @@ def command(flags: Flags, values: bool) -> None:
 
 
 def _show_values(flags: Flags) -> None:
-    from recipes.resolved import flat, resolved
+    from recipes.schema.resolved import flat, resolved
 
     rows = flat(resolved(flags.load()))
     if flags.as_json:

@@ -86,8 +86,8 @@ def _proxies(run: Run) -> tuple[int, int] | None:
     """Finished and planned proxies, without a word."""
     if run.recipe.ablation is None:
         return None
+    from recipes.ablation.runs_table import progress
     from recipes.progress import Narrator
-    from recipes.runs_table import progress
 
     run.narrator = Narrator(silent=True)
     return progress(run)
@@ -95,7 +95,7 @@ def _proxies(run: Run) -> tuple[int, int] | None:
 
 def _show_training(one: dict[str, Any]) -> None:
     """A training in a few lines: where it stands, why it ended, and what a restart costs."""
-    from recipes.watching import progress_note
+    from recipes.pretraining.watching import progress_note
 
     where = f", step {one['step']} of {one['num_steps']}" if one["step"] is not None else ""
     click.echo(f"training {one['folder']}: {one['state']}{where}; {one['age']} on {one['host'] or 'no host yet'}")
@@ -138,7 +138,7 @@ def training_status(workdir: Path, remembered: dict[str, Any] | None, name: str)
         remembered: what the run keeps of its training, None before the first finished one.
         name: the run's.
     """
-    from recipes.training_log import is_held, read_domains, read_end, read_status
+    from recipes.pretraining.training_log import is_held, read_domains, read_end, read_status
 
     found = []
     for log in sorted(workdir.glob("training-*/runs/*")):

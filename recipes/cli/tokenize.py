@@ -69,7 +69,7 @@ def command(
 
 def _export(flags: Flags, kind: str, out: Path) -> None:
     """Write token shards, and documents for another tool."""
-    from recipes.exchange import export_tokens
+    from recipes.tokenizing.exchange import export_tokens
     from recipes.whole import refuse_later
 
     with flags.open_run() as run:
@@ -84,7 +84,7 @@ def _export(flags: Flags, kind: str, out: Path) -> None:
 
 def _verify(flags: Flags) -> None:
     """Say that all token shards are as they were written."""
-    from recipes.tokens import verify_shards
+    from recipes.tokenizing.tokens import verify_shards
 
     with flags.open_run(quiet=True) as run:
         shards, tokens = verify_shards(run)

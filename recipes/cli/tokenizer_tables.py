@@ -11,13 +11,13 @@ import click
 from recipes.cli.options import Flags, print_json
 
 if TYPE_CHECKING:
-    from recipes.tokenizer_study import Studied
+    from recipes.tokenizing.tokenizer_study import Studied
 
 
 def compare(flags: Flags, against: Sequence[Path], sizes: str | None, vocabularies: str | None) -> None:
     """Compare tokenizers and print, or write as JSON, what was found."""
     from recipes.errors import RunError
-    from recipes.tokenizer_study import Wanted, make_study
+    from recipes.tokenizing.tokenizer_study import Wanted, make_study
     from recipes.whole import refuse_later, show_plan
 
     if vocabularies and not sizes:

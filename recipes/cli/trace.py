@@ -10,8 +10,8 @@ import click
 from recipes.cli.options import Flags, print_json, shared_flags
 
 if TYPE_CHECKING:
+    from recipes.ledger.tracing import Opened
     from recipes.run import Run
-    from recipes.tracing import Opened
 
 _MOST_DOMAINS = 12
 _MOST_SIGNALS = 40
@@ -45,7 +45,7 @@ def command(
     gristmill trace recipes/quickstart.yaml --document 3fa91c0b
     """
     from recipes.errors import RunError
-    from recipes.tracing import open_plan, steps_of_document
+    from recipes.ledger.tracing import open_plan, steps_of_document
     from recipes.whole import show_plan
 
     if (step is None) == (document is None):
@@ -75,7 +75,7 @@ def _documents(
     run: Run, opened: Opened, step: int, sequence: int | None, signals: bool, characters: int | None
 ) -> list[dict[str, Any]]:
     """Documents of a step with the stretch of text that is trained on, or whole ones where `characters` is None."""
-    from recipes.tracing import documents_of_step, with_signals, with_stretches, with_texts
+    from recipes.ledger.tracing import documents_of_step, with_signals, with_stretches, with_texts
 
     traced = list(documents_of_step(opened, step, sequence))
     found = with_texts(run, traced) if characters is None else with_stretches(run, opened, traced, characters)
@@ -84,7 +84,7 @@ def _documents(
 
 def _show_documents(opened: Opened, step: int, found: list[dict[str, Any]], characters: int) -> None:
     """A head line with the domains' shares, then each sequence with its documents."""
-    from recipes.tracing import positions_of_step
+    from recipes.ledger.tracing import positions_of_step
 
     first, span = positions_of_step(opened, step)
     phase = next(phase for phase in opened.plan.phases if first < phase.stop)

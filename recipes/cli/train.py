@@ -31,7 +31,7 @@ def _check_only(flags: Flags) -> None:
     import json
 
     from recipes.errors import RunError
-    from recipes.preflight import check_only
+    from recipes.pretraining.preflight import check_only
     from recipes.whole import parts_of, refuse_later, show_plan
 
     with flags.open_run() as run:

@@ -25,14 +25,14 @@ def command(flags: Flags, look_at_data: bool) -> None:
     gristmill validate recipes/quickstart.yaml --data
     """
     recipe = flags.load()
-    from recipes.compiling import compile_recipe
-    from recipes.located import RecipeErrors
-    from recipes.path_checks import path_problems
-    from recipes.rule_checks import rule_problems
+    from recipes.checks.paths import path_problems
+    from recipes.checks.rules import rule_problems
+    from recipes.curating.compiling import compile_recipe
+    from recipes.schema.located import RecipeErrors
 
     if wrong := [*path_problems(recipe), *rule_problems(recipe)]:
         raise RecipeErrors(wrong)
-    from recipes.validation import not_yet
+    from recipes.schema.validation import not_yet
 
     later = not_yet(recipe)
     if not later:
@@ -50,7 +50,7 @@ def command(flags: Flags, look_at_data: bool) -> None:
 def _open_sources(flags: Flags) -> None:
     """Read the first rows of each source and say what they hold."""
     from curation.source import SourceError, UnreadableShard
-    from recipes.compiling import compile_recipe
+    from recipes.curating.compiling import compile_recipe
     from recipes.errors import RunError
 
     failed = False
@@ -72,7 +72,7 @@ def _open_sources(flags: Flags) -> None:
 def _text(run: Run, name: str) -> str:
     """What the first rows of a source of text hold."""
     from curation.source import read_shard
-    from recipes.curate import plan_sources
+    from recipes.curating.curate import plan_sources
 
     state = plan_sources(run, [name]).sources[name]
     first = state.shards[0]
@@ -90,7 +90,7 @@ def _ready(run: Run, name: str) -> str:
     """What a source of ready tokens holds: its files, all their parts, and the columns beside the tokens."""
     from mixing.token_source import parts_of
     from recipes.errors import RunError
-    from recipes.token_files import check_split, token_columns, token_files
+    from recipes.tokenizing.token_files import check_split, token_columns, token_files
 
     kind = str(run.recipe.sources[name].format)
     files = token_files(run.recipe, name)

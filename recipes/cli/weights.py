@@ -29,9 +29,9 @@ def command(flags: Flags, trainer: str | None, phase: str | None, folder: str, o
     gristmill weights recipe.yaml --to megatron --tokens /data/tokens
     gristmill weights recipe.yaml --to olmo-core --phase cooldown --out mix.yaml
     """
+    from recipes.ablation.trainers import COMMENTS, TrainersError, written_for
     from recipes.artifacts import write_atomically
     from recipes.errors import RunError
-    from recipes.trainers import COMMENTS, TrainersError, written_for
     from recipes.whole import show_plan
 
     with flags.open_run(quiet=trainer is not None and out is None, brief=True) as run:
@@ -57,10 +57,10 @@ def command(flags: Flags, trainer: str | None, phase: str | None, folder: str, o
 
 def _shares(run: Run, wanted: str | None) -> tuple[str, list[Any]]:
     """The phase's name and every domain's share, rounded so that they sum to 1."""
+    from recipes.ablation.mixtures import domains_to_mix, mixture_of, target_tokens
+    from recipes.ablation.trainers import Share
     from recipes.cli.pin import rounded
     from recipes.errors import RunError
-    from recipes.mixtures import domains_to_mix, mixture_of, target_tokens
-    from recipes.trainers import Share
 
     phases = {phase.name: phase for phase in run.recipe.schedule}
     if not phases or wanted not in (None, *phases):

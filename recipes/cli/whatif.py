@@ -11,7 +11,7 @@ from recipes.cli.options import Flags, print_json, shared_flags
 from recipes.progress import compact
 
 if TYPE_CHECKING:
-    from recipes.whatif import Change
+    from recipes.ledger.whatif import Change
 
 
 @click.command()
@@ -26,7 +26,7 @@ def command(flags: Flags) -> None:
     gristmill whatif recipes/quickstart.yaml --set steps.gopher.min_words=30
     """
     from recipes.errors import RunError
-    from recipes.whatif import whatif
+    from recipes.ledger.whatif import whatif
 
     if not flags.overrides:
         raise RunError("whatif needs a change, such as --set steps.gopher.min_words=30")

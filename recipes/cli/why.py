@@ -10,7 +10,7 @@ import click
 from recipes.cli.options import Flags, print_json, shared_flags
 
 if TYPE_CHECKING:
-    from recipes.queries import Fate
+    from recipes.ledger.queries import Fate
 
 _SHOWN_CHARACTERS = 400
 
@@ -29,7 +29,7 @@ def command(flags: Flags, document: str, most: int) -> None:
     gristmill why recipes/quickstart.yaml "the beginning of a sentence"
     """
     from recipes.errors import RunError
-    from recipes.queries import fates
+    from recipes.ledger.queries import fates
 
     with flags.open_run() as run:
         found = fates(run, document, most)

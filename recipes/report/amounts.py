@@ -11,7 +11,7 @@ from recipes.report.bars import Bar, Piece, stacked_bars
 from recipes.report.markup import Column, Figure, Section, Table, not_made, share, tag
 from recipes.report.record import Record
 from recipes.report.tokenizers import add_study
-from recipes.tokenizer_study import read_study
+from recipes.tokenizing.tokenizer_study import read_study
 
 
 def tokens_of_sources(record: Record) -> dict[str, dict[str, Any]]:

@@ -19,8 +19,8 @@ from mixing.plan_table import PlanRow, table
 from recipes.report.axes import colours
 
 if TYPE_CHECKING:
-    from recipes.recipe import Recipe
     from recipes.run import Run
+    from recipes.schema.recipe import Recipe
 
 
 @dataclass(frozen=True)

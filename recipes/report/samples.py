@@ -84,7 +84,7 @@ def _rules_that_drop(found: Sequence[Funnel]) -> list[tuple[str, str, str]]:
 
 
 def _samples(record: Record, wanted: Sequence[tuple[str, str, str]]) -> Iterator[Sample]:
-    from recipes.queries import rule_steps
+    from recipes.ledger.queries import rule_steps
 
     steps = rule_steps(record.recipe)
     for source in record.ledger.sources if record.ledger else ():

@@ -11,7 +11,7 @@ from recipes.report.axes import colour, legend
 from recipes.report.bars import Bar, Piece, stacked_bars
 from recipes.report.curves import Curve, Panel, panels_over
 from recipes.report.markup import Column, Figure, Section, Table, several
-from recipes.tokenizer_study import Studied
+from recipes.tokenizing.tokenizer_study import Studied
 
 _MIB = 1 << 20
 _LONGEST = 60  # characters of an example

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from recipes.cli.main import main
-from recipes.made_text import made_lines
+from recipes.texts.made_text import made_lines
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL_RECIPE = """

@@ -6,7 +6,7 @@ pytest.importorskip("torch", reason="the ablation's runs are proxies")
 
 from mixing.ablation.analysis import AnalysisOptions
 from mixing.ablation.design import DesignOptions, design
-from recipes.ablate import optimum_of_rows
+from recipes.ablation.ablate import optimum_of_rows
 
 NATURAL = {"a": 0.7, "b": 0.3}
 

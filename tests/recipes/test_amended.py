@@ -6,8 +6,8 @@ import pytest
 from mixing.journal import Skip, read_journal, step_positions
 from mixing.plan import DomainSupply, make_plan
 from mixing.schedule import Amount, BatchLine, Phase
-from recipes.amended import course_of, position_at, read_rollbacks, roll_back, token_at, write_journal
 from recipes.errors import RunError
+from recipes.pretraining.amended import course_of, position_at, read_rollbacks, roll_back, token_at, write_journal
 from training.config import Model, Training, merged
 
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from recipes.export import spread
-from recipes.train import step_of
+from recipes.pretraining.export import spread
+from recipes.pretraining.train import step_of
 
 STEPS = [20, 40, 50, 60, 62]
 

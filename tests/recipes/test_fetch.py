@@ -10,9 +10,9 @@ import zipfile
 import pytest
 
 from curation.source import Reader, list_shards, read_shard
-from recipes import fetch
-from recipes.catalogue import CONVERTERS, Entry, Package, catalogue, read_catalogue
-from recipes.fetch import FetchError, fetch_model, fetch_source, materialise, needed
+from recipes.texts import fetch
+from recipes.texts.catalogue import CONVERTERS, Entry, Package, catalogue, read_catalogue
+from recipes.texts.fetch import FetchError, fetch_model, fetch_source, materialise, needed
 
 SPEECHES = [
     {"nr": str(i), "speech": f"Rede {i}.\nZweite Zeile, mit Komma.", "day": f"2001-01-{i:02}"} for i in range(1, 21)

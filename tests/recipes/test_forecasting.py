@@ -8,11 +8,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from recipes.curate import curate
-from recipes.forecasting import Counted, forecast, scaled, wilson
-from recipes.recipe import load_recipe
+from recipes.curating.curate import curate
+from recipes.ledger.forecasting import Counted, forecast, scaled, wilson
 from recipes.run import Run
-from recipes.token_rate import rate_of
+from recipes.schema.recipe import load_recipe
+from recipes.tokenizing.token_rate import rate_of
 
 RECIPE = """
 sources:

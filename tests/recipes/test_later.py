@@ -2,8 +2,8 @@
 
 import pytest
 
-from recipes.recipe import load_recipe
-from recipes.validation import not_yet
+from recipes.schema.recipe import load_recipe
+from recipes.schema.validation import not_yet
 
 RECIPE = """
 sources:

@@ -4,8 +4,8 @@ import textwrap
 
 import pytest
 
-from recipes.layered import load_located
-from recipes.located import NOTHING, Located, Node, Place, RecipeErrors, parse
+from recipes.schema.layered import load_located
+from recipes.schema.located import NOTHING, Located, Node, Place, RecipeErrors, parse
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ import json
 import pytest
 
 from curation.source import Reader, read_shard
-from recipes import made_words
-from recipes.made_text import Chance, made_lines
+from recipes.texts import made_words
+from recipes.texts.made_text import Chance, made_lines
 
 NAMES = ("made_de", "made_en", "made_zh", "made_code")
 

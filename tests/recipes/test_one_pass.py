@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from mixing.domain_stage import Domain
-from recipes.one_pass import scale_of, written
+from recipes.ablation.one_pass import scale_of, written
 
 DOMAIN = Domain("a", "a.index", "a.held", 1000, 10, 4000, 4000, 100, 400)
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from recipes.path_checks import path_problems
-from recipes.recipe import load_recipe
+from recipes.checks.paths import path_problems
+from recipes.schema.recipe import load_recipe
 
 RECIPE = """
 sources: {web: {path: "*.jsonl", language: de}}

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-import recipes.train
+import recipes.pretraining.train
 from mixing.domain_stage import read_domains
-from recipes.made_text import made_lines
+from recipes.texts.made_text import made_lines
 from training.exits import Exit
 
 RECIPE = """
@@ -48,7 +48,7 @@ def interrupted(planned, monkeypatch, gristmill_here):
         (training.log / "status.json").write_text(json.dumps({"step": 3}), encoding="utf-8")
         return training, Exit.STALLED
 
-    monkeypatch.setattr(recipes.train, "_follow", three_steps)
+    monkeypatch.setattr(recipes.pretraining.train, "_follow", three_steps)
     gristmill_here("train", planned, code=None)
     yield planned
     for left in (planned.parent / "work" / "runs" / "small").glob("trained_on*"):

@@ -9,11 +9,11 @@ import pytest
 from mixing.domain_stage import read_domains
 from mixing.order import open_order
 from mixing.sort_values import open_sort_values
-from recipes.curate import ALL
-from recipes.made_text import made_lines
-from recipes.recipe import load_recipe
+from recipes.curating.curate import ALL
+from recipes.pretraining.train import read_plan
 from recipes.run import Run
-from recipes.train import read_plan
+from recipes.schema.recipe import load_recipe
+from recipes.texts.made_text import made_lines
 
 TEXT = """
 sources: {en: {path: en.jsonl, language: en}}

@@ -13,10 +13,10 @@ from curation.amounts import Amount
 from curation.config import STEP_KINDS, Dedup, KeepRule
 from curation.rule_presets import load_preset
 from recipes.errors import RunError
-from recipes.recipe import Recipe, RecipeErrors, load_recipe
-from recipes.resolved import flat, resolved
 from recipes.run import Run
-from recipes.validation import not_yet
+from recipes.schema.recipe import Recipe, RecipeErrors, load_recipe
+from recipes.schema.resolved import flat, resolved
+from recipes.schema.validation import not_yet
 
 ROOT = Path(__file__).parent.parent.parent
 EXAMPLES = sorted((ROOT / "recipes" / "examples").glob("*.yaml"))
@@ -516,7 +516,7 @@ def test_not_yet_is_empty_for_what_is_there(load):
 
 def test_importing_the_schema_loads_no_heavy_library():
     heavy = ("numpy", "polars", "numba", "datatrove", "torch", "lightning", "pyarrow")
-    imports = "import sys, recipes.recipe, recipes.validation, recipes.resolved"
+    imports = "import sys, recipes.schema.recipe, recipes.schema.validation, recipes.schema.resolved"
     code = f"{imports}; print([m for m in {heavy} if m in sys.modules])"
     result = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert result.stdout.strip() == "[]"

@@ -8,7 +8,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from recipes.document import PAGE, SCHEMA, recipe_page, recipe_schema
-from recipes.recipe import Recipe
+from recipes.schema.recipe import Recipe
 
 EXAMPLES = sorted((Path(__file__).parent.parent.parent / "recipes" / "examples").glob("*.yaml"))
 TYPES = {

@@ -15,8 +15,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recipes.errors import RunError
-from recipes.made_text import made_lines
-from recipes.recipe import load_recipe
 from recipes.report import write_report
 from recipes.report.axes import Scale, apart, log_ticks, ticks
 from recipes.report.bars import Bar, Piece, stacked_bars
@@ -24,6 +22,8 @@ from recipes.report.curves import Curve, curves_over, thinned
 from recipes.report.markup import Column, Table, shown, tag
 from recipes.report.page import draw_figures
 from recipes.run import Run
+from recipes.schema.recipe import load_recipe
+from recipes.texts.made_text import made_lines
 
 VICIOUS = '<script>alert("x")</script><img src=x onerror=alert(1)>'
 RECIPE = """
@@ -262,7 +262,7 @@ def test_report_makes_nothing_but_itself(opened):
 
 
 def test_funnel_table_agrees_with_the_ledger(opened):
-    from recipes.queries import open_ledger
+    from recipes.ledger.queries import open_ledger
 
     path = write_report(opened)
     with (path.parent / "report" / "funnel.csv").open(newline="", encoding="utf-8") as stream:
@@ -277,7 +277,7 @@ def test_funnel_table_agrees_with_the_ledger(opened):
 
 
 def test_bucket_table_counts_the_kept_documents_of_each_bucket(opened):
-    from recipes.queries import open_ledger
+    from recipes.ledger.queries import open_ledger
 
     path = write_report(opened)
     with (path.parent / "report" / "perplexity_buckets.csv").open(newline="", encoding="utf-8") as stream:
@@ -288,7 +288,7 @@ def test_bucket_table_counts_the_kept_documents_of_each_bucket(opened):
 
 
 def test_bucket_borders_show_the_nearest_documents_and_moves_every_shorter_order(opened):
-    from recipes.queries import open_ledger
+    from recipes.ledger.queries import open_ledger
 
     folder = write_report(opened).parent / "report"
     ledger = open_ledger(opened).scan(["de"]).collect()

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from curation.signals import SIGNALS
-from recipes.compiling import compile_recipe
+from recipes.checks.rules import rule_problems, signal_hint, signal_list
+from recipes.curating.compiling import compile_recipe
 from recipes.errors import RunError
-from recipes.recipe import RecipeErrors, load_recipe
-from recipes.rule_checks import rule_problems, signal_hint, signal_list
+from recipes.schema.recipe import RecipeErrors, load_recipe
 
 RECIPE = """
 sources:

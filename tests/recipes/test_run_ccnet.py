@@ -6,9 +6,9 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from recipes.queries import open_ledger
-from recipes.recipe import load_recipe
+from recipes.ledger.queries import open_ledger
 from recipes.run import Run
+from recipes.schema.recipe import load_recipe
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = os.environ.get("GRISTMILL_TEST_DATA")

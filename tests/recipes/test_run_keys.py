@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from curation.stage import StageStep, Task
-from recipes.curate import plan_curation
-from recipes.recipe import Execution, Slurm, TrainingExecution, load_recipe
+from recipes.curating.curate import plan_curation
 from recipes.run import Run
-from recipes.tokens import plan_options, plan_plan, plan_tokens
+from recipes.schema.recipe import Execution, Slurm, TrainingExecution, load_recipe
+from recipes.tokenizing.tokens import plan_options, plan_plan, plan_tokens
 from training.config import Checkpoints
 
 # Another value for each key. A key that the schema gains must be added here.

@@ -10,10 +10,10 @@ from click.testing import CliRunner
 from mixing.tokenizer import load_tokenizer
 from recipes.cli.main import gristmill as verbs
 from recipes.cli.options import Flags
-from recipes.queries import open_ledger
-from recipes.recipe import load_recipe
+from recipes.ledger.queries import open_ledger
+from recipes.ledger.tracing import documents_of_step, open_plan, steps_of_document, with_stretches, with_texts
 from recipes.run import Run
-from recipes.tracing import documents_of_step, open_plan, steps_of_document, with_stretches, with_texts
+from recipes.schema.recipe import load_recipe
 from training.stream import open_stream
 
 
@@ -245,7 +245,7 @@ def test_trace_shows_the_stretch_that_is_trained_on(run, finished):
 
 
 def test_trace_of_a_content_id_is_found_beside_the_token_shards_and_is_the_inverse(run, finished, monkeypatch):
-    monkeypatch.setattr("recipes.tracing.fates", None)  # the ledger is not asked
+    monkeypatch.setattr("recipes.ledger.tracing.fates", None)  # the ledger is not asked
     opened = open_plan(run)
     for traced in with_stretches(run, opened, list(documents_of_step(opened, 7))[::9], 20):
         found = steps_of_document(run, opened, traced["content_id"][:16])

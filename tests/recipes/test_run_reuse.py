@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from recipes.made_text import made_lines
+from recipes.texts.made_text import made_lines
 
 
 def kinds(names):

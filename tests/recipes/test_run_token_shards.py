@@ -10,10 +10,10 @@ import pytest
 from mixing.domain_stage import read_domains
 from mixing.domains import DomainTokens
 from mixing.shards import map_tokens, read_documents, read_record
-from recipes.made_text import made_lines
-from recipes.recipe import load_recipe
+from recipes.ledger.tracing import documents_of_step, open_plan
 from recipes.run import Run
-from recipes.tracing import documents_of_step, open_plan
+from recipes.schema.recipe import load_recipe
+from recipes.texts.made_text import made_lines
 
 RECIPE = """
 sources:

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from curation.ledger import Ledger
-from recipes.recipe import load_recipe
 from recipes.run import Run
+from recipes.schema.recipe import load_recipe
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).absolute().parents[2]

@@ -6,9 +6,9 @@ import pytest
 
 pytest.importorskip("torch", reason="stacks are trained")
 
+from recipes.ablation.stacking import in_stacks
 from recipes.artifacts import Store
 from recipes.pipeline import PlannedTask, plan_stage
-from recipes.stacking import in_stacks
 from training.swarm import SwarmRun
 
 

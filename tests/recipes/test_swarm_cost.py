@@ -7,8 +7,8 @@ import pytest
 
 pytest.importorskip("torch", reason="proxies are timed by training them")
 
-from recipes import swarm_cost
-from recipes.swarm_cost import duration
+from recipes.ablation import swarm_cost
+from recipes.ablation.swarm_cost import duration
 from training.learning_rate import LearningRate
 from training.models import ModelShape
 from training.spec import Optimizer

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
-from recipes.trainers import TRAINERS, Share, TrainersError, row_probabilities, written_for
+from recipes.ablation.trainers import TRAINERS, Share, TrainersError, row_probabilities, written_for
 
 SHARES = [Share("web/head", 0.7, 1000, 10, 0.5), Share("zh law", 0.3, 500, 50, 3.0)]
 

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recipes import training_cost
-from recipes.recipe import load_recipe
+from recipes.pretraining import training_cost
+from recipes.pretraining.training_cost import num_steps, training_forecast
 from recipes.run import Run
-from recipes.training_cost import num_steps, training_forecast
+from recipes.schema.recipe import load_recipe
 
 pytest.importorskip("torch")
 

@@ -1,6 +1,6 @@
 """What a person is told while a training runs."""
 
-from recipes.watching import Watching, held_out_line, progress_note
+from recipes.pretraining.watching import Watching, held_out_line, progress_note
 
 
 def test_progress_note_has_what_is_known_and_nothing_else():

@@ -15,11 +15,11 @@ from curation.rule_presets import FOLDER, load_preset
 from curation.rules import preset_rules, signal_names
 from curation.signals import SIGNALS
 from recipes.cli.main import gristmill as verbs
-from recipes.compiling import compile_recipe
-from recipes.queries import open_ledger, rule_steps
-from recipes.recipe import load_recipe
+from recipes.curating.compiling import compile_recipe
+from recipes.ledger.queries import open_ledger, rule_steps
+from recipes.ledger.whatif import sources_beyond
 from recipes.run import Run
-from recipes.whatif import sources_beyond
+from recipes.schema.recipe import load_recipe
 
 SOURCES = {"de": ("de_wiki", "de"), "law": ("de_law", "de"), "en": ("en_books", "en"), "zh": ("zh_law", "zh")}
 DOCUMENTS, CHARACTERS, COPIES = 90, 3000, 9  # of each source; the most of a document; every 9th stands twice, nearly

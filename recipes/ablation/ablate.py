@@ -1,0 +1,380 @@
+"""The ablation as a part of a run: design, proxies, analysis, chosen weights.
+
+`mixing.ablation` says which runs and what follows from their losses; `training.swarm` trains one; here they meet. A
+finished run is one file, found by key, so that a half-finished swarm resumes and a larger one reuses what is there.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from curation.stage import Counts, Output
+from mixing.ablation.analysis import AnalysisOptions, analyse
+from mixing.ablation.confirmation import proposed_weights
+from mixing.ablation.design import DesignOptions, PlannedRun, design, optimum_runs
+from mixing.ablation.lineage import Evidence, read_evidence, runs_file, with_evidence
+from mixing.ablation.mixmin import mixmin
+from mixing.ablation.runs import RunsTable, table_of, write_csv
+from mixing.ablation.sequential import next_runs
+from mixing.domain_stage import Domain
+from recipes.ablation.confirm import announce_confirmation, confirm
+from recipes.ablation.earlier import earlier_runs, evidence_of, known_mixtures, needed_words
+from recipes.ablation.halving import halve
+from recipes.ablation.mixtures import (
+    baselines_of,
+    bounds_of,
+    caps_of,
+    domains_to_mix,
+    most_weights,
+    natural_weights,
+    target_tokens,
+)
+from recipes.ablation.one_pass import announce_one_pass, plan_one_pass, train_one_pass, written
+from recipes.ablation.swarm import (
+    SwarmSize,
+    make_swarm,
+    plan_swarm,
+    rows_of,
+    run_file,
+    signals_of_runs,
+    swarm_options,
+    thinned_domains,
+)
+from recipes.ablation.swarm_cost import announce_swarm, duration
+from recipes.curating.curate import ALL
+from recipes.pipeline import PlannedStage, PlannedTask, content_key, plan_stage
+from recipes.tokenizing.sorting import make_values
+from recipes.tokenizing.tokens import order_of
+from training.swarm import SwarmOptions, read_run
+
+if TYPE_CHECKING:
+    from recipes.run import Run
+
+VERSIONS = {"weights": 4}
+BOOTSTRAPS = 200
+SEQUENTIAL_BATCH = 4
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """A finished ablation: the chosen weights and everything they rest on."""
+
+    weights: dict[str, float]
+    analysis: dict[str, Any]
+    folder: Path
+
+
+@dataclass(frozen=True)
+class AnalysisInputs:
+    """Run files by name, in the design's order, with the kind of each; stopped runs and earlier swarms apart."""
+
+    runs: tuple[tuple[str, str, str], ...]  # (name, kind, path)
+    stopped: tuple[tuple[str, str, str], ...] = ()
+    earlier: tuple[Evidence, ...] = ()
+    one_pass: tuple[tuple[str, str], ...] = ()  # (domain, path)
+
+
+def ablate(run: Run) -> Ablation:
+    """Train what is missing of the swarm, fit the surrogates, choose weights, and confirm them where that is asked for.
+
+    Natural weights are trained first: they are what everything else is compared with.
+    """
+    run.narrator.heading("Ablation")
+    swarm = prepare(run)
+    stage = plan_weights(run, swarm, train_swarm(run, swarm))
+    run.make([stage])
+    confirmation = run.recipe.ablation.confirm if run.recipe.ablation is not None else None
+    if confirmation is not None:
+        stage = confirm(run, stage, swarm.listed, list(baselines_of(run, swarm.listed)), target_tokens(run))
+    analysis = json.loads(Path(stage.file(ALL, ".analysis.json")).read_text(encoding="utf-8"))
+    for note in analysis["notes"]:
+        run.narrator.say(f"  {note}")
+    return Ablation(dict(analysis["chosen"]), analysis, stage.folder.path)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A swarm before it is trained: its domains, the thinned ones that it draws from, runs and options."""
+
+    listed: list[Domain]
+    drawn: PlannedStage
+    planned: list[PlannedRun]
+    options: SwarmOptions
+
+
+def prepare(run: Run) -> Prepared:
+    """Plan the swarm; its domains are made."""
+    tokens = run.tokens
+    listed = domains_to_mix(tokens)
+    options = proxy_options(run)
+    return Prepared(
+        listed, thinned_domains(run, tokens, listed, options, target_tokens(run)), plan_design(run, listed), options
+    )
+
+
+def proxy_options(run: Run) -> SwarmOptions:
+    """What all proxies of the swarm share."""
+    study: Any = run.recipe.ablation
+    return swarm_options(run, run.tokens, SwarmSize(study.proxy, study.tokens, study.evaluate.number, study.threads))
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The runs that an analysis rests on, and those that were stopped early: (name, kind, file of the row so far)."""
+
+    planned: list[PlannedRun]
+    stopped: tuple[tuple[str, str, str], ...] = ()
+    one_pass: tuple[tuple[str, str], ...] = ()
+
+
+def train_swarm(run: Run, swarm: Prepared) -> Trained:
+    """Train the runs of the design that are missing, then place sequential ones where the results say."""
+    study: Any = run.recipe.ablation
+    stage = plan_swarm(run, run.tokens, swarm.drawn, swarm.planned, swarm.options)
+    announce_evidence(run, swarm.listed, swarm.planned)
+    announce_cost(run, swarm.listed, len(swarm.planned), swarm.options, stage)
+    make_values(run, swarm.drawn, signals_of_runs(swarm.planned, swarm.options), "ablate")
+    if study.stop is None:
+        make_swarm(run, stage)
+        trained = Trained(swarm.planned)
+    else:
+        halved = halve(run, stage, swarm.planned, swarm.options, objective_of(study, run))
+        make_swarm(run, halved.swarm)
+        trained = Trained(halved.kept, halved.stopped)
+    placed = place_optimum(run, swarm, place_next(run, swarm, trained.planned, train=True))
+    passes = train_one_pass(run, plan_one_pass(run, swarm.listed, swarm.options.tokens))
+    return replace(trained, planned=placed, one_pass=passes)
+
+
+def place_next(run: Run, swarm: Prepared, planned: list[PlannedRun], *, train: bool) -> list[PlannedRun]:
+    """The runs with sequential ones, a few at a time where the runs so far expect most of them.
+
+    A place follows from the runs before it alone, so that a study that was cut short goes on as it would have. Without
+    `train` nothing is trained, and it ends where a run is missing.
+    """
+    study: Any = run.recipe.ablation
+    left, options = study.runs.sequential, analysis_options(run, swarm.listed)
+    while left > 0:
+        stage = plan_swarm(run, run.tokens, swarm.drawn, planned, swarm.options, "sequential proxies")
+        if train:
+            make_swarm(run, stage)
+        elif stage.missing():
+            return planned
+        rows = rows_of(stage, planned)
+        kinds = {one.name: one.kind for one in planned}
+        number = min(SEQUENTIAL_BATCH, left)
+        # In a worker, where float sums have one order whatever the machine's number of threads.
+        more = run.pool.submit(next_of_rows, rows, kinds, options, number, evidence_of(study)).result()
+        if not more:
+            run.narrator.say(f"  {left} sequential runs are left out: there are no more mixtures that differ")
+            break
+        planned, left = [*planned, *more], left - len(more)
+    if train and study.runs.sequential:
+        make_swarm(run, plan_swarm(run, run.tokens, swarm.drawn, planned, swarm.options, "sequential proxies"))
+    return planned
+
+
+def place_optimum(run: Run, swarm: Prepared, planned: list[PlannedRun]) -> list[PlannedRun]:
+    """The runs with some at the optimum that the others propose, seed by seed beside natural weights."""
+    study: Any = run.recipe.ablation
+    if not study.runs.optimum:
+        return planned
+    stage = plan_swarm(run, run.tokens, swarm.drawn, planned, swarm.options)
+    kinds = {one.name: one.kind for one in planned}
+    options, seeds = analysis_options(run, swarm.listed), study.runs.optimum
+    asked = (rows_of(stage, planned), kinds, options, seeds, evidence_of(study))
+    more = run.pool.submit(optimum_of_rows, *asked).result()
+    if not more:
+        run.narrator.say("  the surrogate's optimum is natural weights: it needs no runs of its own")
+        return planned
+    make_swarm(run, plan_swarm(run, run.tokens, swarm.drawn, [*planned, *more], swarm.options, "runs at the optimum"))
+    return [*planned, *more]
+
+
+def optimum_of_rows(
+    rows: list[dict[str, Any]],
+    kinds: dict[str, str],
+    options: AnalysisOptions,
+    number: int,
+    earlier: tuple[Evidence, ...] = (),
+) -> list[PlannedRun]:
+    """Runs at the optimum of a study; none where that is natural weights."""
+    table = _table(rows, kinds, options, earlier)
+    weights = proposed_weights(analyse(table, options))
+    return [] if weights is None else optimum_runs(weights, number, options.seed)
+
+
+def next_of_rows(
+    rows: list[dict[str, Any]],
+    kinds: dict[str, str],
+    options: AnalysisOptions,
+    number: int,
+    earlier: tuple[Evidence, ...] = (),
+) -> list[PlannedRun]:
+    """The next runs that finished runs ask for."""
+    table = _table(rows, kinds, options, earlier)
+    return next_runs(table, options, number)
+
+
+def _table(
+    rows: list[dict[str, Any]], kinds: dict[str, str], options: AnalysisOptions, earlier: tuple[Evidence, ...]
+) -> RunsTable:
+    """Finished runs, and those of earlier swarms that still speak."""
+    return with_evidence(table_of(rows, kinds), read_evidence(earlier, options.natural), options.natural)
+
+
+def plan_design(run: Run, listed: list[Domain]) -> list[PlannedRun]:
+    """The runs of the swarm."""
+    wanted: Any = run.recipe.ablation
+    runs = wanted.runs
+    options = DesignOptions(
+        one_domain=runs.one_domain,
+        dirichlet=runs.dirichlet,
+        leave_one_out=runs.leave_one_out,
+        space_filling=runs.space_filling,
+        d_optimal=runs.d_optimal,
+        sequential=runs.sequential,
+        repeats=runs.repeats,
+        bounds=bounds_of(wanted),
+        baselines=tuple(baselines_of(run, listed)),
+        orders=tuple(order_of(order) for order in wanted.orders),
+        seed=run.recipe.seed,
+        caps=tuple(most_weights(run, listed)),
+        known=known_mixtures(earlier_runs(run, natural_weights(listed))),
+    )
+    return design([domain.name for domain in listed], natural_weights(listed), options)
+
+
+def announce(run: Run) -> None:
+    """Say what the ablation would train, without training."""
+    tokens = run.tokens
+    listed = domains_to_mix(tokens)
+    options, planned = proxy_options(run), plan_design(run, listed)
+    for one in planned:
+        shares = ", ".join(f"{name} {share:.3f}" for name, share in sorted(one.weights.items()) if share)
+        run.narrator.say(f"  {one.name:<20} seed {one.seed}  {shares}")
+    announce_evidence(run, listed, planned)
+    announce_cost(run, listed, len(planned), options)
+
+
+def announce_evidence(run: Run, listed: list[Domain], planned: list[PlannedRun]) -> None:
+    """Say how many earlier runs still speak, of what, and whether the design has the new ones that are needed."""
+    natural = natural_weights(listed)
+    for line in needed_words(run, earlier_runs(run, natural), natural, planned):
+        run.narrator.say(f"  {line}")
+
+
+def announce_cost(
+    run: Run, listed: list[Domain], number: int, options: SwarmOptions, stage: PlannedStage | None = None
+) -> None:
+    """Say what the whole study costs, its confirmation too, before any of it is spent."""
+    study: Any = run.recipe.ablation
+    hours = announce_swarm(run, number + study.runs.sequential + study.runs.optimum, options, swarm=stage)
+    hours += announce_one_pass(run, plan_one_pass(run, listed, options.tokens))
+    if study.stop is not None:
+        run.narrator.say(f"  less where runs are stopped after {study.stop.at:.0%} of the way")
+    if study.confirm is not None:
+        hours += announce_confirmation(run, len(list(baselines_of(run, listed))))
+        run.narrator.say(f"  {duration(hours * 3600)} in all")
+
+
+def analysis_options(run: Run, listed: list[Domain]) -> AnalysisOptions:
+    """What the runs of a recipe's swarm are analysed for."""
+    study: Any = run.recipe.ablation
+    return AnalysisOptions(
+        natural=natural_weights(listed),
+        objective=objective_of(study, run),
+        bounds=bounds_of(study),
+        supply={domain.name: domain.num_tokens for domain in listed},
+        max_epochs=caps_of(run, [domain.name for domain in listed]),
+        budget_tokens=target_tokens(run),
+        surrogates=study.surrogates,
+        bootstraps=BOOTSTRAPS,
+        seed=run.recipe.seed,
+        effective_tokens=study.effective_tokens,
+    )
+
+
+def plan_weights(run: Run, swarm: Prepared, trained: Trained) -> PlannedStage:
+    """The stage that analyses a swarm and chooses weights."""
+    proxies = plan_swarm(run, run.tokens, swarm.drawn, trained.planned, swarm.options)
+    options = analysis_options(run, swarm.listed)
+    files = tuple((one.name, one.kind, run_file(proxies, one)) for one in trained.planned)
+    confirms = run.recipe.ablation is not None and run.recipe.ablation.confirm is not None
+    parts = [VERSIONS["weights"], _plain(options), proxies.folder.key, sorted(proxies.task_names)]
+    earlier = evidence_of(run.recipe.ablation)
+    if trained.stopped:
+        parts.append([name for name, _, _ in trained.stopped])
+    if trained.one_pass:
+        parts.append([(domain, Path(path).parent.name, Path(path).name) for domain, path in trained.one_pass])
+    if earlier:
+        parts.append([(content_key(str(runs_file(one.path))), one.became) for one in earlier])
+    return plan_stage(
+        run.store,
+        "weights",
+        parts,
+        title="surrogates" if confirms else "weights",
+        verb="ablate",
+        work=make_weights,
+        options=options,
+        tasks=(PlannedTask(ALL, AnalysisInputs(files, trained.stopped, earlier, trained.one_pass)),),
+    )
+
+
+def _plain(options: AnalysisOptions) -> AnalysisOptions:
+    """The options as a key takes them: a cap without limit is no JSON number."""
+    caps = {name: cap if cap != float("inf") else None for name, cap in (options.max_epochs or {}).items()}
+    return replace(options, max_epochs=caps)  # type: ignore[arg-type]
+
+
+def objective_of(wanted: Any, run: Run) -> Any:
+    """The objective as plain values: shares of patterns, `worst`, or the patterns of a front."""
+    if wanted.objective is None:
+        return {}
+    if wanted.objective.kind == "worst":
+        return "worst"
+    return dict(wanted.objective.shares) if wanted.objective.kind == "shares" else tuple(wanted.objective.pareto)
+
+
+def make_weights(inputs: AnalysisInputs, options: AnalysisOptions, output: Output) -> Counts:
+    """Read the runs, fit, choose; write the analysis and the table of runs."""
+    rows = [read_run(path) for _, _, path in inputs.runs]
+    table = table_of(rows, {name: kind for name, kind, _ in inputs.runs})
+    write_csv(table, output.path(".runs.csv"))  # without earlier ones: who takes this as evidence gets each run once
+    natural = options.natural
+    analysis = analyse(with_evidence(table, read_evidence(inputs.earlier, natural), natural), options)
+    analysis["mixmin"] = _mixmin(inputs, table, analysis["objective"]["shares"])
+    if inputs.one_pass:
+        analysis["one_pass"] = written(inputs.one_pass)
+    if inputs.stopped:
+        analysis["notes"].append(_write_stopped(inputs, output))
+        analysis["stopped"] = [name for name, _, _ in inputs.stopped]
+    output.path(".analysis.json").write_text(json.dumps(analysis, indent=1, sort_keys=True), encoding="utf-8")
+    return {"runs": len(rows), "surrogate": str(analysis.get("surrogate"))}
+
+
+def _mixmin(inputs: AnalysisInputs, table: RunsTable, shares: dict[str, float]) -> dict[str, float] | None:
+    """MixMin's weights from the first proxy of each domain alone; None where one is missing or kept no sequences."""
+    proxies: dict[str, Any] = {}
+    for name, kind, path in inputs.runs:
+        row = table.names.index(name)
+        domain = table.domains[int(table.weights[row].argmax())]
+        kept = Path(path.removesuffix(".run.json") + ".sequences.json")
+        if kind == "one_domain" and domain not in proxies and kept.exists() and not table.diverged[row]:
+            proxies[domain] = json.loads(kept.read_text(encoding="utf-8"))
+    return mixmin(proxies, shares) if set(proxies) == set(table.domains) else None
+
+
+def _write_stopped(inputs: AnalysisInputs, output: Output) -> str:
+    """Write the rows of stopped runs as far as they came, and say how many there are."""
+    rows = [{**read_run(path), "name": name} for name, _, path in inputs.stopped]
+    table = table_of(rows, {name: kind for name, kind, _ in inputs.stopped})
+    write_csv(table, output.path(".stopped.csv"))
+    total = len(inputs.stopped) + len(inputs.runs)
+    return f"{len(rows)} of {total} runs were behind and were stopped early; no surrogate is fitted to them."
+
+
+__all__ = ["Ablation", "ablate", "make_weights", "plan_design"]

@@ -1,0 +1,146 @@
+"""An ablation's confirmation: proposed weights and baselines one size up, on paired seeds."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from curation.stage import Counts, Output
+from mixing.ablation.confirmation import compare, confirmation_runs, proposed_weights, rows_as_csv, settled
+from mixing.ablation.design import PlannedRun
+from mixing.ablation.runs import table_of, write_csv
+from mixing.domain_stage import Domain
+from recipes.ablation.swarm import (
+    SwarmSize,
+    make_swarm,
+    plan_swarm,
+    run_file,
+    signals_of_runs,
+    swarm_options,
+    thinned_domains,
+)
+from recipes.ablation.swarm_cost import announce_swarm
+from recipes.curating.curate import ALL
+from recipes.pipeline import PlannedStage, PlannedTask, plan_stage
+from recipes.tokenizing.sorting import make_values
+from recipes.tokenizing.tokens import order_of
+from training.swarm import SwarmOptions, read_run
+
+if TYPE_CHECKING:
+    from recipes.run import Run
+
+VERSIONS = {"confirmed": 1}
+
+
+@dataclass(frozen=True)
+class ConfirmationOptions:
+    """What a comparison is made for: the objective and natural weights, as in `mixing.ablation.question`."""
+
+    objective: Any
+    natural: tuple[tuple[str, float], ...]
+
+
+@dataclass(frozen=True)
+class ConfirmationInputs:
+    """The analysis and its runs, and the confirmation's run files: (name, kind, path)."""
+
+    analysis: str
+    swarm: str
+    runs: tuple[tuple[str, str, str], ...]
+
+
+@dataclass(frozen=True)
+class Confirmation:
+    """A confirmation as planned: the domains it draws from, its runs and what they share."""
+
+    drawn: PlannedStage
+    planned: tuple[PlannedRun, ...]
+    options: SwarmOptions
+
+
+def confirm_options(run: Run) -> SwarmOptions:
+    """What the runs of a confirmation share."""
+    study: Any = run.recipe.ablation
+    size = SwarmSize(study.confirm.model, study.confirm.tokens, study.evaluate.number, study.threads)
+    return swarm_options(run, run.tokens, size)
+
+
+def announce_confirmation(run: Run, baselines: int) -> float:
+    """Say what a confirmation will cost, before the weights that it tries are known; returns hours."""
+    study: Any = run.recipe.ablation
+    arms = 2 + baselines + sum(order.kind != "uniform" for order in study.orders)
+    return announce_swarm(run, arms * study.confirm.seeds, confirm_options(run), "runs of confirmation")
+
+
+def confirm(
+    run: Run,
+    weights: PlannedStage,
+    listed: list[Domain],
+    baselines: list[tuple[str, dict[str, float]]],
+    target: int,
+) -> PlannedStage:
+    """Train what is missing of a confirmation and settle the weights.
+
+    Args:
+        run: the run.
+        weights: the finished stage with the analysis.
+        listed: domains that a mixture may draw from.
+        baselines: weights that are compared too, by name.
+        target: tokens of the run that the ablation is for.
+    """
+    study: Any = run.recipe.ablation
+    analysis = json.loads(Path(weights.file(ALL, ".analysis.json")).read_text(encoding="utf-8"))
+    options = confirm_options(run)
+    drawn = thinned_domains(run, run.tokens, listed, options, target)
+    natural = analysis["natural"]
+    orders = [order_of(order) for order in study.orders]
+    planned = confirmation_runs(
+        natural, proposed_weights(analysis), baselines, study.confirm.seeds, run.recipe.seed, orders
+    )
+    make_values(run, drawn, signals_of_runs(planned, options), "ablate")
+    swarm = plan_swarm(run, run.tokens, drawn, planned, options, "confirmation")
+    announce_swarm(run, len(planned), options, "runs of confirmation", swarm)
+    make_swarm(run, swarm)
+    inputs = ConfirmationInputs(
+        weights.file(ALL, ".analysis.json"),
+        weights.file(ALL, ".runs.csv"),
+        tuple((one.name, one.kind, run_file(swarm, one)) for one in planned),
+    )
+    made_for = ConfirmationOptions(_objective(analysis), tuple(sorted(natural.items())))
+    stage = plan_stage(
+        run.store,
+        "confirmed",
+        [VERSIONS["confirmed"], made_for, weights.folder.key, swarm.folder.key, sorted(swarm.task_names)],
+        title="weights",
+        verb="ablate",
+        work=make_confirmed,
+        options=made_for,
+        tasks=(PlannedTask(ALL, inputs),),
+    )
+    run.make([stage])
+    return stage
+
+
+def _objective(analysis: Mapping[str, Any]) -> Any:
+    """The ablation's objective over the domains that it counted."""
+    kind, shares = analysis["objective"]["kind"], analysis["objective"]["shares"]
+    return "worst" if kind == "worst" else dict(shares) if kind == "shares" else tuple(shares)
+
+
+def make_confirmed(inputs: ConfirmationInputs, options: ConfirmationOptions, output: Output) -> Counts:
+    """Compare the arms, settle the weights; write the analysis, the runs of both sizes and the comparison."""
+    rows = [{**read_run(path), "name": name} for name, _, path in inputs.runs]
+    table = table_of(rows, {name: kind for name, kind, _ in inputs.runs})
+    confirmed = compare(table, options.objective, dict(options.natural))
+    analysis = json.loads(Path(inputs.analysis).read_text(encoding="utf-8"))
+    write_csv(table, output.path(".confirmation_runs.csv"))
+    output.path(".runs.csv").write_bytes(Path(inputs.swarm).read_bytes())
+    with output.path(".confirmation.csv").open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows(rows_as_csv(confirmed))
+    text = json.dumps(settled(analysis, confirmed), indent=1, sort_keys=True, allow_nan=False)
+    output.path(".analysis.json").write_text(text, encoding="utf-8")
+    return {"runs": len(rows), "verdict": confirmed["verdict"]}

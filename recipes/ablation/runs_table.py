@@ -1,0 +1,132 @@
+"""Runs as a table: the finished rows of a swarm that is still going on, and tables that came from elsewhere."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mixing.ablation.analysis import AnalysisOptions, analyse
+from mixing.ablation.lineage import read_evidence, with_evidence
+from mixing.ablation.runs import RunsTable, read_csv, table_of, write_csv
+from mixing.domain_stage import Domain
+from recipes.ablation.ablate import (
+    BOOTSTRAPS,
+    Prepared,
+    analysis_options,
+    objective_of,
+    place_next,
+    plan_design,
+    prepare,
+    proxy_options,
+)
+from recipes.ablation.earlier import evidence_of
+from recipes.ablation.mixtures import bounds_of, caps_of, domains_to_mix, natural_weights, target_tokens
+from recipes.ablation.swarm import finished, plan_swarm, plan_thinned, rows_of
+from recipes.errors import RunError
+from recipes.show import planned_stages
+
+if TYPE_CHECKING:
+    from recipes.run import Run
+
+
+def finished_rows(run: Run) -> tuple[Prepared, RunsTable]:
+    """The rows of a swarm that are there now; nothing is trained, and a swarm that goes on is not disturbed.
+
+    Raises:
+        RunError: if no run is finished.
+    """
+    swarm = prepare(run)
+    swarm = replace(swarm, planned=place_next(run, swarm, swarm.planned, train=False))
+    proxies = plan_swarm(run, run.tokens, swarm.drawn, swarm.planned, swarm.options)
+    done = finished(proxies, swarm.planned)
+    if not done:
+        raise RunError(f"{run.recipe.path}: none of its {len(swarm.planned)} proxies is finished; `gristmill ablate`")
+    return swarm, table_of(rows_of(proxies, done), {one.name: one.kind for one in done})
+
+
+def progress(run: Run) -> tuple[int, int] | None:
+    """Finished and planned proxies of the recipe's swarm; None while its domains are not made. Makes nothing."""
+    if run.recipe.ablation is None or run.recipe.tokenizer is None or any(s.missing() for s in planned_stages(run)):
+        return None
+    listed, options = domains_to_mix(run.tokens), proxy_options(run)
+    planned = plan_design(run, listed)
+    drawn = plan_thinned(run, run.tokens, listed, options, target_tokens(run))
+    swarm = plan_swarm(run, run.tokens, drawn, planned, options)
+    return len(planned) - len(swarm.missing()), len(planned)
+
+
+def _number(run: Run, swarm: Prepared) -> int:
+    """Runs of the whole study, sequential ones that have no place yet among them."""
+    study: Any = run.recipe.ablation
+    placed = sum(one.kind == "sequential" for one in swarm.planned)
+    return len(swarm.planned) + max(0, int(study.runs.sequential) - placed)
+
+
+def write_rows(run: Run, path: Path) -> tuple[int, int]:
+    """Write the finished rows as CSV; returns finished and planned runs."""
+    swarm, table = finished_rows(run)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_csv(table, path)
+    return table.num_runs, _number(run, swarm)
+
+
+def analyse_finished(run: Run) -> dict[str, Any]:
+    """The analysis of the runs that are there now, with a note of how many are missing. No weights are kept from it."""
+    swarm, table = finished_rows(run)
+    options = analysis_options(run, swarm.listed)
+    earlier = read_evidence(evidence_of(run.recipe.ablation), options.natural)
+    analysis = dict(analyse(with_evidence(table, earlier, options.natural), options))
+    total = _number(run, swarm)
+    if table.num_runs < total:
+        note = f"{table.num_runs} of {total} runs are finished: this is what they say so far."
+        analysis["notes"] = [note, *analysis["notes"]]
+    return {**analysis, "finished": table.num_runs, "planned": total}
+
+
+def analyse_table(run: Run, path: Path) -> dict[str, Any]:
+    """Fit somebody's table of runs (`runs.csv`) and choose weights; nothing is trained.
+
+    Bounds and objective are the recipe's. Where the table's domains are all domains of the recipe, natural weights,
+    supply and caps are theirs too; else natural weights are those of the table's natural runs, or even ones.
+    """
+    table = read_csv(path)
+    study: Any = run.recipe.ablation
+    listed = _known_domains(run, table)
+    options = AnalysisOptions(
+        natural=natural_weights(listed) if listed else _natural_of(table),
+        objective={} if study is None else objective_of(study, run),
+        bounds=() if study is None else bounds_of(study),
+        supply={domain.name: domain.num_tokens for domain in listed} or None,
+        max_epochs=caps_of(run, [domain.name for domain in listed]) if listed else None,
+        budget_tokens=target_tokens(run) if listed and study is not None else 0,
+        surrogates=() if study is None else study.surrogates,
+        bootstraps=BOOTSTRAPS,
+        seed=run.recipe.seed,
+        effective_tokens=study is not None and study.effective_tokens,
+    )
+    analysis = dict(analyse(table, options))
+    if not listed:
+        note = "Natural weights are the table's own, without supply: no cap on repeats was set."
+        analysis["notes"] = [*analysis["notes"], note]
+    return analysis
+
+
+def _known_domains(run: Run, table: RunsTable) -> list[Domain]:
+    """The recipe's domains where the table's are all among them, else none.
+
+    Asked only where sources and domains share a name: curating text for somebody else's table would be in vain.
+    """
+    names = {name.partition("/")[0] for name in table.domains}
+    if run.recipe.tokenizer is None or not names <= set(run.recipe.sources):
+        return []
+    listed = domains_to_mix(run.tokens)
+    return listed if set(table.domains) <= {domain.name for domain in listed} else []
+
+
+def _natural_of(table: RunsTable) -> dict[str, float]:
+    """Weights of the table's natural runs, else even ones."""
+    for kind, weights_D in zip(table.kinds, table.weights, strict=True):
+        if kind == "natural":
+            return {name: float(weight) for name, weight in zip(table.domains, weights_D, strict=True)}
+    return dict.fromkeys(table.domains, 1.0 / len(table.domains))

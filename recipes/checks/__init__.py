@@ -1,0 +1,1 @@
+"""Rules between a recipe's sections, and of what it names outside: conditions, files."""

@@ -1,0 +1,68 @@
+"""Files that a recipe names and that must be there: tokenizers, weights, and the model that training starts from.
+
+`gristmill validate` looks for all of them; a run looks for the tokenizer before it reads anything. Nothing that a run
+makes is named by a path, so what is missing stays missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from curation.fields import Problem
+from recipes.schema.located import Located, Segments
+from recipes.schema.recipe import Recipe
+from recipes.schema.validation import located_problems
+
+_TOKENIZER_FILES = ("tokenizer.json",)
+
+
+def path_problems(recipe: Recipe) -> list[Located]:
+    """Paths of a recipe where nothing lies, each with its place."""
+    return located_problems(recipe, [*_of_tokenizer(recipe), *_of_weights(recipe), *_of_training(recipe)])
+
+
+def tokenizer_problems(recipe: Recipe) -> list[Located]:
+    """A tokenizer that is not there, with its place."""
+    return located_problems(recipe, list(_of_tokenizer(recipe)))
+
+
+def _of_tokenizer(recipe: Recipe) -> Iterator[Problem]:
+    """A tokenizer is a tokenizer.json, or a folder that holds one."""
+    wanted = recipe.tokenizer
+    for key in ("path", "base") if wanted is not None else ():
+        named = getattr(wanted, key)
+        if named is None:
+            continue
+        place, path = ("tokenizer", "base") if key == "base" else ("tokenizer",), Path(str(named))
+        if not path.exists():
+            yield place, str(named), f"no such file or folder{_beside(path)}; name a tokenizer.json or its folder"
+        elif path.is_dir() and not any((path / name).is_file() for name in _TOKENIZER_FILES):
+            yield place, str(named), "this folder holds no tokenizer.json; save the tokenizer with save_pretrained"
+
+
+def _beside(path: Path) -> str:
+    """The nearest folder above a missing path that is there, so that a slip in the middle shows."""
+    path = path.absolute()
+    there = next((folder for folder in path.parents if folder.is_dir()), path.parent)
+    return "" if there == path.parent else f" (there is {there}, nothing of {path.relative_to(there)})"
+
+
+def _of_weights(recipe: Recipe) -> Iterator[Problem]:
+    """Files of weights, of phases and of baselines."""
+    places: list[tuple[Segments, Any]] = [
+        (("schedule", place, "weights"), phase.weights) for place, phase in enumerate(recipe.schedule)
+    ]
+    if recipe.ablation is not None:
+        places += [(("ablation", "baselines", n), one) for n, one in enumerate(recipe.ablation.baselines)]
+    for place, weights in places:
+        if weights.kind == "file" and not Path(str(weights.path)).is_file():
+            yield place, str(weights.path), "no such file"
+
+
+def _of_training(recipe: Recipe) -> Iterator[Problem]:
+    """The checkpoint or model that training starts from."""
+    start = None if recipe.training is None else recipe.training.from_
+    if start is not None and not Path(str(start)).exists():
+        yield ("training", "from"), str(start), "no such file or folder"

@@ -1,0 +1,339 @@
+"""Rules across sections of a recipe: weights, schedule, ablation, training. Each check yields (path, value, reason)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from curation.amounts import Amount, in_tokens
+from curation.fields import Problem, did_you_mean
+from mixing.ablation_config import Ablation
+from mixing.config import Phase, Weights
+from mixing.patterns import PatternError, covers, winners
+from recipes.schema.located import Segments
+from recipes.schema.names import Names, domain_problems, names_domain
+from recipes.schema.recipe import Recipe
+from training.config import Model, TrainingValues, amended_values
+
+_SUM_TOLERANCE = 1e-9
+_GRAIN = 10_000  # weights to paste are whole ten-thousandths
+
+
+def training_problems(recipe: Recipe, names: Names) -> Iterator[Problem]:
+    """All checks of this file."""
+    for check in (_tokenizer, _what_is_needed, _sequences, _phases, _spans, _max_epochs, _ablation, _batches, _saving):
+        yield from check(recipe, names)
+
+
+def shares_problem(shares: Mapping[str, float], path: Segments, what: str = "weights") -> Iterator[Problem]:
+    """Shares that do not sum to 1, with the normalised line to paste."""
+    total = math.fsum(shares.values())
+    if abs(total - 1) <= _SUM_TOLERANCE:
+        return
+    if total <= 0:
+        yield path, shares, f"{what} sum to 0, not 1"
+        return
+    yield path, shares, f"{what} sum to {total:.6g}, not 1; normalised: {pasted(normalised(shares))}"
+
+
+def normalised(shares: Mapping[str, float]) -> dict[str, float]:
+    """Shares scaled to whole ten-thousandths that sum to exactly 1 (largest remainder; ties by name).
+
+    Finer where a share is so small that it would be rounded away.
+    """
+    total = math.fsum(shares.values())
+    least = min(share for share in shares.values() if share > 0) / total
+    grain = max(_GRAIN, 10 ** min(12, 2 - math.floor(math.log10(least))))
+    exact = {name: share / total * grain for name, share in shares.items()}
+    grains = {name: math.floor(value) for name, value in exact.items()}
+    missing = grain - sum(grains.values())
+    for name in sorted(exact, key=lambda name: (grains[name] - exact[name], name))[:missing]:
+        grains[name] += 1
+    return {name: count / grain for name, count in grains.items()}
+
+
+def pasted(shares: Mapping[str, float]) -> str:
+    """A mapping of shares as a recipe writes it."""
+    quoted = ((f'"{name}"' if name[:1] in "*?[&!" else name, share) for name, share in shares.items())
+    return "{" + ", ".join(f"{name}: {share:.12g}" for name, share in quoted) + "}"
+
+
+def _tokenizer(recipe: Recipe, names: Names) -> Iterator[Problem]:
+    """The shares of training text; ready tokens need the tokenizer that wrote them."""
+    if recipe.tokenizer is None or recipe.tokenizer.path is not None:
+        return
+    for name, source in recipe.token_sources().items():
+        reason = "ready tokens need the tokenizer that wrote them, but this recipe trains one; say tokenizer: PATH"
+        yield ("sources", name, "format"), source.format, reason
+    shares, path = recipe.tokenizer.text.shares, ("tokenizer", "text", "shares")
+    yield from domain_problems(shares, names, path)
+    yield from shares_problem(shares, path, "shares of text")
+
+
+def _what_is_needed(recipe: Recipe, names: Names) -> Iterator[Problem]:
+    """Sections that make no sense without another."""
+    needs = {
+        ("training", "model"): "training of what? Name a model, such as model: llama_15m",
+        ("schedule", "tokenizer"): "a schedule counts tokens; say tokenizer: a path, a preset or how one is trained",
+        (
+            "model",
+            "schedule",
+        ): "a model is trained on a schedule; add one, such as schedule: [{name: main, tokens: 1B}]",
+        ("ablation", "schedule"): "an ablation chooses weights for a schedule; add one with weights: ablation",
+    }
+    for (section, other), reason in needs.items():
+        if section in names.given and other not in names.given:
+            yield (section,), {}, reason
+    for place, phase in enumerate(recipe.schedule):
+        if phase.weights.kind == "ablation" and "ablation" not in names.given:
+            yield ("schedule", place, "weights"), "ablation", "there is no `ablation:` section to take weights from"
+
+
+def _sequences(recipe: Recipe, names: Names) -> Iterator[Problem]:
+    """Attention that stays inside documents needs a token at which they end."""
+    if recipe.sequences.document_masks and not recipe.sequences.eos:
+        reason = "documents are told apart by their end tokens; leave sequences.eos true"
+        yield ("sequences", "document_masks"), True, reason
+
+
+def _weights(weights: Weights, names: Names, path: Segments) -> Iterator[Problem]:
+    """Explicit shares name domains, leave none out and sum to 1."""
+    if weights.kind != "shares":
+        return
+    yield from domain_problems(weights.shares, names, path)
+    yield from shares_problem(weights.shares, path)
+    yield from _nothing_left(weights.shares, names, path)
+    unnamed = [source for source in names.trained() if not _is_named(source, weights.shares)]
+    if unnamed:
+        reason = f'no weight names {", ".join(unnamed)}; add them (0 leaves a source out), or "*": SHARE for the rest'
+        yield path, weights.shares, reason
+
+
+def _nothing_left(shares: Mapping[str, float], names: Names, path: Segments) -> Iterator[Problem]:
+    """Two patterns of one precedence, and patterns whose domains are all named more specifically."""
+    try:
+        chosen = winners(shares, names.domains)
+    except PatternError as error:
+        yield path, shares, str(error)
+        return
+    for pattern in shares:
+        won_by = {chosen[domain] for domain in names.domains if covers(pattern, domain)}
+        if won_by and pattern not in won_by and not names.open:
+            others = ", ".join(sorted(str(other) for other in won_by))
+            yield (
+                (*path, pattern),
+                shares[pattern],
+                f"nothing is left for {pattern!r}: all it covers is named by {others}",
+            )
+
+
+def _is_named(source: str, patterns: Iterable[str]) -> bool:
+    """Whether a weight names a source or at least a part of it; parts are known when data has been read."""
+    return any(covers(pattern.partition("/")[0], source) for pattern in patterns)
+
+
+def _phases(recipe: Recipe, names: Names) -> Iterator[Problem]:
+    """Names, weights, ramps and orders of the phases."""
+    first: dict[str, int] = {}
+    for place, phase in enumerate(recipe.schedule):
+        path: Segments = ("schedule", place)
+        if phase.name in first:
+            yield (*path, "name"), phase.name, "two phases are called so"
+        first.setdefault(phase.name, place)
+        yield from _weights(phase.weights, names, (*path, "weights"))
+        yield from domain_problems_of_list(phase.order.domains, names, (*path, "order", "blocked"))
+        if place == 0 and phase.ramp.number:
+            yield (*path, "ramp"), str(phase.ramp), "the first phase has no weights to ramp from"
+        yield from _ramp(phase, recipe, path)
+
+
+def _ramp(phase: Phase, recipe: Recipe, path: Segments) -> Iterator[Problem]:
+    """A ramp fits into its phase, and a phase into the model's train steps."""
+    span, ramp = _span(phase.tokens, recipe, phase), _span(phase.ramp, recipe, phase)
+    if span is not None and ramp is not None and ramp > span:
+        yield (*path, "ramp"), str(phase.ramp), f"longer than its phase of {phase.tokens}"
+    step = _step_tokens(recipe.training, recipe.model)
+    if span is not None and step is not None and span < step:
+        yield (*path, "tokens"), str(phase.tokens), f"shorter than one train step of {step:,} tokens"
+    if step is not None and phase.context is not None and step % phase.context:
+        yield (*path, "context"), phase.context, f"a train step of {step:,} tokens is not whole sequences of so many"
+
+
+def domain_problems_of_list(patterns: Iterable[str], names: Names, path: Segments) -> Iterator[Problem]:
+    """As `domain_problems`, for a list of patterns."""
+    for place, pattern in enumerate(patterns):
+        for where, value, reason in domain_problems((pattern,), names, path):
+            yield (*where[:-1], place), value, reason
+
+
+def _step_tokens(training: TrainingValues | None, model: Model | None) -> int | None:
+    """Tokens of the last batch size, if known."""
+    if training is None or model is None:
+        return None
+    return in_tokens(training.batch[-1].size, batch_tokens=1, context=model.context)
+
+
+def _span(span: Amount, recipe: Recipe, phase: Phase | None = None) -> int | None:
+    """Tokens of a span; None where it needs a model and there is none."""
+    if span.unit == "tokens":
+        return span.number
+    step = _step_tokens(recipe.training, recipe.model)
+    if step is None or recipe.model is None:
+        return None
+    context = (phase.context if phase else None) or recipe.model.context
+    return in_tokens(span, batch_tokens=step, context=context)
+
+
+def _budget(recipe: Recipe) -> int | None:
+    """Tokens of the whole schedule, if known."""
+    spans = [_span(phase.tokens, recipe, phase) for phase in recipe.schedule]
+    known = [span for span in spans if span is not None]
+    return sum(known) if known and len(known) == len(spans) else None
+
+
+def _spans(recipe: Recipe, names: Names) -> Iterator[Problem]:
+    """Warm-up, decay and amendments lie inside the budget."""
+    budget, training = _budget(recipe), recipe.training
+    if budget is None or training is None:
+        return
+    rate = training.learning_rate
+    for key, span in (("warmup", rate.warmup), ("decay", rate.decay)):
+        tokens = None if span is None else _span(span, recipe)
+        if tokens is not None and tokens > budget:
+            whole = f"longer than the schedule of {budget:,} tokens"
+            yield ("training", "learning_rate", key), str(span), f"{whole}; shorten it, or lengthen the schedule"
+    yield from _rise_and_fall(recipe, training, budget)
+    before = -1
+    for place, amendment in enumerate(training.amendments):
+        at = _span(amendment.at, recipe)
+        if at is not None and at < before:
+            yield ("training", "amendments", place, "at"), str(amendment.at), "amendments stand in the order of `at`"
+        if at is not None and at >= budget:
+            yield ("training", "amendments", place, "at"), str(amendment.at), "lies behind the end of the schedule"
+        before = at if at is not None else before
+        yield from _amended(training, place, amendment.set or {})
+    back = _span(training.spikes.back, recipe)
+    if training.spikes.action == "rollback" and back is not None and back > budget // 2:
+        reason = f"more than half of the schedule of {budget:,} tokens; go back less far, such as {budget // 50:,}"
+        yield ("training", "spikes", "back"), str(training.spikes.back), reason
+
+
+def _rise_and_fall(recipe: Recipe, training: TrainingValues, budget: int) -> Iterator[Problem]:
+    """Warm-up and decay that each fit into the budget, and together do not."""
+    rate = training.learning_rate
+    spans = [_span(span, recipe) for span in (rate.warmup, rate.decay) if span is not None]
+    tokens = [span for span in spans if span is not None]
+    if rate.shape == "wsd" and len(tokens) == 2 and max(tokens) <= budget < sum(tokens):
+        reason = f"with the decay of {rate.decay} longer than the schedule of {budget:,} tokens; shorten one of them"
+        yield ("training", "learning_rate", "warmup"), str(rate.warmup), reason
+
+
+def _amended(training: TrainingValues, place: int, changes: Mapping[str, Any]) -> Iterator[Problem]:
+    """Values that an amendment sets and that their paths cannot have."""
+    for path, value in changes.items():
+        try:
+            amended_values(training, {path: value})
+        except ValueError as error:
+            told = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+            yield ("training", "amendments", place, "set", path), value, told.removeprefix("Value error, ")
+
+
+def _max_epochs(recipe: Recipe, names: Names) -> Iterator[Problem]:
+    """Caps name domains."""
+    yield from domain_problems(recipe.domains.max_epochs, names, ("domains", "max_epochs"))
+
+
+def _ablation(recipe: Recipe, names: Names) -> Iterator[Problem]:
+    """Bounds, objective, baselines, orders and runs of the study."""
+    study = recipe.ablation
+    if study is None:
+        return
+    yield from domain_problems(study.bounds, names, ("ablation", "bounds"))
+    yield from _bounds(study.bounds)
+    if study.objective is not None:
+        path: Segments = ("ablation", "objective")
+        if study.objective.kind == "shares":
+            yield from shares_problem(study.objective.shares, path, "shares of the objective")
+        for pattern in (*study.objective.shares, *study.objective.pareto):
+            if pattern not in names.validate_only and not names_domain(names, pattern):
+                hint = did_you_mean(pattern, [*names.domains, *names.validate_only], limit=20)
+                yield (*path, pattern), pattern, f"names no domain and no validate_only source{hint}"
+    yield from _confirmation(study)
+    for place, baseline in enumerate(study.baselines):
+        yield from _weights(baseline, names, ("ablation", "baselines", place))
+        if baseline.kind == "ablation":
+            yield ("ablation", "baselines", place), "ablation", "a baseline is what the ablation is compared with"
+    for place, order in enumerate(study.orders):
+        yield from domain_problems_of_list(order.domains, names, ("ablation", "orders", place, "blocked"))
+    runs = study.runs
+    if not any(
+        (runs.dirichlet, runs.space_filling, runs.d_optimal, runs.sequential, runs.leave_one_out, runs.one_domain)
+    ):
+        yield ("ablation", "runs"), {}, "no run is asked for"
+    step = _step_tokens(study.proxy.training, study.proxy)
+    if step is not None and study.tokens.number < step:
+        yield ("ablation", "tokens"), str(study.tokens), f"shorter than one train step of the proxy ({step:,} tokens)"
+
+
+def _confirmation(study: Ablation[Model]) -> Iterator[Problem]:
+    """A confirmation is as long as a train step at least, of whole sequences."""
+    if study.confirm is None:
+        return
+    model, tokens = study.confirm.model, study.confirm.tokens
+    yield from _whole_sequences(model.training, model, ("ablation", "confirm", "model", "training", "batch"))
+    step = _step_tokens(model.training, model)
+    if step is not None and tokens.number < step:
+        yield (
+            ("ablation", "confirm", "tokens"),
+            str(tokens),
+            f"shorter than one train step of its model ({step:,} tokens)",
+        )
+
+
+def _bounds(bounds: Mapping[str, tuple[float, float]]) -> Iterator[Problem]:
+    """Bounds of sources that do not overlap leave room for a mixture."""
+    names = [name for name in bounds if "*" not in name and "?" not in name]
+    lows = math.fsum(bounds[name][0] for name in names)
+    if lows > 1 + _SUM_TOLERANCE:
+        yield ("ablation", "bounds"), bounds, f"the least shares sum to {lows:g}, more than 1"
+    if "*" in bounds and bounds["*"][1] < 1 and len(bounds) == 1:
+        yield ("ablation", "bounds", "*"), bounds["*"], 'everything sums to 1, which "*" bounds lower'
+
+
+def _batches(recipe: Recipe, names: Names) -> Iterator[Problem]:
+    """Batches are whole sequences, of the target and of every proxy."""
+    if recipe.training is not None and recipe.model is not None:
+        yield from _whole_sequences(recipe.training, recipe.model, ("training", "batch"))
+    if recipe.ablation is not None:
+        proxy = recipe.ablation.proxy
+        yield from _whole_sequences(proxy.training, proxy, ("ablation", "proxy", "training", "batch"))
+
+
+def _whole_sequences(training: TrainingValues, model: Model, path: Segments) -> Iterator[Problem]:
+    """A batch in tokens is a multiple of the context."""
+    for place, batch in enumerate(training.batch):
+        where = path if len(training.batch) == 1 else (*path, place)
+        if batch.size.number == 0:
+            yield where, str(batch.size), "a train step has at least one sequence"
+        elif batch.size.unit == "tokens" and batch.size.number % model.context:
+            below = batch.size.number // model.context
+            fits = [count for count in (below, below + 1) if count]
+            choices = " or ".join(f"{count} sequences ({count * model.context} tokens)" for count in fits)
+            reason = f"not whole sequences of {model.context} tokens (the model's context); did you mean {choices}?"
+            yield where, str(batch.size), reason
+
+
+def _saving(recipe: Recipe, names: Names) -> Iterator[Problem]:
+    """Checkpoints that stay are checkpoints that are made."""
+    made, kept = recipe.checkpoints.every, recipe.checkpoints.keep.every
+    if made.number == 0:
+        yield ("checkpoints", "every"), str(made), "must be more than 0"
+    elif kept is not None and kept.unit == made.unit and (kept.number == 0 or kept.number % made.number):
+        nearest = max(1, round(kept.number / made.number)) * made.number
+        reason = f"not a multiple of checkpoints.every ({made}); did you mean {Amount(nearest, made.unit)}?"
+        yield ("checkpoints", "keep", "every"), str(kept), reason
+    if recipe.evaluation.every.number == 0:
+        yield ("evaluation", "every"), str(recipe.evaluation.every), "must be more than 0"

@@ -1,0 +1,1 @@
+"""Curation bound to a recipe: layers of each shard by key, limits, indexes, overlap."""

@@ -1,0 +1,1 @@
+"""Fine-tuning as a part of a run: examples, numbers, training, export."""

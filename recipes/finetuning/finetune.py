@@ -1,0 +1,277 @@
+"""Fine-tuning as a part of a run: start, examples, training, export.
+
+Three artifacts, each keyed by what made it: `examples-<key>` (packed conversations, their ledger, the tokenizer),
+`tuning-<key>` (checkpoints and log of the training), `tuned-<key>` (what others load). The loop, the order, checkpoints
+and resume are those of pretraining.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from recipes.artifacts import key_of
+from recipes.errors import RunError
+from recipes.finetuning.finetuned import export_tuned, held, plan_tuning, train_tuning
+from recipes.finetuning.numbers import steps_of, table
+from recipes.pipeline import content_key
+from recipes.pretraining.shapes import shape_of
+from training.models.shape import ModelShape
+
+if TYPE_CHECKING:
+    from recipes.run import Run
+    from training.tuning.prepare import Choice, Conversations, Prepared
+    from training.tuning.tokens import Encoder
+
+
+@dataclass(frozen=True)
+class Start:
+    """What is tuned.
+
+    Attributes:
+        key: hash of its weights.
+        shape: of the model, before a template's tokens.
+        tokenizer: its folder, or tokenizer.json.
+        path: checkpoint or Hugging Face folder; None: the model that this recipe trains.
+    """
+
+    key: str
+    shape: ModelShape
+    tokenizer: Path
+    path: Path | None
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Prepared examples: their folder, what is in it, and the tokenizer that wrote them."""
+
+    folder: Path
+    prepared: Prepared
+    encoder: Encoder
+
+
+def finetune(run: Run) -> Path:
+    """Tune the model as the recipe says; the exported folder. What was made before is reused."""
+    from training.tuning.adapter import Tuned
+
+    start = _start(run)
+    run.narrator.heading("Fine-tuning")
+    with _explained():
+        examples = _examples(run, start)
+        for line in table(run.recipe.finetuning, examples.prepared, examples.encoder, start.shape):
+            run.narrator.say(f"  {line}")
+        spec = plan_tuning(run, start, examples)
+        weights = _start_weights(run, start, spec.shape, examples.encoder.new)
+        last = train_tuning(run, replace(spec, start_from=str(weights)))
+        return export_tuned(run, start, examples, spec, Tuned(weights, last, spec.lora))
+
+
+def show_examples(run: Run) -> dict[str, Any]:
+    """What a fine-tuning would do, from the examples alone: counts of each set, train steps, parameters."""
+    from training.tuning.prepare import prepare
+
+    wanted: Any = run.recipe.finetuning
+    start = _start(run, dry=True)
+    with _explained(), tempfile.TemporaryDirectory(prefix="gristmill-") as folder:
+        template, encoder = _tokenizer(wanted, start, Path(folder) / "tokenizer")
+        prepared = prepare(_options(wanted, start.shape), template, encoder, Path(folder))
+        unselected = wanted.selection is not None
+        return {
+            "sets": [asdict(one) for one in prepared.sets],
+            "train_steps": steps_of(wanted, prepared)[1],
+            "lines": table(wanted, prepared, encoder, start.shape)
+            + (["before the selection by entropy"] if unselected else []),
+        }
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Errors that examples, templates, adapters and imports explain themselves are the user's to mend."""
+    from training.tuning.examples import ExamplesError
+    from training.tuning.templates import TemplateError
+
+    try:
+        yield
+    except (ExamplesError, TemplateError) as error:
+        raise RunError(str(error)) from error
+
+
+# ---------------------------------------------------------------- start
+
+
+def _start(run: Run, dry: bool = False) -> Start:
+    """What is tuned; `dry` makes nothing."""
+    recipe: Any = run.recipe
+    if recipe.finetuning.from_ is None:
+        if dry:
+            from recipes.show import planned_stages, refuse_missing
+
+            refuse_missing(run, planned_stages(run), "finetune --dry-run")
+        tokenizer = Path(run.tokens.tokenizer)
+        return Start("" if dry else run.training.key, _own_shape(run), tokenizer, None)
+    path = Path(recipe.finetuning.from_)
+    if (path / "manifest.json").exists():
+        from training.checkpoint import open_checkpoint
+
+        shape = ModelShape(**open_checkpoint(path, verify=False).manifest["shape"])
+        if recipe.tokenizer is None:
+            raise RunError(
+                f"finetuning.from: {path} is a checkpoint and has no tokenizer; say tokenizer: PATH, or start from its "
+                "Hugging Face export"
+            )
+        own = Path(run.tokens.tokenizer if recipe.tokenizer.path is None else recipe.tokenizer.path)
+        return Start(str(content_key(str(path))), shape, own, path)
+    from training.importing import ImportFailed, is_huggingface, shape_of_huggingface
+
+    if not is_huggingface(path):
+        raise RunError(f"finetuning.from: {path} holds neither a manifest.json nor a config.json: no whole checkpoint")
+    try:
+        return Start(str(content_key(str(path))), shape_of_huggingface(path), path, path)
+    except ImportFailed as error:
+        raise RunError(f"finetuning.from: {error}") from error
+
+
+def _own_shape(run: Run) -> ModelShape:
+    from mixing.tokenizer import load_tokenizer
+
+    return shape_of(run.recipe.model, load_tokenizer(run.tokens.tokenizer).vocabulary)
+
+
+def _start_weights(run: Run, start: Start, shape: ModelShape, new: Mapping[int, list[int]]) -> Path:
+    """A checkpoint of the weights that the tuning starts from, with rows for new tokens."""
+    from training.checkpoint import open_checkpoint
+    from training.importing import ImportFailed, extend_checkpoint, import_huggingface
+
+    found = run.trained if start.path is None else start.path
+    grown = shape.vocabulary > start.shape.vocabulary
+    if (found / "manifest.json").exists() and not grown:
+        return found
+    root = run.store.workdir / f"imported-{key_of(start.key, asdict(shape), sorted(new))}"
+    run.use(root.name, "finetune", "start weights", {})
+    made = sorted(path.parent for path in root.glob("step-*/manifest.json"))
+    if made:
+        return made[0]
+    try:
+        if (found / "manifest.json").exists():
+            return extend_checkpoint(open_checkpoint(found), root, shape.vocabulary, new)
+        return import_huggingface(found, root, shape, new)
+    except ImportFailed as error:
+        raise RunError(f"finetuning.from: {error}") from error
+
+
+# ---------------------------------------------------------------- examples
+
+
+def _options(wanted: Any, shape: ModelShape) -> Any:
+    from training.tuning.prepare import Preparation
+
+    context = wanted.context or shape.context
+    if shape.family == "gpt_neo" and context > shape.context:
+        raise RunError(f"finetuning.context: {context} is more than the {shape.context} positions that the model knows")
+    return Preparation(
+        sets={name: (tuple(one.path), dict(one.fields)) for name, one in wanted.examples.items()},
+        context=context,
+        system=wanted.system,
+        loss=wanted.loss,
+        too_long=wanted.too_long,
+        broken=wanted.broken,
+        held_out=wanted.held_out,
+        packing=wanted.packing,
+    )
+
+
+def _tokenizer(wanted: Any, start: Start, folder: Path) -> tuple[Any, Encoder]:
+    from training.tuning.tokens import template_of, write_tokenizer
+
+    template = template_of(wanted.template, start.tokenizer)
+    return template, write_tokenizer(start.tokenizer, folder, template)
+
+
+def _examples(run: Run, start: Start) -> Examples:
+    """Prepared examples; made where they are missing."""
+    from mixing.tokenizer import load_tokenizer
+    from training.tuning.examples import find_files
+    from training.tuning.prepare import VERSION, Prepared, prepare
+    from training.tuning.tokens import template_of
+
+    wanted: Any = run.recipe.finetuning
+    options = _options(wanted, start.shape)
+    sums = run.checksums()
+    files = {name: [sums.of(file) for file in find_files(one.path, name)] for name, one in wanted.examples.items()}
+    sums.save()
+    selection = None if wanted.selection is None else [wanted.selection.options_that_count(), start.key]
+    source = template_of(wanted.template, start.tokenizer).source
+    identity = load_tokenizer(start.tokenizer).identity
+    plain = {key: value for key, value in asdict(options).items() if key != "sets"}
+    fields = {name: dict(one.fields) for name, one in wanted.examples.items()}
+    key = key_of(VERSION, files, fields, plain, source, identity, selection, start.shape.context)
+    folder = run.store.workdir / f"examples-{key}"
+    run.use(folder.name, "finetune", "instruction examples", {})
+    with held(run, folder, "instruction examples"):
+        if (folder / "prepared.json").exists():
+            run.narrator.reused("instruction examples", _amount(Prepared.read(folder)))
+            return _opened(folder, start)
+        started = time.monotonic()
+        temporary = folder / "making.tmp"
+        shutil.rmtree(temporary, ignore_errors=True)
+        template, encoder = _tokenizer(wanted, start, temporary / "tokenizer")
+        choose = None if wanted.selection is None else lambda found: _choose(run, start, encoder, found)
+        prepared = prepare(options, template, encoder, temporary, choose)
+        for made in sorted(temporary.iterdir(), key=lambda path: path.name == "prepared.json"):
+            shutil.rmtree(folder / made.name, ignore_errors=True)
+            made.rename(folder / made.name)
+        temporary.rmdir()
+        run.narrator.made("instruction examples", _amount(prepared), time.monotonic() - started)
+    return _opened(folder, start)
+
+
+def _opened(folder: Path, start: Start) -> Examples:
+    from mixing.tokenizer import load_tokenizer
+    from training.tuning.prepare import Prepared
+    from training.tuning.tokens import open_encoder
+
+    old = load_tokenizer(start.tokenizer)
+    known = old.encoder.get_vocab(with_added_tokens=True)
+    tuned = load_tokenizer(folder / "tokenizer").encoder.get_vocab(with_added_tokens=True)
+    new = sorted(set(tuned) - set(known))
+    spelt = {token: old.encoder.encode(token, add_special_tokens=False).ids for token in new}
+    return Examples(folder, Prepared.read(folder), open_encoder(folder / "tokenizer", spelt))
+
+
+def _choose(run: Run, start: Start, encoder: Encoder, found: Conversations) -> Choice:
+    """Examples whose entropy under the start's model lies in the recipe's band."""
+    from training.tuning.selection import choose, entropies
+
+    wanted: Any = run.recipe.finetuning.selection  # type: ignore[union-attr]
+    own = wanted.model_entropy or _held_out_loss(run)
+    # With rows for the template's tokens, as training begins.
+    shape = replace(start.shape, vocabulary=max(start.shape.vocabulary, encoder.vocabulary))
+    checkpoint = _start_weights(run, start, shape, encoder.new)
+    run.narrator.say(f"  the model's own entropy: {own:.3f} nats a token; scoring {len(found.rows):,} examples")
+    micro = run.recipe.execution.training.micro_batch or 8
+    longest = int(found.lengths.max()) - 1
+    scores = entropies(checkpoint, found, wanted.of, max(1, longest), micro)
+    return choose(scores, own, wanted.entropy, wanted.clusters)
+
+
+def _held_out_loss(run: Run) -> float:
+    """The trained model's entropy: its mean loss on held-out text, nats a token."""
+    from recipes.pretraining.evaluate import evaluate
+
+    found = [one for one in evaluate(run) if one["loss_nats"] is not None]
+    if not found:
+        raise RunError(
+            "finetuning.selection: the model's own entropy is not known, for no text was held out; say model_entropy"
+        )
+    return float(sum(one["loss_nats"] * one["num_tokens"] for one in found) / sum(one["num_tokens"] for one in found))
+
+
+def _amount(prepared: Prepared) -> str:
+    kept, rows = sum(one.kept for one in prepared.sets), sum(one.rows for one in prepared.sets)
+    return f"{kept:,} kept of {rows:,}"

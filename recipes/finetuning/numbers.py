@@ -1,0 +1,114 @@
+"""The numbers of a fine-tuning: draws, train steps, learning rate, parameters, and the lines that say them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from recipes.pretraining.shapes import learning_rate_of, tokens_of
+from training.learning_rate import LearningRate
+from training.models.shape import ModelShape, num_parameters
+from training.tuning.config import layers_of
+
+if TYPE_CHECKING:
+    from training.tuning.prepare import Prepared, PreparedSet
+    from training.tuning.tokens import Encoder
+
+# Share of the train steps over which the learning rate rises, where the recipe says none.
+_WARMUP = 0.03
+
+
+def table(wanted: Any, prepared: Prepared, encoder: Encoder, shape: ModelShape) -> list[str]:
+    """Lines that say what is trained on: counts of each set, what was dropped, steps, parameters."""
+    from training.tuning.stream import draws_of
+
+    drawn = draws_of(prepared.sets, wanted.epochs)
+    lines = [
+        f"{'set':<16} {'rows':>9} {'kept':>9} {'held out':>8} {'cut':>7} {'tokens':>11} {'answers':>11} "
+        f"{'sequences':>9} {'padding':>8} {'epochs':>7}"
+    ]
+    for one in prepared.sets:
+        epochs = drawn[one.name] / one.sequences if one.sequences else 0
+        lines.append(
+            f"{one.name:<16} {one.rows:>9,} {one.kept:>9,} {one.held_out:>8,} {one.cut:>7,} {one.tokens:>11,} "
+            f"{one.answer_tokens:>11,} {one.sequences:>9,} {_padding(one, prepared.context):>8.1%} {epochs:>7.4g}"
+        )
+        if one.dropped:
+            lines.append("  dropped: " + ", ".join(f"{count:,} {reason}" for reason, count in one.dropped.items()))
+    batch, steps = steps_of(wanted, prepared)
+    rate = learning_rate_of_tuning(wanted, prepared)
+    lines.append(
+        f"{steps:,} train steps of {batch:,} sequences of {prepared.context:,} tokens; learning rate {rate.peak:g} "
+        f"({rate.shape}), warm-up over {rate.warmup_tokens // (batch * prepared.context):,} steps"
+    )
+    lines.append(_parameters(wanted, replace(shape, vocabulary=max(shape.vocabulary, encoder.vocabulary))))
+    if encoder.new:
+        lines.append(f"{len(encoder.new)} new tokens; their rows begin as the mean of what spelt them before")
+    if prepared.joined:
+        lines.append(
+            f"{prepared.joined:,} answers begin inside a token: asked, the model would begin them otherwise; end the "
+            "prompt with a line break or a special token"
+        )
+    if prepared.stop is None:
+        lines.append("the template ends answers with no special token: generation will not know where to stop")
+    return lines
+
+
+def _padding(one: PreparedSet, context: int) -> float:
+    """Share of positions without a token; separators count as tokens."""
+    places = (one.sequences + one.held_out_sequences) * (context + 1)
+    return max(0.0, 1 - (one.tokens + one.kept) / places) if places else 0.0
+
+
+def _parameters(wanted: Any, shape: ModelShape) -> str:
+    """How many parameters are trained."""
+    whole = num_parameters(shape)
+    if wanted.lora is None:
+        return f"all {whole:,} parameters are trained"
+    keys = shape.num_kv_heads * shape.head_width
+    sizes = {
+        "query": 2 * shape.width,
+        "output": 2 * shape.width,
+        "key": shape.width + keys,
+        "value": shape.width + keys,
+    }
+    sizes |= dict.fromkeys(("gate", "up", "down"), shape.width + shape.feedforward)
+    trained = wanted.lora.rank * shape.layers * sum(sizes[name] for name in targets_of(wanted, shape.family))
+    names = ", ".join(targets_of(wanted, shape.family))
+    return f"{trained:,} of {whole:,} parameters are trained (rank {wanted.lora.rank} on {names})"
+
+
+def targets_of(wanted: Any, family: str) -> tuple[str, ...]:
+    """Layers that are adapted; `all` means those that the family has."""
+    return layers_of(family) if wanted.lora.targets == ("all",) else tuple(wanted.lora.targets)
+
+
+def steps_of(wanted: Any, prepared: Prepared) -> tuple[int, int]:
+    """Sequences of a train step, and train steps; the last one may be smaller."""
+    batch = max(1, tokens_of(wanted.batch, prepared.context, 0) // prepared.context)
+    return batch, -(-positions_of_tuning(wanted, prepared) // batch)
+
+
+def positions_of_tuning(wanted: Any, prepared: Prepared) -> int:
+    """Sequences of the whole run."""
+    from training.tuning.stream import draws_of
+
+    return sum(draws_of(prepared.sets, wanted.epochs).values())
+
+
+def learning_rate_of_tuning(wanted: Any, prepared: Prepared) -> LearningRate:
+    """Its course over the run; without one in the recipe, linear from a usual peak."""
+    batch, steps = steps_of(wanted, prepared)
+    total = positions_of_tuning(wanted, prepared) * prepared.context
+    if wanted.learning_rate is not None:
+        values = wanted.model_copy(update={"batch": (_Batch(wanted.batch),)})
+        return learning_rate_of(values, prepared.context, total)
+    warmup = min(total, round(_WARMUP * steps) * batch * prepared.context)
+    return LearningRate(wanted.default_peak, total, warmup, shape="linear")
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """A batch size as pretraining's values have it."""
+
+    size: Any

@@ -1,0 +1,1 @@
+"""Training as a part of a run: from the plan to checkpoints, evaluation and export, and what is seen meanwhile."""

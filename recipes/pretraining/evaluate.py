@@ -1,0 +1,35 @@
+"""Evaluation as a part of a run: held-out loss per domain of the trained model."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from recipes.artifacts import key_of
+from recipes.pretraining.train import MAX_HELD_OUT
+
+if TYPE_CHECKING:
+    from recipes.run import Run
+
+
+def evaluate(run: Run) -> list[dict[str, Any]]:
+    """Held-out loss of every domain at the last checkpoint, on all its windows up to a cap."""
+    checkpoint = run.trained
+    key = key_of(run.training.key, checkpoint.name, run.tokens.domains.folder.key, MAX_HELD_OUT)
+    known = run.recall("evaluation")
+    title = "held-out loss"
+    if known and known["key"] == key:
+        run.narrator.reused(title, f"{len(known['domains'])} domains")
+        return list(known["domains"])
+    from training.evaluate import evaluate_checkpoint
+    from training.stream import open_held_out
+
+    run.narrator.heading("Evaluation")
+    started = time.monotonic()
+    assert run.recipe.model is not None
+    held_out = open_held_out(str(run.tokens.domains_path), run.recipe.model.context, MAX_HELD_OUT)
+    found = [asdict(domain) for domain in evaluate_checkpoint(checkpoint, held_out)]
+    run.remember("evaluation", {"key": key, "checkpoint": checkpoint.name, "domains": found})
+    run.narrator.made(title, f"{len(found)} domains", time.monotonic() - started)
+    return found

@@ -1,0 +1,176 @@
+"""What training the target model will cost, said before it is spent: train steps, time, checkpoints and memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from recipes.ablation.swarm import MAX_HELD_OUT
+from recipes.pretraining.shapes import batch_tokens_of, learning_rate_of, optimizer_of, shape_of, tokens_of
+from training.footprint import TRAINER_BYTES, checkpoint_bytes, footprint, free_bytes, predicted_micro_batch
+from training.models.shape import ModelShape, flops_per_token, num_parameters
+from training.peak import peak_of
+from training.swarm import SwarmOptions
+
+if TYPE_CHECKING:
+    from recipes.run import Run
+
+# Share of a GPU's peak that is counted on where nothing was timed on it; docs/training.md has what others reach.
+ASSUMED_MFU = 0.4
+# Below this a model is whole on every device where the recipe leaves it open (`training.sharding`, which needs torch).
+_REPLICATED = 500_000_000
+
+
+@dataclass(frozen=True)
+class TrainingForecast:
+    """What the target's training will come to.
+
+    Attributes:
+        parameters: of the model, embeddings counted.
+        tokens: that it reads.
+        steps: train steps, with the batch's warm-up.
+        flops: operations.
+        processes: that train.
+        seconds: of training alone, without measuring and saving.
+        basis: what the seconds rest on.
+        checkpoint_bytes: of one checkpoint.
+        process_bytes: most memory of a process, with `micro_batch`.
+        free_bytes: memory that is free now, of all processes together; None for GPUs.
+        micro_batch: sequences at once on a process.
+        share: sequences of a process's share of the largest batch.
+    """
+
+    parameters: int
+    tokens: int
+    steps: int
+    flops: float
+    processes: int
+    seconds: float
+    basis: str
+    checkpoint_bytes: int
+    process_bytes: int
+    free_bytes: int | None
+    micro_batch: int
+    share: int
+
+    @property
+    def fits(self) -> bool:
+        """Whether all processes together get their memory."""
+        return self.free_bytes is None or self.process_bytes * self.processes <= self.free_bytes
+
+
+def training_forecast(run: Run) -> TrainingForecast | None:
+    """Foretell the training of a recipe that has one; None for others.
+
+    On a CPU a few train steps are timed in a worker (seconds), of a shape with fewer layers above 30 million
+    parameters.
+    """
+    recipe: Any = run.recipe
+    if recipe.model is None or not recipe.schedule or recipe.tokenizer is None:
+        return None
+    from recipes.pretraining.train import num_gpus, num_processes
+
+    shape = shape_of(recipe.model, _vocabulary(recipe))
+    batches = _batches(recipe)
+    tokens = sum(tokens_of(phase.tokens, shape.context, batches[0][1]) for phase in recipe.schedule)
+    processes, gpus = num_processes(run), num_gpus()
+    seconds, basis = _seconds(run, shape, tokens, processes)
+    context = max([shape.context, *(phase.context or 0 for phase in recipe.schedule)])
+    share = -(-max(size for _, size in batches) // (context * processes))
+    wanted = recipe.execution.training
+    parameters = num_parameters(shape)
+    whole = wanted.sharding == "replicate" or (wanted.sharding == "auto" and parameters < _REPLICATED)
+    one = footprint(
+        shape,
+        context,
+        recipe.training.precision,
+        device="cuda" if gpus else "cpu",
+        shards=1 if whole else processes,
+        recompute=wanted.recompute,
+        background=recipe.checkpoints.background and not gpus,
+        process=0 if gpus else TRAINER_BYTES,
+    )
+    free = None if gpus else free_bytes()
+    micro = wanted.micro_batch
+    if micro is None:
+        room = (free or 0) // processes
+        micro = share if gpus else predicted_micro_batch(one, room, share, context=context)
+    return TrainingForecast(
+        parameters=parameters,
+        tokens=tokens,
+        steps=num_steps(batches, tokens),
+        flops=float(tokens * flops_per_token(shape, context)),
+        processes=processes,
+        seconds=seconds,
+        basis=basis,
+        checkpoint_bytes=checkpoint_bytes(shape),
+        process_bytes=one.total(micro),
+        free_bytes=free,
+        micro_batch=micro,
+        share=share,
+    )
+
+
+def _vocabulary(recipe: Any) -> int:
+    wanted = recipe.tokenizer
+    if wanted.path is not None and Path(wanted.path).exists():
+        from mixing.tokenizer import load_tokenizer
+
+        return load_tokenizer(wanted.path).vocabulary
+    return int(wanted.vocabulary)
+
+
+def _batches(recipe: Any) -> list[tuple[int, int]]:
+    """(first token, tokens of a train step) of each batch size of the recipe."""
+    context = recipe.model.context
+    return [
+        (line.start.number * (context if line.start.unit == "sequences" else 1), tokens_of(line.size, context, 0))
+        for line in recipe.training.batch
+    ]
+
+
+def num_steps(batches: list[tuple[int, int]], tokens: int) -> int:
+    """Train steps of a run whose batch grows on the way.
+
+    >>> num_steps([(0, 100), (1000, 200)], 2000)
+    15
+    """
+    ends = [*(start for start, _ in batches[1:]), tokens]
+    parts = zip(batches, ends, strict=True)
+    return sum(-(-max(0, min(end, tokens) - start) // size) for (start, size), end in parts)
+
+
+def _seconds(run: Run, shape: ModelShape, tokens: int, processes: int) -> tuple[float, str]:
+    recipe: Any = run.recipe
+    peak = peak_of(_gpu_name(), recipe.training.precision) if _gpu_name() else None
+    if peak is not None:
+        seconds = tokens * flops_per_token(shape) / (peak * ASSUMED_MFU * processes)
+        return seconds, f"if {_gpu_name()} is used to {ASSUMED_MFU:.0%} of its peak"
+    options = SwarmOptions(
+        shape=shape,
+        tokens=tokens,
+        batch_tokens=batch_tokens_of(recipe.training, shape.context),
+        learning_rate=learning_rate_of(recipe.training, shape.context, tokens),
+        optimizer=optimizer_of(recipe.training),
+        precision=recipe.training.precision,
+        evaluate=1,
+        max_held_out=MAX_HELD_OUT,
+        threads=recipe.execution.training.threads or max(1, recipe.execution.num_workers() // processes),
+    )
+    from training.speed import proxy_speed
+
+    speed = run.pool.submit(proxy_speed, options).result()
+    basis = f"a process timed just now at {speed.training:,.0f} tokens/s"
+    if not speed.exact:
+        basis += f" (from the operations a second of {speed.parameters / 1e6:.0f}M parameters)"
+    return tokens / (speed.training * processes), basis
+
+
+def _gpu_name() -> str:
+    """Name of this machine's first NVIDIA GPU, as its driver tells it; empty without one."""
+    for path in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information")):
+        for line in path.read_text().splitlines():
+            if line.startswith("Model:"):
+                return line.partition(":")[2].strip()
+    return ""

@@ -1,0 +1,127 @@
+"""The names a recipe defines (sources, steps, domains), and how patterns are checked against them.
+
+Names are read from the located tree, so that they are known also where an entry is wrong otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from curation.config import BUCKETED_FORMATS
+from curation.fields import Problem, allowed_name, did_you_mean
+from mixing.patterns import covers
+from recipes.schema.layered import entry_name
+from recipes.schema.located import Node, Segments
+from recipes.schema.recipe import Recipe, matches
+
+BUCKETS = ("head", "middle", "tail")
+
+
+@dataclass(frozen=True)
+class Names:
+    """What patterns may name."""
+
+    sources: tuple[str, ...]
+    validate_only: tuple[str, ...]
+    steps: tuple[str, ...]  # one for each entry; "" where it has none
+    domains: tuple[str, ...]  # trained domains as far as they are known before data is read
+    open: tuple[str, ...]  # sources whose parts only the data tells
+    given: frozenset[str]  # sections that the recipe has, right or wrong
+
+    def trained(self) -> list[str]:
+        """Sources that may be trained on."""
+        return [name for name in self.sources if name not in self.validate_only]
+
+
+def names_of(recipe: Recipe, tree: Node) -> Names:
+    """Names a recipe defines."""
+    sources = tuple(allowed_name(str(name)) for name, _ in _children(tree, "sources"))
+    steps = tuple(entry_name(entry) or "" for _, entry in _children(tree, "steps"))
+    validate_only = recipe.domains.validate_only
+    domains: list[str] = []
+    unknown: list[str] = []
+    for source in sources:
+        if source in validate_only:
+            continue
+        signal = split_signal(recipe, source)
+        if signal is None:
+            domains.append(source)
+        elif is_bucket(signal) and not is_ready(recipe, source):
+            domains += [f"{source}/{bucket}" for bucket in BUCKETS]
+        else:
+            unknown.append(source)
+            domains.append(source)
+    given = frozenset(str(key) for key, section in tree.children() if section.value not in (None, [], {}))
+    return Names(sources, validate_only, steps, tuple(domains), tuple(unknown), given)
+
+
+def is_ready(recipe: Recipe, source: str) -> bool:
+    """Whether a source is ready token shards, whose parts only a column beside the tokens tells."""
+    return source in recipe.token_sources()
+
+
+def _children(tree: Node, key: str) -> Iterator[tuple[str | int, Node]]:
+    section = tree.get(key)
+    if section is not None:
+        yield from section.children()
+
+
+def split_signal(recipe: Recipe, source: str) -> str | None:
+    """The signal a source is split by: that of the name itself, else of the first pattern that matches."""
+    split = recipe.domains.split
+    if source in split:
+        return split[source]
+    return next((signal for pattern, signal in split.items() if fnmatchcase(source, pattern)), None)
+
+
+def is_bucket(signal: str) -> bool:
+    """Whether a signal is the bucket of a perplexity step, with or without the step's name."""
+    return signal == "bucket" or signal.endswith("_bucket")
+
+
+def makes_buckets(recipe: Recipe, source: str) -> bool:
+    """Whether a perplexity step looks at a source, or its format or columns bring buckets."""
+    described = recipe.sources.get(source)
+    if described is None or described.format in BUCKETED_FORMATS:
+        return True
+    return any(step.kind == "perplexity" and matches(step.sources, source) for step in recipe.steps)
+
+
+def names_domain(names: Names, pattern: str) -> bool:
+    """Whether a name or pattern means at least one trained domain."""
+    if pattern == "*" or any(covers(pattern, domain) for domain in names.domains):
+        return True
+    source, slash, _ = pattern.partition("/")
+    return bool(slash) and any(fnmatchcase(name, source) for name in names.open)
+
+
+def source_problems(patterns: Iterable[str], known: Iterable[str], path: Segments) -> Iterator[Problem]:
+    """Patterns of a list that match none of the sources."""
+    sources = list(known)
+    for place, pattern in enumerate(patterns):
+        if not any(fnmatchcase(source, pattern) for source in sources):
+            yield (*path, place), pattern, f"no source is called so{did_you_mean(pattern, sources)}"
+
+
+def domain_problems(patterns: Iterable[str], names: Names, path: Segments) -> Iterator[Problem]:
+    """Keys of a mapping (or entries of a list given as `path`) that mean no trained domain."""
+    for pattern in patterns:
+        source = pattern.partition("/")[0]
+        if source in names.validate_only:
+            yield (
+                (*path, pattern),
+                pattern,
+                "this source is validate_only: it is measured, never trained on, and has no weight",
+            )
+        elif not names_domain(names, pattern):
+            yield (*path, pattern), pattern, f"names no domain{_nearest_domain(pattern, names)}"
+
+
+def _nearest_domain(pattern: str, names: Names) -> str:
+    source, slash, _ = pattern.partition("/")
+    if slash and source in names.domains:
+        return f"; {source} is not split: add it to domains.split, or write {source}"
+    known = [*names.domains, *(name for name in names.trained() if name not in names.domains)]
+    return did_you_mean(pattern, known, limit=20)

@@ -1,0 +1,1 @@
+"""Text to begin with: the catalogue of packages that ship some, and text made by code."""

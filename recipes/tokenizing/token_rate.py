@@ -1,0 +1,142 @@
+"""Tokens that a source's text comes to, before it is tokenised: a rate measured on a sample of what is kept.
+
+The tokenizer is the recipe's own: the file it names, or the one this run has trained. Where it is still to be trained,
+one of its kind is trained on half of the samples and measured on the other half; a recipe without a tokenizer is told
+in tokens of 4 bytes.
+"""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from curation.ledger import Ledger, Source
+
+if TYPE_CHECKING:
+    from recipes.run import Run
+    from recipes.schema.recipe import Recipe
+
+_SAMPLE_BYTES = 400_000  # of a source, from up to 4 of its shards
+_DOCUMENT_CHARACTERS = 20_000
+_SHARDS = 4
+_TYPICAL = 0.25
+_Z = 1.96  # 95 %
+
+
+@dataclass(frozen=True)
+class TokenRate:
+    """Tokens a byte of kept text, with a 95 % interval, and what they were counted with.
+
+    `basis` is tokenizer (the recipe's), sample (one of its kind, trained on samples) or typical (4 bytes a token).
+    """
+
+    per_byte: float
+    low: float
+    high: float
+    basis: str
+
+    def tokens(self, size_bytes: int) -> int:
+        """Tokens of so many bytes of this source's text."""
+        return round(size_bytes * self.per_byte)
+
+
+TYPICAL = TokenRate(_TYPICAL, _TYPICAL / 1.6, _TYPICAL * 1.6, "typical")
+
+
+def token_rates(run: Run, ledger: Ledger) -> dict[str, TokenRate]:
+    """The rate of each source of a ledger. Reads about 400 kB of each."""
+    samples = {source.name: sampled_texts(source) for source in ledger.sources}
+    if run.recipe.tokenizer is None or not any(samples.values()):
+        return dict.fromkeys(samples, TYPICAL)
+    ready = _ready(run)
+    if ready is not None:
+        return _rates(ready, samples, "tokenizer")
+    with tempfile.TemporaryDirectory() as folder:
+        halves = {name: (texts[::2], texts[1::2]) for name, texts in samples.items()}
+        trained = _train(run.recipe, [text for half, _ in halves.values() for text in half], Path(folder))
+        if trained is None:
+            return dict.fromkeys(samples, TYPICAL)
+        return _rates(trained, {name: half for name, (_, half) in halves.items()}, "sample")
+
+
+def sampled_texts(source: Source) -> list[str]:
+    """Kept documents from the beginning of a few shards, spread evenly; long ones are cut."""
+    number = min(_SHARDS, len(source.shards))
+    shards = [source.shards[place * len(source.shards) // number] for place in range(number)]
+    return [text for shard in shards for text in _some_of(shard, _SAMPLE_BYTES // number)]
+
+
+def _some_of(shard: Any, size_bytes: int) -> Iterator[str]:
+    from curation.passes import kept_text
+
+    left = size_bytes
+    for batch in kept_text(shard):
+        texts = batch.column("text")
+        for place in range(len(texts)):
+            text = texts[place].as_py()
+            if text:
+                yield text[:_DOCUMENT_CHARACTERS]
+                left -= len(text[:_DOCUMENT_CHARACTERS].encode())
+            if left <= 0:
+                return
+
+
+def _ready(run: Run) -> Path | None:
+    """The recipe's tokenizer, where it names one or this run has trained it."""
+    wanted: Any = run.recipe.tokenizer
+    if wanted.path is not None:
+        return Path(wanted.path) if Path(wanted.path).exists() else None
+    from recipes.curating.curate import plan_curation
+    from recipes.tokenizing.tokens import plan_tokens
+
+    path = Path(plan_tokens(run, plan_curation(run)).tokenizer)
+    return path if (path / "tokenizer.json").exists() else None
+
+
+def _train(recipe: Recipe, texts: Sequence[str], folder: Path) -> Path | None:
+    """A tokenizer of the recipe's kind on some texts; None where they are too few for it."""
+    import pyarrow as pa
+
+    from mixing.tokenizer import TokenizerError
+    from mixing.tokenizer_training import TokenizerOptions, train_tokenizer
+
+    wanted: Any = recipe.tokenizer
+    options = TokenizerOptions(wanted.algorithm, wanted.vocabulary, wanted.digits, wanted.special)
+    try:
+        train_tokenizer([pa.array(texts, pa.large_string())], options, folder)
+    except (TokenizerError, RuntimeError):  # SentencePiece says RuntimeError where the text has too few pieces
+        return None
+    return folder
+
+
+def _rates(path: Path, samples: Mapping[str, Sequence[str]], basis: str) -> dict[str, TokenRate]:
+    import numpy as np
+    import pyarrow as pa
+
+    from mixing.tokenizer import encode, load_tokenizer
+
+    tokenizer = load_tokenizer(path)
+    rates = {}
+    for name, texts in samples.items():
+        counts = [lengths for _, lengths in encode(tokenizer, pa.array(texts, pa.large_string()))]
+        tokens = np.concatenate([np.zeros(0, np.int64), *counts]).tolist()
+        rates[name] = rate_of(tokens, [len(text.encode()) for text in texts], basis)
+    return rates
+
+
+def rate_of(tokens: Sequence[int], sizes: Sequence[int], basis: str) -> TokenRate:
+    """Ratio of two sums over documents, with the interval of a ratio estimator.
+
+    Source: Cochran 1977, Sampling Techniques, section 6.4; 5 % are added where the tokenizer is of another text.
+    """
+    count, total = len(sizes), sum(sizes)
+    if not total:
+        return TYPICAL
+    rate = sum(tokens) / total
+    spread = math.sqrt(sum((t - rate * s) ** 2 for t, s in zip(tokens, sizes, strict=True)) / max(1, count - 1))
+    half = _Z * spread / math.sqrt(count) / (total / count) + (0.05 * rate if basis == "sample" else 0.0)
+    return TokenRate(rate, max(0.0, rate - half), rate + half, basis)
