@@ -110,18 +110,23 @@ class IndexWriter:
         if not len(starts):
             return
         positions = self.position + np.cumsum(lengths) - lengths
-        ends = starts + lengths
-        goes_on = np.empty(len(starts), dtype=bool)
-        goes_on[0] = self._next == (int(shards[0]), int(starts[0]))
-        goes_on[1:] = (shards[1:] == shard_of(shards[:-1])) & (starts[1:] == ends[:-1])
-        goes_on &= shards >= 0
-        new = np.flatnonzero(~goes_on & (lengths > 0))
-        self._write(self._runs, positions[new], shards[new], starts[new])
+        filled = lengths > 0  # an empty document lies in no run: neither begins one nor carries one on
+        first, goes_on = starts[filled], self._goes_on(shards[filled], starts[filled], lengths[filled])
+        self._write(self._runs, positions[filled][~goes_on], shards[filled][~goes_on], first[~goes_on])
         self._write(self._documents, positions, rows)
-        self.num_runs += len(new)
+        self.num_runs += int((~goes_on).sum())
         self.num_pieces += len(starts)
         self.position += int(lengths.sum())
-        self._next = (int(shard_of(shards[-1])), int(ends[-1]))
+
+    def _goes_on(self, shards: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+        """Which of some documents with tokens go on where the one before ends, bool (n,)."""
+        goes_on = np.zeros(len(starts), dtype=bool)
+        if len(starts):
+            ends = starts + lengths
+            goes_on[0] = self._next == (int(shards[0]), int(starts[0]))
+            goes_on[1:] = (shards[1:] == shard_of(shards[:-1])) & (starts[1:] == ends[:-1])
+            self._next = (int(shard_of(shards[-1])), int(ends[-1]))
+        return goes_on & (shards >= 0)
 
     def close(self, footer: Footer) -> None:
         """Append the documents and the footer."""

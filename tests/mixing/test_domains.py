@@ -43,6 +43,14 @@ def test_domain_neighbouring_documents_are_one_run(make_shard, tmp_path):
     assert stream_of(tmp_path / "d") == [3, 0, 4, 0, 6, 0, 7, 0, 8, 0]
 
 
+def test_domain_empty_document_behind_a_gap_does_not_hide_it(make_shard, tmp_path):
+    documents = [("3 4", "h"), ("5 6", "t"), ("", "h"), ("7", "h"), ("", "t"), ("8", "h"), ("9", "t"), ("", "h")]
+    rows = [{"text": text, "bucket": bucket} for text, bucket in documents]
+    shards = [make_shard("web", part, rows, eos=False) for part in "ab"]
+    build_domain_index(shards, Selection("web", "bucket", "h"), tmp_path / "d")
+    assert stream_of(tmp_path / "d") == [3, 4, 7, 8] * 2
+
+
 def test_domain_parts_divide_their_source_and_null_is_unknown(make_shard, tmp_path):
     documents = [{"text": str(3 + n), "bucket": bucket} for n, bucket in enumerate(["head", None, "tail", "head"])]
     shards = [make_shard("web", "a", documents)]
