@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import difflib
 import itertools
-import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 import polars as pl
 
+from curation.conditions import looks_beyond
 from curation.rule_presets import Option, filled_conditions, preset_options, resolve_options
 
 __all__ = ["Rule", "RuleError", "decide", "preset_options", "preset_rules", "reasons", "signal_names"]
@@ -75,7 +74,6 @@ def signal_names(rules: Sequence[Rule]) -> list[str]:
     return sorted({name for rule in rules for name in parse(rule).meta.root_names()})
 
 
-_ALLOWED = {"Column", "Literal", "BinaryExpr", "Cast", "Ternary", "Function", "KeepName"}
 _SUBQUERY = re.compile(r"\bselect\b", re.IGNORECASE)
 _STRINGS = re.compile(r"'[^']*'|\"[^\"]*\"")
 
@@ -97,25 +95,9 @@ def parse(rule: Rule) -> pl.Expr:
     if dotted:
         name = f"{dotted[1]}_{dotted[2]}"
         raise _error(rule, f"'{dotted[0]}' is read as a column of a table; signal names use underscores: '{name}'")
-    for kind in _node_kinds(json.loads(expression.meta.serialize(format="json"))):
-        if kind not in _ALLOWED:
-            raise _error(rule, f"'{kind}' looks beyond one row; write a comparison of the row's own signals")
+    if kind := looks_beyond(expression):
+        raise _error(rule, f"'{kind}' looks beyond one row; write a comparison of the row's own signals")
     return expression
-
-
-def _node_kinds(node: Any) -> Iterator[str]:
-    """Kinds of the nodes of a serialised polars expression: the single capitalised key of each mapping."""
-    if isinstance(node, dict):
-        for key, value in node.items():
-            if key[:1].isupper() and len(node) == 1:
-                yield key
-            if key != "Literal" and key != "function":
-                yield from _node_kinds(value)
-    elif isinstance(node, list):
-        for part in node:
-            yield from _node_kinds(part)
-    elif node == "Len":  # count(*)
-        yield node
 
 
 def _error(rule: Rule, what: str) -> RuleError:

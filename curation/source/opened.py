@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import lzma
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -63,7 +64,11 @@ def _member_chunks(file: BinaryIO, chunk_bytes: int) -> Iterator[bytes]:
             chunk = file.read(chunk_bytes)
         except EOFError as error:
             raise BrokenStream("truncated", error) from error
-        except (zipfile.BadZipFile, zlib.error) as error:
+        except (zipfile.BadZipFile, zlib.error, lzma.LZMAError) as error:
+            raise BrokenStream("unreadable", error) from error
+        except OSError as error:
+            if error.errno is not None:  # the disk's; damage that bz2 finds has no number
+                raise
             raise BrokenStream("unreadable", error) from error
         if not chunk:
             return

@@ -90,3 +90,5 @@ def _members(file: BinaryIO, reading: Reading, batch_bytes: int) -> Iterator[Rec
                 )
             except BrokenStream as error:
                 yield unheld_record(Unheld(error.reason, 0, xxhash.xxh3_128_digest(b"")))
+            except OSError as error:
+                raise UnreadableShard(reading.path, error) from error

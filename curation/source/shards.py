@@ -74,8 +74,9 @@ def _matches(pattern: str, root: Path) -> tuple[list[Shard], list[str]]:
     plain = Path(pattern) if Path(pattern).is_absolute() else root / pattern
     if plain.is_dir():
         files = sorted(path for path in plain.rglob("*") if path.is_file() and not _is_hidden(path.relative_to(plain)))
-        told = [path for path in files if format_of(path.name) or path.suffix.lower() == ".zip"]
-        return [_local(path, root) for path in told], [_relative(path, root) for path in files if path not in set(told)]
+        told = [bool(format_of(path.name)) or path.suffix.lower() == ".zip" for path in files]
+        others = [_relative(path, root) for path, is_told in zip(files, told) if not is_told]
+        return [_local(path, root) for path, is_told in zip(files, told) if is_told], others
     names = [str(plain)] if plain.is_file() else glob.glob(str(start), recursive=True)  # noqa: PTH207 (`**` as shells read it)
     return [_local(path, root) for path in map(Path, sorted(names)) if path.is_file()], []
 

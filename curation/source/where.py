@@ -11,6 +11,8 @@ import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
+from curation.conditions import looks_beyond
+
 
 class SourceError(ValueError):
     """A source's description does not fit its files: the message says what, where and what to change."""
@@ -22,19 +24,27 @@ def did_you_mean(name: str, known: Collection[str]) -> str:
     return f"; did you mean {near[0]!r}?" if near else f"; there is {', '.join(sorted(known)) or 'nothing'}"
 
 
+@lru_cache(maxsize=256)
 def condition(sql: str) -> tuple[pl.Expr, tuple[str, ...]]:
     """Parse a `where` condition; the expression and the columns it asks for, sorted.
 
-    The SQL is parsed by polars as an expression: table functions and subqueries are refused, nothing is evaluated.
+    The SQL is parsed by polars as an expression, nothing is evaluated. Table functions, subqueries and aggregates are
+    refused: a shard is read in row batches, and a row's answer must not depend on what else is in its batch.
 
     Raises:
-        SourceError: if it cannot be parsed.
+        SourceError: if it cannot be parsed, or looks at more than its own row.
     """
     try:
         expression = pl.sql_expr(sql)
-        return expression, tuple(sorted(set(expression.meta.root_names())))
+        names = tuple(sorted(set(expression.meta.root_names())))
+        beyond = looks_beyond(expression)
     except pl.exceptions.PolarsError as error:
         raise SourceError(f"where: {sql!r} is not a condition: {error}") from error
+    if beyond:
+        raise SourceError(
+            f"where: {sql!r}: '{beyond}' looks beyond one row; write a comparison of the row's own columns"
+        )
+    return expression, names
 
 
 def is_true(sql: str, columns: Mapping[str, pa.Array], num_rows: int) -> npt.NDArray[np.bool_]:

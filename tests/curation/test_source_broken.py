@@ -5,6 +5,7 @@ import gzip
 import io
 import lzma
 import random
+import zipfile
 
 import pytest
 import zstandard
@@ -117,3 +118,17 @@ def test_shard_that_is_not_there_or_a_folder_is_unreadable(tmp_path):
     for path in (tmp_path / "none.jsonl", tmp_path):
         with pytest.raises(UnreadableShard):
             read(path)
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_damaged_member_of_a_zip_archive_is_a_row_and_the_others_are_read(tmp_path, method):
+    path = tmp_path / "a.jsonl.zip"
+    with zipfile.ZipFile(path, "w", method) as archive:
+        archive.writestr("a.jsonl", PLAIN)
+        archive.writestr("b.jsonl", b'{"text":"whole"}\n')
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    path.write_bytes(content)
+    rows = read(path)
+    assert [(row["text"], row["read_reason"]) for row in rows[-2:]] == [(None, "unreadable"), ("whole", None)]
+    assert all(row["text"] is not None for row in rows[:-2])
