@@ -60,14 +60,15 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
     def forward(
         ctx: Any, hidden_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, weights_N: Tensor, z_loss: float, grads: bool
     ) -> tuple[Tensor, Tensor]:
-        """Compute the loss and, where wanted, both gradients."""
+        """Compute the loss and, where wanted, the gradients; that of frozen weights (low-rank updates) is left out."""
         kind = hidden_ND.device.type
+        grads_weight = grads and ctx.needs_input_grad[1]
         with torch.autocast(kind, enabled=False):
             cast_VD = weight_VD.to(hidden_ND.dtype)
             told_N2 = weights_N.new_empty(weights_N.shape[0], 2)  # nats and log(Z)
             loss = weights_N.new_zeros(())
             grad_hidden_ND = torch.empty_like(hidden_ND) if grads else None
-            grad_weight_VD = torch.zeros_like(weight_VD, dtype=torch.float32) if grads else None
+            grad_weight_VD = torch.zeros_like(weight_VD, dtype=torch.float32) if grads_weight else None
             rows = max(1, CHUNK_ELEMENTS.get(kind, 1 << 26) // weight_VD.shape[0])
             # One buffer for all chunks: fresh memory costs a page fault for every 4 KiB.
             buffer_CV = hidden_ND.new_empty(min(rows, hidden_ND.shape[0]), weight_VD.shape[0])
@@ -80,9 +81,10 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
                 loss = loss + (weights_N[chunk] * (nats_C + z_loss * log_z_C.square())).sum()
                 if grads:
                     torch.mm(scores_CV, cast_VD, out=grad_hidden_ND[chunk])
+                if grad_weight_VD is not None:
                     _add_products(grad_weight_VD, scores_CV, hidden_ND[chunk])
         if grads:
-            ctx.gradients = grad_hidden_ND, grad_weight_VD.to(weight_VD.dtype)
+            ctx.gradients = grad_hidden_ND, None if grad_weight_VD is None else grad_weight_VD.to(weight_VD.dtype)
         nats_N = told_N2[:, 0].contiguous()
         ctx.mark_non_differentiable(nats_N)
         return loss, nats_N
@@ -94,8 +96,9 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         del ctx.gradients
         if grad_loss.device.type == "cpu" and grad_loss == 1:  # no pass over the largest weights to change nothing
             return grad_hidden_ND, grad_weight_VD, None, None, None, None
-        hidden, weight = (grad * grad_loss.to(grad.dtype) for grad in (grad_hidden_ND, grad_weight_VD))
-        return hidden, weight, None, None, None, None
+        hidden_ND = grad_hidden_ND * grad_loss.to(grad_hidden_ND.dtype)
+        weight_VD = None if grad_weight_VD is None else grad_weight_VD * grad_loss.to(grad_weight_VD.dtype)
+        return hidden_ND, weight_VD, None, None, None, None
 
 
 def _add_products(sums_VD: Tensor, scores_CV: Tensor, hidden_CD: Tensor) -> None:

@@ -34,6 +34,21 @@ def test_cross_entropy_chunks_give_the_plain_loss_and_gradients(monkeypatch, row
     torch.testing.assert_close(our_gradients[1], weight.grad)
 
 
+@pytest.mark.parametrize("factor", [1, 3])
+def test_cross_entropy_over_frozen_weights_computes_only_what_is_asked(monkeypatch, factor):
+    draw = torch.Generator().manual_seed(4)
+    hidden, weight = torch.randn(2, 5, 8, generator=draw), torch.randn(11, 8, generator=draw)
+    targets, found = torch.randint(0, 11, (2, 5), generator=draw), []
+    for frozen in (False, True):
+        leaf = hidden.clone().requires_grad_()
+        if frozen:  # what is frozen costs no product
+            monkeypatch.setattr(loss, "_add_products", None)
+        value, _ = loss.cross_entropy(leaf, weight.clone().requires_grad_(not frozen), targets, z_loss=0.1)
+        (factor * value).backward()
+        found.append((value.detach(), leaf.grad))
+    assert all(torch.equal(one, other) for one, other in zip(*found))
+
+
 def test_cross_entropy_huge_logits_stay_finite():
     hidden = torch.tensor([[[1000.0]]], requires_grad=True)
     weight = torch.tensor([[1.0], [-1.0]])
