@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Mapping
-
 import click
 
 from recipes.cli.options import Flags, print_json, shared_flags
@@ -40,7 +37,7 @@ def command(flags: Flags, values: bool) -> None:
 
 
 def _show_values(flags: Flags) -> None:
-    from recipes.schema.resolved import flat, resolved
+    from recipes.schema.resolved import as_yaml, flat, resolved
 
     rows = flat(resolved(flags.load()))
     if flags.as_json:
@@ -48,22 +45,3 @@ def _show_values(flags: Flags) -> None:
         return
     for path, found in rows:
         click.echo(f"{path} = {as_yaml(found.value)}  # {found.origin}")
-
-
-def as_yaml(value: object) -> str:
-    """A value on one line as a recipe, or --set, would write it."""
-    from ruamel.yaml import YAML
-
-    yaml = YAML(typ="safe", pure=True)
-    yaml.default_flow_style, yaml.width = True, 1 << 30
-    stream = io.StringIO()
-    yaml.dump(_plain(value), stream)
-    return stream.getvalue().removesuffix("...\n").strip()
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, Mapping):
-        return {str(key): _plain(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [_plain(inner) for inner in value]
-    return value if value is None or isinstance(value, bool | int | float) else str(value)

@@ -16,6 +16,7 @@ import polars as pl
 from curation.ledger import Ledger, Source, scan_shard
 from curation.passes import ShardInputs
 from recipes.ledger.queries import open_ledger
+from recipes.schema.resolved import differing, values_of
 from recipes.tokenizing.token_rate import TokenRate, token_rates
 
 if TYPE_CHECKING:
@@ -40,19 +41,10 @@ def differences(one: Run, other: Run) -> dict[str, Any]:
     }
     only = [sorted({s.name for s in a.sources} - {s.name for s in b.sources}) for a, b in (ledgers, reversed(ledgers))]
     return {
-        "config": config_difference(one, other), "sources": sources, "only_in_first": only[0], "only_in_second": only[1]
-    }  # fmt: skip
-
-
-def config_difference(one: Run, other: Run) -> dict[str, list[str | None]]:
-    """Values that differ between two recipes as resolved: path -> [first, second]."""
-    from recipes.schema.resolved import flat, resolved
-
-    values = [{path: str(found.value) for path, found in flat(resolved(run.recipe))} for run in (one, other)]
-    return {
-        path: [values[0].get(path), values[1].get(path)]
-        for path in sorted(values[0].keys() | values[1].keys())
-        if values[0].get(path) != values[1].get(path)
+        "config": differing(values_of(one.recipe), values_of(other.recipe)),
+        "sources": sources,
+        "only_in_first": only[0],
+        "only_in_second": only[1],
     }
 
 

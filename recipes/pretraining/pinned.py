@@ -20,6 +20,7 @@ from recipes.curating.curate import ALL
 from recipes.errors import RunError
 from recipes.pretraining.training_log import PINNED, read_status
 from recipes.progress import compact
+from recipes.schema.resolved import differing, values_of
 
 if TYPE_CHECKING:
     from recipes.pretraining.train import Training
@@ -85,8 +86,8 @@ def refuse_other_text(run: Run) -> None:
     if found is None or found[0]["domains"] == str(now):
         return
     began, step = found
-    changed = _changes(began["values"], _values(run.recipe))
-    told = [f"{path}: {before or 'nothing'} -> {after or 'nothing'}" for path, before, after in changed]
+    changed = differing(began["values"], _values(run.recipe))
+    told = [f"{path}: {before or 'nothing'} -> {after or 'nothing'}" for path, (before, after) in changed.items()]
     told = told or ["no value of the recipe, but files that it reads"]
     raise RunError(
         "\n".join(
@@ -115,7 +116,7 @@ def open_pinned(run: Run) -> dict[str, Any] | None:
     if found is None:
         return None
     began = found[0]
-    if not _changes(began["values"], _values(run.recipe)) and str(run.tokens.domains_path) == began["domains"]:
+    if not differing(began["values"], _values(run.recipe)) and str(run.tokens.domains_path) == began["domains"]:
         return None
     path = Path(began["domains"])
     indexes = [one for domain in read_domains(path) for one in (domain.training, domain.held_out) if one is not None]
@@ -126,19 +127,9 @@ def open_pinned(run: Run) -> dict[str, Any] | None:
     return began
 
 
-def _values(recipe: Recipe) -> dict[str, str]:
-    """The values that make domains, as `show --resolved` prints them."""
-    from recipes.cli.show import as_yaml
-    from recipes.schema.resolved import flat, resolved
-
-    rows = flat(resolved(recipe))
-    return {path: as_yaml(found.value) for path, found in rows if path.partition(".")[0] in _SECTIONS}
-
-
-def _changes(before: dict[str, str], after: dict[str, str]) -> list[tuple[str, str | None, str | None]]:
-    """(path, before, after) of each value that differs."""
-    paths = sorted(before.keys() | after.keys())
-    return [(path, before.get(path), after.get(path)) for path in paths if before.get(path) != after.get(path)]
+def _values(recipe: Recipe) -> dict[str, list[Any]]:
+    """The values that make domains."""
+    return {path: value for path, value in values_of(recipe).items() if path.partition(".")[0] in _SECTIONS}
 
 
 def _domain_changes(before: list[Domain], after: list[Domain]) -> list[str]:

@@ -1,8 +1,10 @@
-"""Every value of a recipe with where it came from, for `gristmill show --resolved`."""
+"""Every value of a recipe with where it came from, for `gristmill show --resolved`; and in which two recipes differ."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import io
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,10 +26,14 @@ _INNER = ("kind",)
 
 @dataclass(frozen=True)
 class Resolved:
-    """A value as the recipe would write it, and its origin: `default`, `preset NAME`, `file:line` or `--set …`."""
+    """A value as the recipe would write it, and its origin: `default`, `preset NAME`, `file:line` or `--set …`.
+
+    `read` is what it was understood as: `8sequences` and `8 sequences` are the same amount.
+    """
 
     value: object
     origin: str
+    read: object
 
 
 Tree = dict[str, Any]
@@ -88,13 +94,13 @@ def _step(step: Step, node: Node | None) -> Tree:
         for key, value in _fields(step)
     }
     if isinstance(node, Node) and isinstance(node.value, str):
-        result["preset"] = Resolved(node.value, str(node.place))
+        result["preset"] = Resolved(node.value, str(node.place), step.preset)
     if step.takes_thresholds and step.preset in preset_names(lines=step.kind == "lines"):
         own = step.thresholds()
         for option, value in load_preset(str(step.preset)).options.items():
             at = _below(node, option)
             chosen = own.get(option, value)
-            result[option] = Resolved(chosen, str(at.place) if at else f"preset {step.preset}")
+            result[option] = Resolved(chosen, str(at.place) if at else f"preset {step.preset}", chosen)
     return result
 
 
@@ -114,10 +120,10 @@ def _value(value: object, node: Node | None, preset: Mapping[str, Any], origin: 
             preset = {"preset": value.preset, "values": MODEL_PRESETS[value.preset]}
         return _section(value, node, preset, origin)
     if node is not None:
-        return Resolved(node.plain(), str(node.place))
+        return Resolved(node.plain(), str(node.place), value)
     if preset and preset.get("values") is not None:
-        return Resolved(written(value), f"preset {preset['preset']}")
-    return Resolved(written(value), origin)
+        return Resolved(written(value), f"preset {preset['preset']}", value)
+    return Resolved(written(value), origin, value)
 
 
 def _section(section: Section, node: Node | None, preset: Mapping[str, Any], origin: str = DEFAULT) -> Tree:
@@ -129,7 +135,7 @@ def _section(section: Section, node: Node | None, preset: Mapping[str, Any], ori
         child = {"preset": preset["preset"], "values": inner} if inner is not None else {}
         result[key] = _value(value, _below(node, key), child, origin)
     if node is not None and isinstance(node.value, str) and "preset" in result:
-        result["preset"] = Resolved(node.value, str(node.place))
+        result["preset"] = Resolved(node.value, str(node.place), result["preset"].read)
     return result
 
 
@@ -161,3 +167,66 @@ def flat(tree: Tree, path: str = "") -> list[tuple[str, Resolved]]:
         here = f"{path}.{key}" if path else key
         lines += flat(value, here) if isinstance(value, dict) else [(here, value)]
     return lines
+
+
+# ---------------------------------------------------------------- two recipes
+
+
+Values = Mapping[str, Sequence[Any]]
+
+
+def values_of(recipe: Recipe) -> dict[str, list[Any]]:
+    """Every value by its dotted path, for `differing`: what it was read as, and how it was written.
+
+    Both are plain, as JSON holds them. Steps and phases are named in their paths, so their order is a value of its own.
+    """
+    orders = {"steps": [step.name for step in recipe.steps], "schedule": [phase.name for phase in recipe.schedule]}
+    values = {path: [_as_read(found.read), plain(found.value)] for path, found in flat(resolved(recipe))}
+    return values | {path: [names, names] for path, names in orders.items()}
+
+
+def differing(one: Values, other: Values) -> dict[str, tuple[str | None, str | None]]:
+    """Values in which two recipes differ, however they are written: path -> both as written, None where one has none.
+
+    Args:
+        one: a recipe's `values_of`, or some of them.
+        other: those of another.
+    """
+    found = {}
+    for path in sorted(one.keys() | other.keys()):
+        read = [json.dumps(values[path][0], sort_keys=True) if path in values else None for values in (one, other)]
+        if read[0] != read[1]:
+            first, second = (as_yaml(values[path][1]) if path in values else None for values in (one, other))
+            found[path] = (first, second)
+    return found
+
+
+def _as_read(value: object) -> Any:
+    """A value as it was understood, with nothing left out; numbers without a fraction are integers."""
+    if isinstance(value, BaseModel):
+        return {key: _as_read(inner) for key, inner in value}
+    if isinstance(value, Mapping):
+        return {str(key): _as_read(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_as_read(inner) for inner in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else plain(value)
+
+
+def as_yaml(value: object) -> str:
+    """A value on one line as a recipe, or --set, would write it."""
+    from ruamel.yaml import YAML
+
+    yaml = YAML(typ="safe", pure=True)
+    yaml.default_flow_style, yaml.width = True, 1 << 30
+    stream = io.StringIO()
+    yaml.dump(plain(value), stream)
+    return stream.getvalue().removesuffix("...\n").strip()
+
+
+def plain(value: object) -> Any:
+    """Mappings, lists, numbers and text of a value, as YAML and JSON hold them."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(inner) for inner in value]
+    return value if value is None or isinstance(value, bool | int | float) else str(value)

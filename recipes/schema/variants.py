@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from recipes.run import FLAGS
-from recipes.schema.resolved import flat, resolved
+from recipes.schema.resolved import differing, values_of
 
 if TYPE_CHECKING:
     from recipes.schema.recipe import Recipe
@@ -22,13 +22,10 @@ _SAME_RUN = ("execution", "checkpoints")
 
 def variant_key(written: Recipe, changed: Recipe) -> str:
     """Eight hexadecimal digits of the values in which a recipe differs from its file; empty for the same run."""
-    values = [{path: repr(found.value) for path, found in flat(resolved(recipe))} for recipe in (written, changed)]
-    differing = sorted(
-        (path, values[1].get(path))
-        for path in values[0].keys() | values[1].keys()
-        if path.split(".")[0] not in _SAME_RUN and values[0].get(path) != values[1].get(path)
-    )
-    return hashlib.sha256(json.dumps(differing).encode()).hexdigest()[:8] if differing else ""
+    values = values_of(changed)
+    found = [path for path in differing(values_of(written), values) if path.split(".")[0] not in _SAME_RUN]
+    made = [(path, values.get(path, [None])[0]) for path in found]
+    return hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()[:8] if made else ""
 
 
 def variants(workdir: Path, name: str) -> list[str]:

@@ -28,10 +28,29 @@ def called(*arguments):
 
 
 @pytest.mark.parametrize(
-    "same", ["execution.workers=2", "checkpoints.every=3M", "sources.de.language=de", "sources.de.sample=1.0"]
+    "same",
+    [
+        "execution.workers=2",
+        "checkpoints.every=3M",
+        "sources.de.language=de",
+        "sources.de.sample=1.0",
+        "sources.de.sample=1",
+        "sources.de.path=[de.jsonl]",
+        "sources.de.max_document=65536KiB",
+        "domains.max_epochs=4.0",
+        "domains.max_epochs={'*': 4}",
+        "domains.held_out.tokens=1000K",
+    ],
 )
 def test_flags_that_change_nothing_of_the_result_keep_the_name(recipe, same):
     assert Flags(recipe, (same,)).load().name == "r"
+
+
+@pytest.mark.parametrize(
+    "other", ["domains.max_epochs=5", "sources.de.max_document=65 MiB", "domains.held_out.share=0.02", "seed=1"]
+)
+def test_flags_that_change_the_result_name_a_run_of_its_own(recipe, other):
+    assert Flags(recipe, (other,)).load().name.startswith("r@")
 
 
 def test_flags_name_a_run_by_what_they_change(recipe):
