@@ -18,6 +18,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from training.alive import bytes_in, result_of
 from training.checkpoint import (
     CheckpointError,
     Gather,
@@ -68,13 +70,16 @@ class BackgroundSaver:
 
     Attributes:
         blocked_s: seconds that the training has waited for it.
+        beat: called while the training waits for what goes on being written, as a sign of life.
     """
 
-    def __init__(self, rank: int, gather: Gather, min_free_bytes: int = 0) -> None:
-        self.rank, self.gather, self.min_free_bytes = rank, gather, min_free_bytes
+    def __init__(self, rank: int, gather: Gather, min_free_bytes: int = 0, beat: Callable[[], None] = nothing) -> None:
+        self.rank, self.gather, self.min_free_bytes, self.beat = rank, gather, min_free_bytes, beat
         self.blocked_s = 0.0
         self._copies: dict[str, Tensor] = {}
-        self._thread: threading.Thread | None = None
+        self._writer = ThreadPoolExecutor(1, "checkpoint")
+        self._writing: Future[None] | None = None
+        self._folder = Path()
         self._copied = threading.Event()
         self._error: BaseException | None = None
 
@@ -114,14 +119,13 @@ class BackgroundSaver:
             tensors = copy_to_host(tensors, self._copies)
             self._copied.set()
         copy = _Copy(folder, own, tensors, index, num_updates(optimizer), tokens[0], len(tokens), self._copied)
-        self._thread = threading.Thread(target=self._write, args=(copy, then), name="checkpoint", daemon=True)
-        self._thread.start()
+        self._folder, self._writing = folder, self._writer.submit(self._write, copy, then)
         self.blocked_s += time.perf_counter() - since
         return folder
 
     def wait_for_copy(self) -> None:
         """Wait until weights and moments may change; to be called before each change of them."""
-        if self._thread is None:
+        if self._writing is None:
             return
         since = time.perf_counter()
         self._copied.wait()
@@ -139,17 +143,17 @@ class BackgroundSaver:
             OSError, CheckpointError: if it could not be written.
         """
         since = time.perf_counter()
-        if self._thread is not None:
-            self._thread.join()
+        if self._writing is not None:
+            result_of(self._writing, lambda: bytes_in(self._folder), self.beat)
         self.blocked_s += time.perf_counter() - since
-        self._thread, error, self._error = None, self._error, None
+        self._writing, error, self._error = None, self._error, None
         if error is not None:
             raise error
 
     def wait(self) -> None:
         """Wait a while for the checkpoint that is being written, whatever becomes of it."""
-        if self._thread is not None:
-            self._thread.join(LAST_WAIT_S)
+        if self._writing is not None:
+            wait([self._writing], LAST_WAIT_S)
 
     def _write(self, copy: _Copy, then: Callable[[], None]) -> None:
         try:

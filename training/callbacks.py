@@ -8,6 +8,7 @@ import platform
 import shutil
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import torch.distributed as dist
 from lightning.pytorch import Callback, Trainer
 
 from training import checkpoint as checkpoints
+from training.alive import on_compiling
 from training.background import BackgroundSaver
 from training.batches import Batch, position_after, tokens_after
 from training.evaluate import DomainLoss, held_out_losses, mean_bits_per_byte
@@ -51,7 +53,9 @@ class Journal(Callback):
             _continue_logs(module)
             columns = [*COLUMNS, *(f"loss/{name}" for name in module.stream.domains)]
             self.table = Table(self.folder / "metrics.csv", columns, module.done)
-        self.watchdog = Watchdog(module.spec.execution.stall_s)
+        stall_s = module.spec.execution.stall_s
+        self.sign_s = min(SIGN_OF_LIFE_S, stall_s / 4)
+        self.watchdog = Watchdog(stall_s, self.folder / "status.json")
         if "GRISTMILL_SUPERVISOR" not in os.environ:  # which watches all of them from outside
             self.watchdog.start()
         self.slow, self.slow_said_s = SlowRank(module.gather(platform.node())), -math.inf
@@ -65,6 +69,9 @@ class Journal(Callback):
         self.shown_s = 0.0
         gpu = torch.cuda.get_device_name(module.device) if module.device.type == "cuda" else ""
         self.peak = peak_of(gpu, module.spec.precision)
+        module.beat = partial(self.show, trainer, module, "training")
+        if module.spec.execution.compile:
+            on_compiling(partial(self.show, trainer, module, "compiling", now=True), module.beat)
         self.show(trainer, module, "training")
 
     def on_train_batch_end(self, trainer: Trainer, module: TrainingModule, outputs: Any, batch: Batch, _: int) -> None:
@@ -145,7 +152,7 @@ class Journal(Callback):
     def show(self, trainer: Trainer, module: TrainingModule, state: str, *, now: bool = False) -> None:
         """Write status.json: at a line, and as a sign of life every few seconds."""
         self.watchdog.beat()
-        if trainer.is_global_zero and (now or time.monotonic() - self.shown_s > SIGN_OF_LIFE_S):
+        if trainer.is_global_zero and (now or time.monotonic() - self.shown_s > self.sign_s):
             self.shown_s = time.monotonic()
             status = {
                 **self.line,
@@ -195,6 +202,7 @@ class Evaluator(Callback):
             module.device,
             rank=trainer.global_rank,
             reduce=module.add_up,
+            beat=partial(self.journal.show, trainer, module, "measuring"),
         )
         if trainer.is_global_zero:
             spans = module.spec.spans
@@ -230,7 +238,8 @@ class Saver(Callback):
         """Save the untrained model if asked."""
         if module.spec.checkpoints.background:
             free = module.spec.execution.min_free_bytes
-            self.background = BackgroundSaver(trainer.global_rank, module.gather, free)
+            beat = partial(self.journal.show, trainer, module, "saving")
+            self.background = BackgroundSaver(trainer.global_rank, module.gather, free, beat)
             module.before_update = self.background.wait_for_copy
         if module.done == 0 and module.spec.num_steps > 0 and is_due(module.spec.checkpoints, 0, 1):
             self.save(trainer, module)
@@ -289,7 +298,8 @@ class Saver(Callback):
 
         if self.background is None:
             free = spec.execution.min_free_bytes
-            checkpoints.save(*what, rank=trainer.global_rank, gather=module.gather, min_free_bytes=free)
+            beat = partial(self.journal.show, trainer, module, "saving")
+            checkpoints.save(*what, rank=trainer.global_rank, gather=module.gather, min_free_bytes=free, beat=beat)
             pruned()
             return
         self.background.begin(*what, then=pruned)

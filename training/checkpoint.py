@@ -18,6 +18,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Callable, Container, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,8 +29,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from training.alive import bytes_in, result_of
 from training.models.shape import ModelShape
 from training.sharding import Rows, local_rows
+from training.step import nothing
 
 FORMAT = "gristmill-checkpoint-1"
 MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -106,6 +109,7 @@ def save(
     rank: int = 0,
     gather: Gather = alone,
     min_free_bytes: int = 0,
+    beat: Callable[[], None] = nothing,
 ) -> Path:
     """Save a checkpoint; every process calls it.
 
@@ -117,6 +121,7 @@ def save(
         rank: this process.
         gather: collects a JSON value of each process, in order of ranks, and waits for all.
         min_free_bytes: space that has to be left afterwards.
+        beat: called now and then while bytes are written, as a sign of life.
 
     Returns:
         The checkpoint's folder.
@@ -127,7 +132,9 @@ def save(
     folder = prepare(root, manifest, rank, gather)
     tensors, index = to_write(model, optimizer)
     on_host = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
-    entry = {"tensors": index, **write_tensors(folder / file_of(rank), on_host, min_free_bytes)}
+    with ThreadPoolExecutor(1, "checkpoint") as writer:
+        writing = writer.submit(write_tensors, folder / file_of(rank), on_host, min_free_bytes)
+        entry = {"tensors": index, **result_of(writing, lambda: bytes_in(folder), beat)}
     entries = gather(entry)
     if rank == 0:
         commit(folder, manifest, entries, num_updates(optimizer))

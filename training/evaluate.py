@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from training.batches import HeldOut, share
 from training.sharding import reshard
-from training.step import StepOptions, no_others, sequence_nats
+from training.step import StepOptions, no_others, nothing, sequence_nats
 from training.watch import domain_means
 
 
@@ -44,13 +44,15 @@ def held_out_losses(
     *,
     rank: int = 0,
     reduce: Callable[[Tensor], Any] = no_others,
+    beat: Callable[[], None] = nothing,
 ) -> list[DomainLoss]:
     """Measure every held-out sequence once; every process calls it and gets all domains.
 
     Each sequence's nats are one process's and are added up by domain in a fixed order, so that the losses of a model do
     not depend on how many processes measure it. Memory: 16 bytes a held-out sequence, and a micro-batch.
+    `beat` is called after each micro-batch, as a sign of life.
     """
-    sums, domains = held_out_sums(model, held_out, options, device, rank=rank, reduce=reduce)
+    sums, domains = held_out_sums(model, held_out, options, device, rank=rank, reduce=reduce, beat=beat)
     return by_domain(held_out, sums, domains)
 
 
@@ -63,6 +65,7 @@ def held_out_sums(
     *,
     rank: int = 0,
     reduce: Callable[[Tensor], Any] = no_others,
+    beat: Callable[[], None] = nothing,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Nats and predicted tokens of every held-out sequence, float64 (N, 2), and the number of its domain (N,)."""
     domains = np.repeat(np.arange(len(held_out.domains)), held_out.num_sequences)
@@ -78,6 +81,7 @@ def held_out_sums(
         if mine:
             tokens = held_out.reader.read(domains[places], sequences[places], held_out.context)
         _, sums[places] = sequence_nats(model, torch.from_numpy(tokens.astype(np.int64)).to(device), 0.0, options)
+        beat()
     reshard(model)
     reduce(sums)
     return sums.cpu().numpy(), domains

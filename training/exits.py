@@ -12,7 +12,7 @@ class Exit(IntEnum):
         DONE: all train steps are done and saved.
         ERROR: an error of another kind; its text is in the log.
         REQUEUE: asked to stop; saved, and wants to be started again.
-        STALLED: no train step for too long.
+        STALLED: no sign of life for too long: no micro-batch, no growth of a checkpoint.
         RANK_LOST: a process was killed.
         DIVERGED: loss or gradient is no number.
         NO_SPACE: no room for a checkpoint.

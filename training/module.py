@@ -46,6 +46,7 @@ class TrainingModule(LightningModule):
         spent_s: seconds of those train steps.
         dropped: whether the last train step's update was left out.
         before_update: called in each train step right before weights and moments change.
+        beat: called after each micro-batch of a train step, as a sign of life.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class TrainingModule(LightningModule):
         self.passed_over: list[str] = []
         self.clock = WaitingClock()
         self.before_update: Callable[[], None] = nothing
+        self.beat: Callable[[], None] = nothing
         self.waited_s, self.spent_s = 0.0, 0.0
         self.options = StepOptions(
             micro_batch=micro_batch_of(spec, resumed, self.world, self.per_node, self.gather),
@@ -135,7 +137,7 @@ class TrainingModule(LightningModule):
             rate,
             options,
             stop=self.stop.requested,
-            hooks=Hooks(self.add_up, self.manual_backward, keeps, self.before_update),
+            hooks=Hooks(self.add_up, self.manual_backward, keeps, self.before_update, self.beat),
         )
         self.done = batch.step + 1
         self.waited_s += self.clock.waited_s - waited

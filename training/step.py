@@ -66,12 +66,14 @@ class Hooks:
         backward: runs backward from the loss.
         keeps: told the totals, says whether the update is made; None always makes it and never waits for the device.
         before_update: called right before weights and moments change; until then a train step only reads them.
+        beat: called after each micro-batch, as a sign of life.
     """
 
     reduce: Callable[[Tensor], Any] = no_others
     backward: Callable[[Tensor], Any] = Tensor.backward
     keeps: Callable[[Tensor], bool] | None = None
     before_update: Callable[[], None] = nothing
+    beat: Callable[[], None] = nothing
 
 
 ALONE = Hooks()
@@ -137,7 +139,11 @@ def sequence_nats(model: nn.Module, tokens_BT1: Tensor, weight: float, options: 
 
 
 def accumulate(
-    model: nn.Module, batch: Batch, options: StepOptions, backward: Callable[[Tensor], Any] = Tensor.backward
+    model: nn.Module,
+    batch: Batch,
+    options: StepOptions,
+    backward: Callable[[Tensor], Any] = Tensor.backward,
+    beat: Callable[[], None] = nothing,
 ) -> Tensor:
     """Add up the gradients of a train step, as if no token were padding.
 
@@ -154,6 +160,7 @@ def accumulate(
         loss, sums_b2 = sequence_nats(model, tokens_BT1, weight, options)
         backward(loss)
         sums.append(sums_b2)
+        beat()
     return torch.cat(sums)
 
 
@@ -184,7 +191,7 @@ def train_step(
         stop: whether this process was asked to stop; counted over all processes.
         hooks: how several processes work together.
     """
-    sequences = accumulate(model, batch, options, hooks.backward)
+    sequences = accumulate(model, batch, options, hooks.backward, hooks.beat)
     gradients, replicas = local_gradients(model)
     norms = torch.stack(torch._foreach_norm(gradients))
     stopping = torch.full((1,), float(stop), dtype=torch.float64, device=norms.device)

@@ -139,12 +139,14 @@ class Watchdog(threading.Thread):
     """Ends this process with Exit.STALLED, and all stacks in its log, when nothing is done for too long.
 
     For processes that no supervisor of ours watches, such as torchrun's: whatever one of them hangs in, the others wait
-    for it, and each finds by itself that no train step comes.
+    for it, and each finds by itself that no train step comes. A new status.json, where the folder is shared, is a sign
+    of the first process, for which others wait while it measures or saves longer than they do.
     """
 
-    def __init__(self, stall_s: float) -> None:
+    def __init__(self, stall_s: float, status: Path | None = None) -> None:
         super().__init__(name="watchdog", daemon=True)
         self.stall_s, self.alive_since = stall_s, time.monotonic()
+        self.status, self.seen_ns = status, _changed_ns(status)
         self.over = threading.Event()
 
     def beat(self) -> None:
@@ -155,15 +157,30 @@ class Watchdog(threading.Thread):
         """Watch no more."""
         self.over.set()
 
+    def silent_s(self) -> float:
+        """Seconds since the last sign of life."""
+        changed_ns = _changed_ns(self.status)
+        if changed_ns != self.seen_ns:
+            self.seen_ns = changed_ns
+            self.beat()
+        return time.monotonic() - self.alive_since
+
     def run(self) -> None:
         """Look a few times in each stall."""
         while not self.over.wait(min(5.0, self.stall_s / 4)):
-            silent_s = time.monotonic() - self.alive_since
-            if silent_s > self.stall_s:
+            if (silent_s := self.silent_s()) > self.stall_s:
                 sys.stderr.write(f"no train step, evaluation or checkpoint for {silent_s:.0f} s; stacks follow\n")
                 sys.stderr.flush()
                 faulthandler.dump_traceback(all_threads=True)
                 os._exit(Exit.STALLED)
+
+
+def _changed_ns(path: Path | None) -> int:
+    """When a file was written last; 0 where it is not there."""
+    try:
+        return path.stat().st_mtime_ns if path is not None else 0
+    except OSError:
+        return 0
 
 
 def end_with_parent(parent: int) -> None:

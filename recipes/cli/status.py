@@ -15,7 +15,7 @@ from recipes.cli.options import Flags, print_json, shared_flags
 # A training writes status.json every few seconds; a train step may take minutes.
 SILENT_S = 900.0
 
-_RUNNING = ("starting", "training", "saving", "measuring")
+_RUNNING = ("starting", "training", "saving", "measuring", "compiling")
 
 if TYPE_CHECKING:
     from recipes.run import Run

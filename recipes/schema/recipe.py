@@ -83,7 +83,8 @@ class TrainingExecution(Section):
         default=None, description="Folder on each machine for the token shards of the coming hour."
     )
     stall: Seconds = Field(
-        default=Amount(900, "seconds"), description="No train step for so long: stacks of all ranks, exit."
+        default=Amount(900, "seconds"),
+        description="No sign of life from training for so long: stacks of all ranks, exit.",
     )
     restarts: Count = Field(default=3, description="Restarts in a row without a new checkpoint.")
     preflight: Literal["on", "off"] = Field(
