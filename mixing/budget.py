@@ -25,7 +25,7 @@ class Demand:
         lengths: sequences of each phase, (P,).
         ramps: sequences over which each phase's weights change from those before, (P,).
         sequences: sequences each domain has at each phase's context, (P, G).
-        max_epochs: cap on passes over each domain, (G,).
+        max_epochs: cap on passes over each domain, (G,); infinite: none.
         phases: their names, (P,), for errors.
     """
 
@@ -76,6 +76,8 @@ def short_domains(demand: Demand, weights: Sequence[Mapping[str, int]]) -> list[
     """Return the domains that need more epochs than their cap, by more than one sequence."""
     short = []
     for g in range(len(demand.names)):
+        if math.isinf(demand.max_epochs[g]):
+            continue
         needed = demand.epochs(demand.targets(weights, g), g)
         if needed > exact(demand.max_epochs[g]) + demand.slack(g):
             short.append(g)

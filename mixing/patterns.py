@@ -16,9 +16,12 @@ class PatternError(ValueError):
     """Patterns that name nothing, or that leave a domain without a weight."""
 
 
+_SIGNS = frozenset("*?[")
+
+
 def is_pattern(name: str) -> bool:
     """Whether a name holds `*`, `?` or `[`, and so can match several names."""
-    return any(character in name for character in "*?[")
+    return not _SIGNS.isdisjoint(name)
 
 
 def covers(pattern: str, domain: str) -> bool:
@@ -28,8 +31,8 @@ def covers(pattern: str, domain: str) -> bool:
     """
     if pattern in ("*", domain):
         return True
-    source, _, _ = domain.partition("/")
-    return fnmatchcase(domain if "/" in pattern else source, pattern)
+    asked = domain if "/" in pattern else domain.partition("/")[0]
+    return fnmatchcase(asked, pattern) if is_pattern(pattern) else asked == pattern
 
 
 def specificity(pattern: str) -> tuple[int, int, int]:
@@ -46,13 +49,18 @@ def specificity(pattern: str) -> tuple[int, int, int]:
 def winners(patterns: Iterable[str], domains: Sequence[str]) -> dict[str, str | None]:
     """The most specific pattern that covers each domain; None where none does.
 
+    Costs O(domains x patterns with signs): plain names are looked up, for there may be one for each of 10,000 domains.
+
     Raises:
         PatternError: if two equally specific patterns cover one domain.
     """
     ranked = sorted(set(patterns), key=lambda pattern: (specificity(pattern), pattern), reverse=True)
+    plain = {pattern for pattern in ranked if not is_pattern(pattern)}
+    with_signs = [pattern for pattern in ranked if is_pattern(pattern)]
     chosen: dict[str, str | None] = {}
     for domain in domains:
-        covering = [pattern for pattern in ranked if covers(pattern, domain)]
+        covering = [name for name in dict.fromkeys((domain, domain.partition("/")[0])) if name in plain]
+        covering += [pattern for pattern in with_signs if covers(pattern, domain)]
         if len(covering) > 1 and specificity(covering[0]) == specificity(covering[1]):
             first, second = sorted(covering[:2])
             raise PatternError(
@@ -95,8 +103,11 @@ def resolve_weights(
     if unnamed:
         raise PatternError(f'no weight names {", ".join(unnamed)}; add them, or "*": SHARE for the rest')
     resolved = dict.fromkeys(domains, 0.0)
+    won_by: dict[str | None, list[str]] = {}
+    for domain in domains:
+        won_by.setdefault(chosen[domain], []).append(domain)
     for pattern, share in weights.items():
-        won = [domain for domain in domains if chosen[domain] == pattern]
+        won = won_by.get(pattern, [])
         if not won:
             raise PatternError(_names_nothing(pattern, share, domains, chosen))
         supply = math.fsum(natural[domain] for domain in won)

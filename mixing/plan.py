@@ -10,6 +10,7 @@ Memory and file grow with domains x phases, never with tokens.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
 
@@ -47,7 +48,8 @@ def make_plan(
         phases: the schedule, weights resolved to domains.
         batch: the train batch by lines.
         seed: the recipe's seed.
-        max_epochs: most passes over a domain in the whole run: a number for all, or one for each domain.
+        max_epochs: most passes over a domain in the whole run: a number for all, or one for each domain; infinite: no
+            cap, and none in the plan.
         shortage: what to do about domains that cannot meet the budget within their cap: `error`, or `spread` their
             excess over the other domains in proportion to their weights.
         window: mean sequences of an order window; default and least: 8 x the domains drawn in the phase.
@@ -69,7 +71,8 @@ def make_plan(
     weights = _within_caps(supplies, phases, steps, ramps, weights, caps, shortage)
     planned = _follow(names, phases, steps, ramps, weights, seed, window)
     warnings = (*_without_sequence(supplies, phases), *_never_drawn(names, planned))
-    return Plan(seed, supplies, caps, planned, warnings, stretch_tokens)
+    finite = {name: cap for name, cap in caps.items() if math.isfinite(cap)}  # JSON has no infinity
+    return Plan(seed, supplies, finite, planned, warnings, stretch_tokens)
 
 
 def _check_domains(names: Sequence[str], phases: Sequence[Phase]) -> None:

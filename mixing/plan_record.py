@@ -88,6 +88,7 @@ class Plan:
     seed: int
     domains: tuple[DomainSupply, ...]
     max_epochs: Mapping[str, float]
+    """Cap on passes over a domain, for those that have one."""
     phases: tuple[PlannedPhase, ...]
     warnings: tuple[str, ...] = field(default=())
     stretch_tokens: int = 0
@@ -146,15 +147,15 @@ class Plan:
             fields = content["plan"]
             if fields["format"] != FORMAT:
                 raise PlanError(f"plan format {fields['format']} is not {FORMAT}; make the plan again")
-            plan = _plan_of(fields)
+            plan, told = _plan_of(fields), str(content["id"])
         except (KeyError, TypeError, ValueError) as error:
             if isinstance(error, PlanError):
                 raise
             raise PlanError(f"not a plan: {type(error).__name__}: {error}") from error
         # the bytes as they stand are hashed: writing 10,000 domains out again would take longer than reading them
-        body = text[len(_BEFORE_ID) + len(content["id"]) + len(_AFTER_ID) : -len(_END)]
-        if hashlib.blake2b(body.encode(), digest_size=16).hexdigest() != content["id"]:
-            raise PlanError(f"plan {content['id']} was changed after it was written; make it again")
+        body = text[len(_BEFORE_ID) + len(told) + len(_AFTER_ID) : -len(_END)]
+        if hashlib.blake2b(body.encode(), digest_size=16).hexdigest() != told:
+            raise PlanError(f"plan {told} was changed after it was written; make it again")
         return plan
 
 

@@ -81,7 +81,7 @@ def _packed(domain: Domain) -> tuple[tuple[int, int], ...]:
 
 
 def _phase(phase: PhaseOptions, supply: Mapping[str, int], caps: Mapping[str, float], batch_tokens: int) -> Any:
-    from mixing.patterns import members
+    from mixing.patterns import members, winners
     from mixing.schedule import Amount, Blocked, BySignal, Phase, Uniform
     from mixing.weights import natural, unimax
 
@@ -93,9 +93,9 @@ def _phase(phase: PhaseOptions, supply: Mapping[str, int], caps: Mapping[str, fl
         budget = number * {"tokens": 1, "sequences": phase.context, "train steps": batch_tokens}[unit]
         weights = unimax(supply, budget, caps)
     else:
-        named = {name for pattern, _ in shares for name in members(pattern, list(supply))}
+        named = winners(dict(shares), list(supply))
         # A domain that curation left nothing of needs no weight; one that is given a weight is refused by the plan.
-        nothing = {name: 0.0 for name, tokens in supply.items() if not tokens and name not in named}
+        nothing = {name: 0.0 for name, tokens in supply.items() if not tokens and named[name] is None}
         tokens_of = {name: float(tokens) for name, tokens in supply.items()}
         weights = resolve_weights({**dict(shares), **nothing}, list(supply), tokens_of)
     order_kind, patterns, direction = phase.order

@@ -222,8 +222,8 @@ def row_of(phase: str, label: str, parts: Sequence[Drawn], supply: int, total: i
 
 def groups_of(patterns: Iterable[str], names: Sequence[str]) -> dict[str, list[str]]:
     """Return the domains that each pattern covers, for `table`: patterns that cover several, `"*"` left out."""
-    groups = {pattern: members(pattern, names) for pattern in sorted(set(patterns)) if pattern != "*"}
-    return {pattern: covered for pattern, covered in groups.items() if len(covered) > 1 and pattern not in names}
+    groups = {pattern: members(pattern, names) for pattern in sorted(set(patterns) - {"*", *names})}
+    return {pattern: covered for pattern, covered in groups.items() if len(covered) > 1}
 
 
 def nominal_share(phase: PlannedPhase, domain: str) -> float:

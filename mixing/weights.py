@@ -42,15 +42,19 @@ def natural(tokens: Mapping[str, int], temperature: float = 1.0) -> dict[str, in
 
 
 def unimax(tokens: Mapping[str, int], token_budget: int, max_epochs: Mapping[str, float]) -> dict[str, int]:
-    """Return UniMax weights: as equal as the caps on epochs allow.
+    """Return UniMax weights: as equal as the caps on epochs allow. An infinite cap is none.
 
     Domains take their share in order of what they can give (tokens x max_epochs, ties by name): each gets an equal part
     of what is left of the budget, or all it can give. A budget beyond all caps gives weights in proportion to the caps;
     the plan then refuses the budget.
     Source: Chung et al. 2023, arXiv:2304.09151, algorithm 1.
     """
-    ceilings = {name: count * exact(max_epochs[name]) for name, count in tokens.items()}
     left = Fraction(token_budget)
+    # no domain gets more than the budget, so that much is no cap
+    ceilings = {
+        name: min(count * exact(cap), left) if math.isfinite(cap := max_epochs[name]) else left * bool(count)
+        for name, count in tokens.items()
+    }
     shares: dict[str, Fraction] = {}
     in_order = sorted(ceilings, key=lambda name: (ceilings[name], name))
     for place, name in enumerate(in_order):
@@ -110,22 +114,25 @@ def _common_numerators(weights: Mapping[str, Number]) -> dict[str, int]:
 def read_weights(path: Path) -> dict[str, Number]:
     """Read weights from a file, as written there: names or patterns of domains with their shares.
 
-    JSON: `{"name": share, …}` or `{"weights": {…}}`. CSV: the header `domain,weight` and a line per domain.
+    JSON: `{"name": share, …}` or `{"weights": {…}}`. CSV: the header `domain,weight` and a line per domain. UTF-8, with
+    or without a byte order mark.
 
     Raises:
         WeightError: with the file and the line or key, for anything that is not a name and a number.
     """
-    if path.suffix == ".json":
-        return _read_json(path)
-    if path.suffix == ".csv":
-        return _read_csv(path)
+    readers = {".json": _read_json, ".csv": _read_csv}
+    if path.suffix in readers:
+        try:
+            return readers[path.suffix](path)
+        except UnicodeDecodeError as error:
+            raise WeightError(f"{path}: not UTF-8 (byte {error.start}); save it as UTF-8") from error
     raise WeightError(f"{path}: weights are read from .json or .csv, not {path.suffix or 'a file without suffix'}")
 
 
 def _read_json(path: Path) -> dict[str, Number]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"), parse_float=Decimal)
-    except ValueError as error:
+        content = json.loads(path.read_text(encoding="utf-8-sig"), parse_float=Decimal)
+    except json.JSONDecodeError as error:
         raise WeightError(f"{path}: not JSON: {error}") from error
     shares = content.get("weights", content) if isinstance(content, dict) else content
     if not isinstance(shares, dict):
@@ -138,7 +145,7 @@ def _read_json(path: Path) -> dict[str, Number]:
 
 
 def _read_csv(path: Path) -> dict[str, Number]:
-    with path.open(encoding="utf-8", newline="") as file:
+    with path.open(encoding="utf-8-sig", newline="") as file:
         rows = list(csv.reader(file))
     if not rows or rows[0] != ["domain", "weight"]:
         raise WeightError(f"{path}:1: expected the header domain,weight")
@@ -147,7 +154,7 @@ def _read_csv(path: Path) -> dict[str, Number]:
         if len(row) != 2 or row[0] in shares:
             raise WeightError(f"{path}:{line}: expected one new domain and its weight, found {','.join(row)!r}")
         try:
-            shares[row[0]] = Decimal(row[1])
+            shares[row[0]] = +Decimal(row[1])  # the sign refuses a signalling NaN
         except ArithmeticError as error:
             raise WeightError(f"{path}:{line}: weight {row[1]!r} is not a number") from error
     check(shares)

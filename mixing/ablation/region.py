@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mixing.patterns import members
+from mixing.patterns import covers, members
 
 SLACK = 1e-6  # weights are written with six digits
 
@@ -47,7 +47,7 @@ def make_region(
     for pattern, _, _ in bounds:
         if not members(pattern, domains):
             raise BoundsError(f"bounds: {pattern!r} names no domain; domains: {', '.join(domains)}")
-    groups = [[domain in members(pattern, domains) for domain in domains] for pattern, _, _ in bounds]
+    groups = [[covers(pattern, domain) for domain in domains] for pattern, _, _ in bounds]
     region = Region(
         tuple(domains),
         tuple(pattern for pattern, _, _ in bounds),

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mixing.patterns import PatternError, covers, members, resolve_weights, values_of, winners
+from mixing.patterns import PatternError, covers, members, resolve_weights, specificity, values_of, winners
 
 DOMAINS = ["web_de/head", "web_de/middle", "wiki_de", "wiki_en", "code"]
 NATURAL = {"web_de/head": 30.0, "web_de/middle": 60.0, "wiki_de": 4.0, "wiki_en": 6.0, "code": 10.0}
@@ -74,6 +74,27 @@ def test_weights_share_for_domains_without_supply_is_refused():
 )
 def test_covers_names_parts_and_patterns(pattern, domain, covered):
     assert covers(pattern, domain) is covered
+
+
+@given(
+    patterns=st.lists(st.sampled_from(["a", "a/x", "b", "b/y", "a*", "*/x", "?/y", "*", "b/[y]", "ab"]), unique=True),
+    domains=st.lists(st.sampled_from(["a", "a/x", "a/y", "b", "b/y", "b/[y]", "ab/x", "ab"]), unique=True),
+)
+def test_winners_are_the_most_specific_of_all_that_cover(patterns, domains):
+    covering = {domain: [pattern for pattern in patterns if covers(pattern, domain)] for domain in domains}
+    best = {domain: max(map(specificity, found), default=None) for domain, found in covering.items()}
+    first = {domain: [p for p in found if specificity(p) == best[domain]] for domain, found in covering.items()}
+    if any(len(found) > 1 for found in first.values()):
+        with pytest.raises(PatternError, match="neither is more specific"):
+            winners(patterns, domains)
+    else:
+        assert winners(patterns, domains) == {domain: found[0] if found else None for domain, found in first.items()}
+
+
+def test_weights_of_ten_thousand_names_take_no_time_that_grows_with_their_square():
+    names = [f"web/{number}" for number in range(10_000)]  # minutes, if each name were tried on each domain
+    resolved = resolve_weights(dict.fromkeys(names, 1e-4), names, dict.fromkeys(names, 1.0))
+    assert resolved == dict.fromkeys(names, 1e-4)
 
 
 def test_members_and_values_follow_the_order_of_domains():

@@ -1,6 +1,7 @@
 """Plans: what is refused, what is warned of, JSON and its id, exact lengths of phases."""
 
 import json
+import math
 from fractions import Fraction
 
 import pytest
@@ -30,6 +31,17 @@ def small_plan(**options):
         phase(10, {"web": 1, "books": 1}, "fourth", order=BySignal("score", descending=True)),
     ]
     return make_plan(domains, phases, BATCH, **options)
+
+
+@pytest.mark.parametrize("shortage", ["error", "spread"])
+def test_plan_domain_without_a_cap_repeats_as_often_as_its_weight_asks(shortage):
+    domains = [DomainSupply("web", 1001), DomainSupply("books", 21)]
+    options = {"max_epochs": {"web": 2, "books": math.inf}, "shortage": shortage}
+    plan = make_plan(domains, [phase(50, {"web": 0.5, "books": 0.5})], BATCH, **options)
+
+    assert {row.domain: round(row.epochs) for row in table(plan)}["books"] == 10
+    assert plan.max_epochs == {"web": 2}
+    assert Plan.from_json(plan.to_json()) == plan
 
 
 def test_plan_phases_follow_one_another_in_whole_steps():
@@ -67,6 +79,13 @@ def test_plan_changed_by_hand_is_refused():
 
     with pytest.raises(PlanError, match="changed after it was written"):
         Plan.from_json(text)
+
+
+def test_plan_without_its_id_is_refused():
+    content = json.loads(small_plan().to_json())
+
+    with pytest.raises(PlanError, match="not a plan"):
+        Plan.from_json(json.dumps({"plan": content["plan"]}))
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"id": "0", "plan": {"format": 1}}'])

@@ -1,5 +1,6 @@
 """Weights as integers of 1e-12: natural, natural^T, UniMax, from files; bad ones are refused by name."""
 
+import math
 from fractions import Fraction
 
 import pytest
@@ -96,6 +97,12 @@ def test_unimax_caps_the_small_and_shares_the_rest_alike():
     assert weights == {"web": 400_000_000_000, "books": 200_000_000_000, "code": 400_000_000_000}
 
 
+def test_unimax_without_a_cap_takes_what_the_others_cannot():
+    weights = unimax({"web": 1, "books": 10, "none": 0}, 100, {"web": math.inf, "books": 2, "none": math.inf})
+
+    assert weights == {"web": 800_000_000_000, "books": 200_000_000_000, "none": 0}
+
+
 @given(
     st.dictionaries(names, st.integers(1, 10**9), min_size=1, max_size=12),
     st.integers(1, 10**9),
@@ -139,16 +146,27 @@ def test_read_weights_from_csv_gives_names_and_shares(tmp_path):
         ("w.json", "{", "w.json"),
         ("w.csv", "name,share\n", "w.csv:1"),
         ("w.csv", "domain,weight\nweb,much\n", "w.csv:2"),
+        ("w.csv", "domain,weight\nweb,sNaN\n", "w.csv:2"),
+        ("w.csv", b"domain,weight\nb\xfccher,1\n", "w.csv: not UTF-8"),
+        ("w.json", b'{"b\xfccher": 1}', "w.json: not UTF-8"),
         ("w.csv", "domain,weight\nweb,1\nweb,2\n", "w.csv:3"),
         ("w.txt", "", ".txt"),
     ],
 )
 def test_read_weights_of_a_bad_file_says_where(tmp_path, name, content, place):
     path = tmp_path / name
-    path.write_text(content)
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
 
     with pytest.raises(WeightError, match=place):
         read_weights(path)
+
+
+@pytest.mark.parametrize(("name", "content"), [("w.csv", "domain,weight\nweb,1\n"), ("w.json", '{"web": 1}')])
+def test_read_weights_passes_over_a_byte_order_mark(tmp_path, name, content):
+    path = tmp_path / name
+    path.write_text(content, encoding="utf-8-sig")
+
+    assert read_weights(path) == {"web": 1}
 
 
 def test_group_shares_sum_the_covered_domains():
