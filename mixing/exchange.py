@@ -79,6 +79,8 @@ def read_datatrove(path: str | Path) -> ForeignTokens:
         raise TokenShardError(f"{index}: missing; datatrove writes it with save_index=True")
     ends = np.fromfile(index, "<u8").astype(np.int64)
     num_tokens = int(ends[-1]) if len(ends) else 0
+    if len(ends) and (ends[0] < 0 or (np.diff(ends) < 0).any()):
+        raise TokenShardError(f"{index}: the ends of its documents do not rise; it is damaged or another kind of index")
     size = path.stat().st_size
     if size not in (2 * num_tokens, 4 * num_tokens):
         raise TokenShardError(f"{path}: {size} bytes, but its index ends at {num_tokens} tokens of 2 or 4 bytes")
@@ -104,6 +106,12 @@ def read_megatron(path: str | Path) -> ForeignTokens:
     offsets = np.frombuffer(stored, "<i8", num_sequences, 34 + 4 * num_sequences)
     bounds = np.frombuffer(stored, "<i8", num_bounds, 34 + 12 * num_sequences)
     ends = np.concatenate(([0], np.cumsum(lengths)))
+    first, last = (int(bounds[0]), int(bounds[-1])) if num_bounds else (0, 0)
+    if (lengths < 0).any() or (first, last) != (0, num_sequences) or (np.diff(bounds) < 0).any():
+        raise TokenShardError(
+            f"{path}.idx: its documents hold sequences {first} to {last} of {num_sequences}, which must be all of them "
+            "in rising order: it is damaged"
+        )
     if not np.array_equal(offsets, ends[:-1] * dtype.itemsize):
         raise TokenShardError(f"{path}.idx: sequences do not lie one after the other; merge them with Megatron's tool")
     size, wanted = path.with_name(path.name + ".bin").stat().st_size, int(ends[-1]) * dtype.itemsize

@@ -254,8 +254,10 @@ def replay(journal: Journal, plans: Mapping[str, Plan]) -> list[StepRun]:
         plans: the plans it names, by id.
 
     Raises:
-        JournalError: if a plan is missing.
+        JournalError: if the journal is empty, or a plan is missing.
     """
+    if not journal.lines:
+        raise JournalError("the journal is empty: no plan was followed")
     missing = sorted({line.plan for line in journal.plans()} - set(plans))
     if missing:
         raise JournalError(f"plans {', '.join(missing)} are in the journal but were not given")

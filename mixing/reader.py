@@ -99,9 +99,13 @@ class TokenReader:
 
         Raises:
             IndexError: if a domain or sequence does not exist.
+            ValueError: if `out` has another shape.
         """
         domain_ids, sequences = self._checked(domain_ids, sequences)
-        tokens = np.empty((len(sequences), self.context + 1), np.int32) if out is None else out
+        shape = (len(sequences), self.context + 1)
+        tokens = np.empty(shape, np.int32) if out is None else out
+        if tokens.shape != shape:  # the kernel writes where it is told, also beyond an array
+            raise ValueError(f"out has shape {tokens.shape}: these sequences need {shape}")
         _gather(self._tables, self._shards, domain_ids, sequences, self._padding, tokens)
         return tokens
 

@@ -119,7 +119,12 @@ def read_record(files: ShardFiles, *, verify: bool = False) -> TokenRecord:
     Raises:
         TokenShardError: if a file is missing, cut, longer than it should be, or changed.
     """
-    stored = (pq.read_metadata(files.documents_path).metadata or {}).get(METADATA_KEY)
+    try:
+        stored = (pq.read_metadata(files.documents_path).metadata or {}).get(METADATA_KEY)
+    except FileNotFoundError:
+        raise TokenShardError(f"{files.documents_path}: missing; run again") from None
+    except (pa.ArrowException, OSError) as error:
+        raise TokenShardError(f"{files.documents_path}: cannot be read ({error}); remove it and run again") from error
     if stored is None:
         raise TokenShardError(f"{files.documents_path}: no {METADATA_KEY.decode()} in its metadata: not a token shard")
     record = TokenRecord(**json.loads(stored))

@@ -113,6 +113,15 @@ def test_megatron_documents_of_several_sequences_are_joined(tmp_path):
     assert (foreign.tokens.tolist(), foreign.ends.tolist()) == ([3, 4, 5, 6], [3, 4])
 
 
+@pytest.mark.parametrize("bounds", [(0, 1, 2), (1, 2, 3), (0, 3, 2), (0, 4, 3)])
+def test_megatron_index_that_leaves_sequences_out_is_refused(tmp_path, bounds):
+    np.array([3, 4, 5, 6], "<i4").tofile(tmp_path / "in.bin")
+    header = b"MMIDIDX\x00\x00" + struct.pack("<QBQQ", 1, 4, 3, 3)
+    (tmp_path / "in.idx").write_bytes(header + struct.pack("<3i3q3q", 1, 2, 1, 0, 4, 12, *bounds))
+    with pytest.raises(TokenShardError, match="which must be all of them in rising order"):
+        read_megatron(tmp_path / "in")
+
+
 def test_import_token_outside_the_vocabulary_is_refused(tmp_path, number_tokenizer):
     np.array([3, 5000], "<u2").tofile(tmp_path / "in.ds")
     np.array([2], "<u8").tofile(tmp_path / "in.ds.index")
@@ -127,6 +136,9 @@ def test_read_files_that_do_not_fit_are_refused(tmp_path):
         read_datatrove(tmp_path / "in.ds")
     np.array([4], "<u8").tofile(tmp_path / "in.ds.index")
     with pytest.raises(TokenShardError, match="6 bytes, but its index ends at 4"):
+        read_datatrove(tmp_path / "in.ds")
+    np.array([2, 1, 3], "<u8").tofile(tmp_path / "in.ds.index")
+    with pytest.raises(TokenShardError, match="the ends of its documents do not rise"):
         read_datatrove(tmp_path / "in.ds")
     (tmp_path / "in.idx").write_bytes(b"TNTIDX\x00\x00")
     with pytest.raises(TokenShardError, match="not an index of Megatron"):

@@ -205,3 +205,8 @@ def test_journal_refuses_lines_that_make_no_sense_before_writing(tmp_path, lines
     with pytest.raises(JournalError):
         append_lines(path, lines)
     assert not path.exists()
+
+
+def test_replay_of_an_empty_journal_is_a_clear_error():
+    with pytest.raises(JournalError, match="empty"):
+        replay(Journal(), {})

@@ -53,6 +53,12 @@ def test_reader_writes_into_a_given_array(two_domains):
     assert out.tolist() == [streams[0][4:9]]
 
 
+@pytest.mark.parametrize("shape", [(1, 6), (1, 4), (2, 5), (0, 5)])
+def test_reader_refuses_an_array_that_does_not_fit_before_it_writes(two_domains, shape):
+    with pytest.raises(ValueError, match="need \\(1, 5\\)"):
+        TokenReader(two_domains[0], 4).read(np.array([0]), np.array([1]), out=np.zeros(shape, np.int32))
+
+
 def test_reader_numbers_documents_from_the_start_of_the_sequence(two_domains):
     paths, streams = two_domains
     reader = TokenReader(paths, 8)

@@ -122,6 +122,16 @@ def test_token_shard_cut_file_is_refused_on_open(make_shard):
         read_record(files)
 
 
+def test_token_shard_whose_documents_are_missing_or_cut_names_the_file(make_shard):
+    files = make_shard("web", "a", ["3 4 5"])
+    files.documents_path.write_bytes(files.documents_path.read_bytes()[:-1])
+    with pytest.raises(TokenShardError, match=r"web-a\.parquet: cannot be read"):
+        read_record(files)
+    files.documents_path.unlink()
+    with pytest.raises(TokenShardError, match=r"web-a\.parquet: missing"):
+        read_record(files)
+
+
 def test_token_shard_changed_token_is_found_when_verified(make_shard):
     files = make_shard("web", "a", ["3 4 5"])
     changed = bytearray(files.tokens_path.read_bytes())
