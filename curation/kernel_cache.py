@@ -13,7 +13,10 @@ _MARK = b"@" + b"kernel"  # in two pieces, so that this file is none of those th
 
 
 def _kernel_files_hash() -> str:
-    """Hash of every file below the folders that mentions the decorator, with numba's version."""
+    """Hash of every file below the folders that mentions the decorator, with numba's version.
+
+    A kernel compiles in the constants that it names: a file that only holds such constants mentions it in a comment.
+    """
     digest = hashlib.blake2b(importlib.metadata.version("numba").encode(), digest_size=8)
     for folder in _FOLDERS:
         for path in sorted((_ROOT / folder).rglob("*.py")):

@@ -26,6 +26,7 @@ import numpy as np
 from mixing.shards import ShardFiles, TokenRecord
 
 _MAGIC = b"GRISTIDX"
+# A `@kernel` of `mixing.reader` compiles these two in, so that this file counts for the cache of kernels.
 PADDING = -1  # shard number of padding, and its row
 WITHIN = -2  # WITHIN - s: a run of shard s that begins within a document
 

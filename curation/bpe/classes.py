@@ -20,7 +20,7 @@ from tokenizers import Regex, pre_tokenizers
 
 from curation.kernels import cache_folder
 
-NUM_CODE_POINTS = 0x110000
+NUM_CODE_POINTS = 0x110000  # a `@kernel` of `curation.bpe.parts` compiles it in: this file counts for their cache
 LETTER, MARK, NUMBER, HAN, SPACE, PUNCTUATION, SYMBOL = (1 << bit for bit in range(7))
 _PATTERNS = {
     LETTER: r"\p{L}",
