@@ -123,3 +123,20 @@ def compact(number: float) -> str:
         if abs(number) >= size:
             return f"{number / size:.3g}{letter}"
     return f"{number:.4g}"
+
+
+def several(number: Any, thing: str) -> str:
+    """1 document, 12,345 documents."""
+    return f"{number:,} {thing}" if number == 1 else f"{number:,} {thing}s"
+
+
+def duration(seconds: float) -> str:
+    """0.4 s, 40 s, 12 min, 5.3 h, 12 days, 3.4 years."""
+    if seconds < 90:
+        return f"{seconds:.2g} s" if seconds < 9.5 else f"{seconds:.0f} s"
+    hours = seconds / 3600
+    if hours < 1.5:
+        return f"{seconds / 60:.0f} min"
+    if hours < 72:
+        return f"{hours:.1f} h"
+    return f"{hours / 24:.0f} days" if hours < 8760 else f"{hours / 8760:.1f} years"

@@ -22,6 +22,9 @@ SAVED_BYTES = 12
 LOGITS = {"cpu": 1 << 24, "cuda": 1 << 28}
 # A CPU is no faster with more tokens at once: they leave its caches. Measured on the 15M proxy (docs/ablation.md).
 CPU_TOKENS = 4096
+# Below this a model is whole on every device where the recipe leaves it open: gathering its weights costs more than
+# the memory it would save (LLäMmlein-120M, fully sharded over 16 nodes, ran at some 13 % of the hardware's speed).
+REPLICATE_BELOW = 500_000_000
 # Left free for what is not counted: the allocator's gaps, buffers of the processes' collectives.
 FILLED = 0.85
 

@@ -11,9 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-# Below this a model is replicated: gathering its weights costs more than the memory it would save
-# (LLäMmlein-120M, fully sharded over 16 nodes, ran at some 13 % of the hardware's speed).
-REPLICATE_BELOW = 500_000_000
+from training.footprint import REPLICATE_BELOW
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from mixing.domain_stage import Domain, read_domains
 from mixing.patterns import resolve_weights, values_of
 from mixing.weights import natural, unimax
-from recipes.pretraining.shapes import batch_tokens_of, tokens_of
+from recipes.pretraining.shapes import batch_tokens_of, phase_tokens, tokens_of
 from recipes.tokenizing.tokens import weights_of
 
 if TYPE_CHECKING:
@@ -28,9 +28,7 @@ def target_tokens(run: Run) -> int:
     if not recipe.schedule or recipe.model is None:
         context = recipe.ablation.proxy.context
         return tokens_of(recipe.ablation.tokens, context, batch_tokens_of(recipe.ablation.proxy.training, context))
-    context = recipe.model.context
-    batch = batch_tokens_of(recipe.training, context)
-    return sum(tokens_of(phase.tokens, context, batch) for phase in recipe.schedule)
+    return sum(phase_tokens(recipe))
 
 
 def bounds_of(study: Any) -> tuple[tuple[str, float, float], ...]:

@@ -22,11 +22,12 @@ from mixing.scaling.table import ScalingTable, make_table, read_table, write_tab
 from mixing.tokenizer import load_tokenizer
 from recipes.ablation.mixtures import domains_to_mix, mixture_of
 from recipes.ablation.swarm import SwarmSize, make_swarm, plan_swarm, run_file, swarm_options
-from recipes.ablation.swarm_cost import announce_swarm, duration
+from recipes.ablation.swarm_cost import announce_swarm
 from recipes.curating.curate import ALL
 from recipes.errors import RunError
 from recipes.pipeline import PlannedStage, PlannedTask, plan_stage
 from recipes.pretraining.shapes import batch_tokens_of, shape_of, tokens_of
+from recipes.progress import duration
 from training.models.shape import flops_per_token, num_parameters
 from training.swarm import SwarmOptions, read_run
 

@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     from recipes.tokenizing.tokens import Tokens
 
 VERSIONS = {"proxies": 1}
-MAX_HELD_OUT = 32
+# Windows of held-out text measured for each domain: half a target's. Measuring is a good part of what a short proxy run
+# costs, and the windows are the same for all proxies, so their error goes out of the differences that are compared.
+PROXY_HELD_OUT = 32
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ def swarm_options(run: Run, tokens: Tokens, size: SwarmSize) -> SwarmOptions:
         optimizer=optimizer_of(values),
         precision=values.precision,
         evaluate=size.evaluate,
-        max_held_out=MAX_HELD_OUT,
+        max_held_out=PROXY_HELD_OUT,
         threads=size.threads,
         separator=tokenizer.eos if run.recipe.sequences.document_masks else None,
     )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from mixing.domain_stage import read_domains
 from recipes.artifacts import key_of
 from recipes.pipeline import PlannedStage, options_that_count
-from recipes.progress import compact
+from recipes.progress import compact, duration, several
 from training.models.shape import flops_per_token, num_parameters
 from training.swarm import SwarmOptions, evaluation_steps
 
@@ -58,11 +58,6 @@ def announce_swarm(
     return hours
 
 
-def several(number: int, thing: str) -> str:
-    """1 worker, 2 workers."""
-    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
-
-
 def run_cost(run: Run, options: SwarmOptions, swarm: PlannedStage | None = None) -> RunCost:
     """Seconds of one run: as earlier ones of the same swarm took here, else by train steps that are timed now."""
     earlier = None if swarm is None else _earlier(swarm)
@@ -102,13 +97,3 @@ def held_out_tokens(run: Run, options: SwarmOptions) -> int:
     context = options.shape.context
     listed = read_domains(run.tokens.domains_path)
     return sum(min(domain.num_held_out(context), options.max_held_out) for domain in listed) * context
-
-
-def duration(seconds: float) -> str:
-    """40 s, 12 min, 5.3 h, 12 days, 3.4 years."""
-    hours = seconds / 3600
-    if hours < 1.5:
-        return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
-    if hours < 72:
-        return f"{hours:.1f} h"
-    return f"{hours / 24:.0f} days" if hours < 8760 else f"{hours / 8760:.1f} years"

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from recipes.ablation.swarm_cost import duration
 from recipes.cli.options import Flags, print_json, shared_flags
-from recipes.progress import compact
+from recipes.progress import compact, duration
 
 if TYPE_CHECKING:
     from recipes.pretraining.training_cost import TrainingForecast
@@ -72,7 +71,8 @@ def _training_lines(found: TrainingForecast) -> Iterator[str]:
         f"steps, {found.flops:.2g} FLOPs"
     )
     processes = "1 process" if found.processes == 1 else f"{found.processes} processes"
-    yield f"  {duration(found.seconds)} with {processes}, {found.basis}"
+    took = "time unknown" if found.seconds is None else duration(found.seconds)
+    yield f"  {took} with {processes}, {found.basis}"
     free = "" if found.free_bytes is None else f" of {compact(found.free_bytes)}B that are free"
     yield (
         f"  {compact(found.process_bytes)}B of memory a process{free}, with {found.micro_batch} of its {found.share} "

@@ -138,7 +138,7 @@ def training_status(workdir: Path, remembered: dict[str, Any] | None, name: str)
         remembered: what the run keeps of its training, None before the first finished one.
         name: the run's.
     """
-    from recipes.pretraining.training_log import is_held, read_domains, read_end, read_status
+    from recipes.pretraining.training_log import domain_losses, is_held, read_end, read_status
 
     found = []
     for log in sorted(workdir.glob("training-*/runs/*")):
@@ -156,7 +156,7 @@ def training_status(workdir: Path, remembered: dict[str, Any] | None, name: str)
                 "log": str(log),
                 "state": _state(status, end, age_s, is_held(log.parent.parent)),
                 "status": status,
-                "domains": read_domains(log),
+                "domains": domain_losses(log),
                 "step": status.get("step"),
                 "num_steps": status.get("num_steps"),
                 "loss": status.get("loss"),

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from recipes.artifacts import key_of
-from recipes.pretraining.train import MAX_HELD_OUT
+from recipes.pretraining.train import TARGET_HELD_OUT
 
 if TYPE_CHECKING:
     from recipes.run import Run
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def evaluate(run: Run) -> list[dict[str, Any]]:
     """Held-out loss of every domain at the last checkpoint, on all its windows up to a cap."""
     checkpoint = run.trained
-    key = key_of(run.training.key, checkpoint.name, run.tokens.domains.folder.key, MAX_HELD_OUT)
+    key = key_of(run.training.key, checkpoint.name, run.tokens.domains.folder.key, TARGET_HELD_OUT)
     known = run.recall("evaluation")
     title = "held-out loss"
     if known and known["key"] == key:
@@ -28,7 +28,7 @@ def evaluate(run: Run) -> list[dict[str, Any]]:
     run.narrator.heading("Evaluation")
     started = time.monotonic()
     assert run.recipe.model is not None
-    held_out = open_held_out(str(run.tokens.domains_path), run.recipe.model.context, MAX_HELD_OUT)
+    held_out = open_held_out(str(run.tokens.domains_path), run.recipe.model.context, TARGET_HELD_OUT)
     found = [asdict(domain) for domain in evaluate_checkpoint(checkpoint, held_out)]
     run.remember("evaluation", {"key": key, "checkpoint": checkpoint.name, "domains": found})
     run.narrator.made(title, f"{len(found)} domains", time.monotonic() - started)

@@ -33,6 +33,13 @@ def tokens_of(size: Amount, context: int, batch_tokens: int) -> int:
     return in_tokens(size, batch_tokens=batch_tokens, context=context)
 
 
+def phase_tokens(recipe: Any) -> list[int]:
+    """Tokens of each phase of a recipe's schedule, for its model."""
+    context = recipe.model.context
+    batch = batch_tokens_of(recipe.training, context)
+    return [tokens_of(phase.tokens, context, batch) for phase in recipe.schedule]
+
+
 def batch_tokens_of(values: Any, context: int) -> int:
     """Tokens of the first train step's batch."""
     return tokens_of(values.batch[0].size, context, 0)

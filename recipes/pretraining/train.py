@@ -22,6 +22,7 @@ from recipes.curating.curate import ALL
 from recipes.errors import RunError
 from recipes.pipeline import content_key
 from recipes.pretraining.amended import Course, course_of, position_at, read_rollbacks, roll_back, write_journal
+from recipes.pretraining.gpus import visible_gpus
 from recipes.pretraining.pinned import finish, pin, refuse_other_text
 from recipes.pretraining.shapes import batch_tokens_of, learning_rate_of, optimizer_of, shape_of, tokens_of
 from recipes.pretraining.start_weights import start_weights
@@ -37,8 +38,9 @@ if TYPE_CHECKING:
     from recipes.run import Run
     from recipes.tokenizing.tokens import Tokens
 
-# Windows of held-out text measured for each domain: 64 of 1,024 tokens give a mean within some hundredths of a nat.
-MAX_HELD_OUT = 64
+# Windows of held-out text measured for each domain: 64 of 1,024 tokens give a mean within some hundredths of a nat, and
+# are little beside what a target trains between two measurements.
+TARGET_HELD_OUT = 64
 # Of one command; a run that spikes oftener needs other values, not other text.
 MOST_ROLLBACKS = 10
 _TELLING = {
@@ -102,7 +104,7 @@ def plan_training(run: Run, tokens: Tokens, plan_stage: PlannedStage) -> Trainin
                 "plan": plan_stage.file(ALL, ".plan.json"),
                 "domains": str(tokens.domains_path),
                 "context": recipe.model.context,
-                "max_held_out": MAX_HELD_OUT,
+                "max_held_out": TARGET_HELD_OUT,
                 **_values_of(run),
             },
         ),
@@ -217,7 +219,7 @@ def execution_of(run: Run) -> specs.Execution:
         sharding=wanted.sharding,
         micro_batch=wanted.micro_batch,
         recompute=wanted.recompute,
-        compile=wanted.compile and num_gpus() > 0,  # on a CPU it takes longer than small models train
+        compile=wanted.compile and len(visible_gpus()) > 0,  # on a CPU it takes longer than small models train
         log_every=max(1, run.recipe.execution.log_every.number),
         preflight=wanted.preflight,
         stall_s=float(wanted.stall.number),
@@ -230,12 +232,7 @@ def num_processes(run: Run) -> int:
     wanted = run.recipe.execution.training.devices
     if wanted is not None:
         return int(wanted)
-    return num_gpus() or min(2, run.recipe.execution.num_workers())
-
-
-def num_gpus() -> int:
-    """NVIDIA GPUs of this machine, told without importing torch."""
-    return sum(path.name[6:].isdigit() for path in Path("/dev").glob("nvidia*"))
+    return len(visible_gpus()) or min(2, run.recipe.execution.num_workers())
 
 
 # ---------------------------------------------------------------- running it

@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from recipes.ablation.swarm import MAX_HELD_OUT
-from recipes.pretraining.shapes import batch_tokens_of, learning_rate_of, optimizer_of, shape_of, tokens_of
-from training.footprint import TRAINER_BYTES, checkpoint_bytes, footprint, free_bytes, predicted_micro_batch
+from recipes.ablation.swarm import PROXY_HELD_OUT
+from recipes.pretraining.gpus import visible_gpus
+from recipes.pretraining.shapes import (
+    batch_tokens_of,
+    learning_rate_of,
+    optimizer_of,
+    phase_tokens,
+    shape_of,
+    tokens_of,
+)
+from training.footprint import (
+    REPLICATE_BELOW,
+    TRAINER_BYTES,
+    checkpoint_bytes,
+    footprint,
+    free_bytes,
+    predicted_micro_batch,
+)
 from training.models.shape import ModelShape, flops_per_token, num_parameters
 from training.peak import peak_of
 from training.swarm import SwarmOptions
@@ -18,8 +34,6 @@ if TYPE_CHECKING:
 
 # Share of a GPU's peak that is counted on where nothing was timed on it; docs/training.md has what others reach.
 ASSUMED_MFU = 0.4
-# Below this a model is whole on every device where the recipe leaves it open (`training.sharding`, which needs torch).
-_REPLICATED = 500_000_000
 
 
 @dataclass(frozen=True)
@@ -30,9 +44,9 @@ class TrainingForecast:
         parameters: of the model, embeddings counted.
         tokens: that it reads.
         steps: train steps, with the batch's warm-up.
-        flops: operations.
+        flops: operations; attention's grow with the context of each phase.
         processes: that train.
-        seconds: of training alone, without measuring and saving.
+        seconds: of training alone, without measuring and saving; None where nothing tells.
         basis: what the seconds rest on.
         checkpoint_bytes: of one checkpoint.
         process_bytes: most memory of a process, with `micro_batch`.
@@ -46,7 +60,7 @@ class TrainingForecast:
     steps: int
     flops: float
     processes: int
-    seconds: float
+    seconds: float | None
     basis: str
     checkpoint_bytes: int
     process_bytes: int
@@ -69,18 +83,20 @@ def training_forecast(run: Run) -> TrainingForecast | None:
     recipe: Any = run.recipe
     if recipe.model is None or not recipe.schedule or recipe.tokenizer is None:
         return None
-    from recipes.pretraining.train import num_gpus, num_processes
+    from recipes.pretraining.train import num_processes
 
     shape = shape_of(recipe.model, _vocabulary(recipe))
     batches = _batches(recipe)
-    tokens = sum(tokens_of(phase.tokens, shape.context, batches[0][1]) for phase in recipe.schedule)
-    processes, gpus = num_processes(run), num_gpus()
-    seconds, basis = _seconds(run, shape, tokens, processes)
-    context = max([shape.context, *(phase.context or 0 for phase in recipe.schedule)])
+    contexts = [phase.context or shape.context for phase in recipe.schedule]
+    spans = list(zip(phase_tokens(recipe), contexts, strict=True))
+    tokens, flops = sum(tokens for tokens, _ in spans), training_flops(shape, spans)
+    processes, gpus = num_processes(run), visible_gpus()
+    seconds, basis = _seconds(run, shape, tokens, flops, gpus)
+    context = max(contexts)  # its sequences take the most memory
     share = -(-max(size for _, size in batches) // (context * processes))
     wanted = recipe.execution.training
     parameters = num_parameters(shape)
-    whole = wanted.sharding == "replicate" or (wanted.sharding == "auto" and parameters < _REPLICATED)
+    whole = wanted.sharding == "replicate" or (wanted.sharding == "auto" and parameters < REPLICATE_BELOW)
     one = footprint(
         shape,
         context,
@@ -100,7 +116,7 @@ def training_forecast(run: Run) -> TrainingForecast | None:
         parameters=parameters,
         tokens=tokens,
         steps=num_steps(batches, tokens),
-        flops=float(tokens * flops_per_token(shape, context)),
+        flops=flops,
         processes=processes,
         seconds=seconds,
         basis=basis,
@@ -141,12 +157,24 @@ def num_steps(batches: list[tuple[int, int]], tokens: int) -> int:
     return sum(-(-max(0, min(end, tokens) - start) // size) for (start, size), end in parts)
 
 
-def _seconds(run: Run, shape: ModelShape, tokens: int, processes: int) -> tuple[float, str]:
+def training_flops(shape: ModelShape, spans: Sequence[tuple[int, int]]) -> float:
+    """Operations of training on (tokens, their context) of each phase."""
+    return float(sum(tokens * flops_per_token(shape, context) for tokens, context in spans))
+
+
+def _seconds(run: Run, shape: ModelShape, tokens: int, flops: float, gpus: Sequence[str]) -> tuple[float | None, str]:
+    """Seconds of all processes together, and what they rest on."""
+    from recipes.pretraining.train import execution_of, num_processes
+
     recipe: Any = run.recipe
-    peak = peak_of(_gpu_name(), recipe.training.precision) if _gpu_name() else None
-    if peak is not None:
-        seconds = tokens * flops_per_token(shape) / (peak * ASSUMED_MFU * processes)
-        return seconds, f"if {_gpu_name()} is used to {ASSUMED_MFU:.0%} of its peak"
+    processes = num_processes(run)
+    if gpus:
+        peaks = [peak_of(name, recipe.training.precision) for name in gpus[:processes]]
+        names = " and ".join(dict.fromkeys(name or "a GPU without a name" for name in gpus[:processes]))
+        slowest = min((peak for peak in peaks if peak is not None), default=None)
+        if slowest is None or None in peaks:
+            return None, f"no peak of {names} in {recipe.training.precision} is known"
+        return flops / (slowest * ASSUMED_MFU * processes), f"if {names} is used to {ASSUMED_MFU:.0%} of its peak"
     options = SwarmOptions(
         shape=shape,
         tokens=tokens,
@@ -155,8 +183,8 @@ def _seconds(run: Run, shape: ModelShape, tokens: int, processes: int) -> tuple[
         optimizer=optimizer_of(recipe.training),
         precision=recipe.training.precision,
         evaluate=1,
-        max_held_out=MAX_HELD_OUT,
-        threads=recipe.execution.training.threads or max(1, recipe.execution.num_workers() // processes),
+        max_held_out=PROXY_HELD_OUT,
+        threads=execution_of(run).threads,
     )
     from training.speed import proxy_speed
 
@@ -164,13 +192,5 @@ def _seconds(run: Run, shape: ModelShape, tokens: int, processes: int) -> tuple[
     basis = f"a process timed just now at {speed.training:,.0f} tokens/s"
     if not speed.exact:
         basis += f" (from the operations a second of {speed.parameters / 1e6:.0f}M parameters)"
-    return tokens / (speed.training * processes), basis
-
-
-def _gpu_name() -> str:
-    """Name of this machine's first NVIDIA GPU, as its driver tells it; empty without one."""
-    for path in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information")):
-        for line in path.read_text().splitlines():
-            if line.startswith("Model:"):
-                return line.partition(":")[2].strip()
-    return ""
+    longer = flops / training_flops(shape, [(tokens, shape.context)])  # what is timed has the model's own context
+    return tokens * longer / (speed.training * processes), basis

@@ -39,7 +39,7 @@ def is_held(folder: Path) -> bool | None:
     return False
 
 
-def read_domains(log: Path) -> list[dict[str, Any]]:
+def domain_losses(log: Path) -> list[dict[str, Any]]:
     """Each domain's newest training loss, held-out loss (nats a token) and bits per byte; None where not measured."""
     lines, measured = _last_rows(log / "metrics.csv"), _last_rows(log / "held_out.csv")
     newest = lines[-1] if lines else {}

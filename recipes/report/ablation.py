@@ -6,11 +6,12 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from recipes.progress import several
 from recipes.report.axes import colour, legend
 from recipes.report.confirmation import confirmation_figure
 from recipes.report.curves import Curve, Panel, curves_over, panels_over
 from recipes.report.grids import Span, intervals, scatter
-from recipes.report.markup import Column, Figure, Section, Table, not_made, several, tag
+from recipes.report.markup import Column, Figure, Section, Table, not_made, tag
 from recipes.report.matrix import matrix_figure
 from recipes.report.mixtures import mixture_figures
 from recipes.report.one_pass import one_pass_figures

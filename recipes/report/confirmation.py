@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from recipes.progress import several
 from recipes.report.axes import colour, legend
 from recipes.report.grids import Span, intervals
-from recipes.report.markup import Column, Figure, Table, several
+from recipes.report.markup import Column, Figure, Table
 from recipes.report.record import Record
 
 

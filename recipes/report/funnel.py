@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from recipes.progress import several
 from recipes.report.axes import colour, legend
 from recipes.report.bars import Bar, Piece, stacked_bars
-from recipes.report.markup import Column, Figure, Section, Table, not_made, several, share, tag
+from recipes.report.markup import Column, Figure, Section, Table, not_made, share, tag
 from recipes.report.record import Record, Stage
 
 READ = "read"

@@ -14,7 +14,8 @@ from typing import Any
 
 from markupsafe import Markup
 
-from recipes.report.markup import Section, several, tag
+from recipes.progress import several
+from recipes.report.markup import Section, tag
 from recipes.report.samples import KINDS
 
 _KINDS = {**KINDS, "read": "could not be read"}

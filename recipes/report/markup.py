@@ -40,11 +40,6 @@ def count(value: object) -> str:
     return f"{value:,.0f}"
 
 
-def several(number: Any, thing: str) -> str:
-    """1 document, 2 documents."""
-    return f"{number:,} {thing}" if number == 1 else f"{number:,} {thing}s"
-
-
 def share(value: Any) -> str:
     """12.3 %; a share that is not zero never reads 0.0 %."""
     percent = 100 * value

@@ -18,12 +18,13 @@ from curation.fields import looks_like_path
 from curation.layers import kept_rows, layer_columns, mask_columns, read_layers
 from curation.ledger import Source
 from curation.perplexity.buckets import ccnet_cutoffs, cutoffs, level_names, read_cutoffs, read_histograms
+from recipes.progress import several
 from recipes.report.axes import colour, legend
 from recipes.report.bars import Bar, Counted, Piece, histograms, stacked_bars
 from recipes.report.buckets import Scored, add_buckets, column_of, read_scored
 from recipes.report.funnel import steps_counted
 from recipes.report.grids import Cell, heat_map
-from recipes.report.markup import Column, Figure, Section, Table, several, share
+from recipes.report.markup import Column, Figure, Section, Table, share
 from recipes.report.record import Record, Stage
 
 BINS = 44

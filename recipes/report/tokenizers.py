@@ -7,10 +7,11 @@ from typing import Any
 
 from curation.amounts import Amount
 from mixing.tokenizer_study import tokens_per_unit, turning_points, unit_of
+from recipes.progress import several
 from recipes.report.axes import colour, legend
 from recipes.report.bars import Bar, Piece, stacked_bars
 from recipes.report.curves import Curve, Panel, panels_over
-from recipes.report.markup import Column, Figure, Section, Table, several
+from recipes.report.markup import Column, Figure, Section, Table
 from recipes.tokenizing.tokenizer_study import Studied
 
 _MIB = 1 << 20

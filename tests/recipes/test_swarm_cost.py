@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip("torch", reason="proxies are timed by training them")
 
 from recipes.ablation import swarm_cost
-from recipes.ablation.swarm_cost import duration
+from recipes.progress import duration
 from training.learning_rate import LearningRate
 from training.models import ModelShape
 from training.spec import Optimizer
@@ -20,7 +20,8 @@ OPTIONS = SwarmOptions(SHAPE, 4096, 256, LearningRate(1e-3, 4096), Optimizer(), 
 
 
 @pytest.mark.parametrize(
-    ("seconds", "words"), [(40, "40 s"), (720, "12 min"), (19000, "5.3 h"), (1e6, "12 days"), (1e8, "3.2 years")]
+    ("seconds", "words"),
+    [(0.42, "0.42 s"), (40, "40 s"), (720, "12 min"), (19000, "5.3 h"), (1e6, "12 days"), (1e8, "3.2 years")],
 )
 def test_duration_is_in_the_unit_that_people_think_in(seconds, words):
     assert duration(seconds) == words

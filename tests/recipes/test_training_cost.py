@@ -1,15 +1,18 @@
 """What training will cost, against what a plan of the same recipe and the shapes themselves say."""
 
+from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recipes.pretraining import training_cost
+from recipes.pretraining import train, training_cost
+from recipes.pretraining.shapes import shape_of
 from recipes.pretraining.training_cost import num_steps, training_forecast
 from recipes.run import Run
 from recipes.schema.recipe import load_recipe
+from training.models.shape import flops_per_token
 
 pytest.importorskip("torch")
 
@@ -49,6 +52,78 @@ def test_training_forecast_of_the_quickstart(tmp_path, monkeypatch):
         assert found.micro_batch == 8
         assert found.fits
         assert 0.5e9 < found.process_bytes < 1.5e9
+
+
+TWO_CONTEXTS = """
+sources: {a: {path: a.jsonl, language: de}}
+tokenizer: {algorithm: byte_bpe, vocabulary: 600}
+schedule:
+  - {name: short, tokens: 64K}
+  - {name: long, tokens: 16K, context: 256}
+model: {preset: llama_tiny, context: 64}
+training: {batch: 16 sequences}
+"""
+
+
+class Pool:
+    """A pool whose process trains at 1,000 tokens a second, and that remembers what it was asked to time."""
+
+    def __init__(self):
+        self.asked = []
+
+    def submit(self, _, options):
+        from training.speed import ProxySpeed
+
+        self.asked.append(options)
+        answer = Future()
+        answer.set_result(ProxySpeed(1000.0, 3000.0, 7, exact=True))
+        return answer
+
+    def close(self, **_):
+        """Nothing was started."""
+
+
+def foretold(tmp_path, monkeypatch, gpus, *options):
+    """The forecast of a recipe with two contexts on a machine with these GPUs, the shape's operations, and the pool."""
+    path = tmp_path / "r.yaml"
+    path.write_text(TWO_CONTEXTS)
+    for module in (training_cost, train):
+        monkeypatch.setattr(module, "visible_gpus", lambda: gpus)
+    with Run.open(
+        load_recipe(path, (f"execution.workdir={tmp_path}", "execution.workers=6", *options)), silent=True
+    ) as run:
+        run.__dict__["pool"] = pool = Pool()
+        found = training_forecast(run)
+        shape = shape_of(run.recipe.model, 600)
+    return found, [flops_per_token(shape, context) for context in (64, 256)], pool
+
+
+def test_flops_of_phases_are_each_of_its_own_context(tmp_path, monkeypatch):
+    found, (short, long), _ = foretold(tmp_path, monkeypatch, ())
+    assert found.flops == 64_000 * short + 16_000 * long
+    assert long > short
+
+
+def test_seconds_on_a_cpu_are_those_of_what_was_timed_by_all_processes(tmp_path, monkeypatch):
+    found, (short, long), pool = foretold(tmp_path, monkeypatch, (), "execution.training.devices=3")
+    assert found.seconds == pytest.approx((64_000 + 16_000 * long / short) / 3000)
+    assert "1,000 tokens/s" in found.basis
+    assert [options.threads for options in pool.asked] == [2]  # six cores, three processes
+
+
+def test_seconds_on_gpus_are_of_the_slowest_that_trains(tmp_path, monkeypatch):
+    gpus = ("NVIDIA H100 80GB HBM3", "NVIDIA A100-SXM4-80GB", "NVIDIA A40")
+    found, (short, long), pool = foretold(tmp_path, monkeypatch, gpus, "execution.training.devices=2")
+    assert found.seconds == pytest.approx((64_000 * short + 16_000 * long) / (2 * 312e12 * 0.4))
+    assert "H100 80GB HBM3 and NVIDIA A100" in found.basis
+    assert not pool.asked
+
+
+def test_seconds_on_an_unknown_gpu_are_not_made_up(tmp_path, monkeypatch):
+    found, _, pool = foretold(tmp_path, monkeypatch, ("Mill 3000",))
+    assert (found.seconds, found.processes) == (None, 1)
+    assert found.basis == "no peak of Mill 3000 in bf16 is known"
+    assert not pool.asked
 
 
 def test_training_forecast_of_a_recipe_without_training_is_none(tmp_path):
