@@ -5,6 +5,7 @@ A stage's key and the names of its tasks are known before anything runs, so a wh
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import errno
 import json
@@ -12,7 +13,7 @@ import os
 import platform
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -147,13 +148,7 @@ def make_stage(
     if stage.folder.read_only:
         raise RunError(f"{stage.folder.path}: a read-only store lost a stage while it was in use")
     started = time.monotonic()
-
-    def waiting(owner: str) -> None:
-        narrator.say(
-            f"  {stage.title}: process {owner} is making this stage in the same work directory; waiting for it"
-        )
-
-    with stage.folder.locked(waiting):
+    with held(narrator, stage.folder.path, stage.title):
         missing = set(stage.missing())
         kernels = kernels_folder()
         before = compiled_kernels(kernels)
@@ -166,6 +161,17 @@ def make_stage(
     note = f", {compiled} kernels compiled on the way" if compiled else ""
     narrator.made(stage.title, amount_of(counts), time.monotonic() - started, note)
     return counts
+
+
+@contextlib.contextmanager
+def held(narrator: Narrator, folder: Path, title: str) -> Iterator[None]:
+    """Be the only run that makes an artifact; waits for another one, and says so."""
+
+    def waiting(owner: str) -> None:
+        narrator.say(f"  {title}: process {owner} is making it in the same work directory; waiting for it")
+
+    with StageFolder(folder).locked(waiting):
+        yield
 
 
 def _run_missing(

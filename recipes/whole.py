@@ -20,6 +20,10 @@ def run_all(run: Run, until: str | None = None, as_json: bool = False) -> None:
     """Do every part the recipe asks for, stopping after the part or step `until`."""
     refuse_later(run)
     check_until(run, until)
+    if run.recipe.finetuning is not None and until in (None, "finetune", "report"):
+        from recipes.finetuning.start import refuse_missing_parts
+
+        refuse_missing_parts(run.recipe)  # now, not when a model was trained for days
     started = time.monotonic()
     run.until = None if until in parts_of(run) else until
     done = False

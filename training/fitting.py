@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from training.checkpoint import Checkpoint
 from training.footprint import TRAINER_BYTES, footprint, free_bytes, predicted_micro_batch, tried_micro_batch
-from training.models.shape import num_parameters
+from training.models.shape import ModelShape, num_parameters
 from training.sharding import mesh_shape
 from training.spec import TrainSpec
 from training.step import StepOptions, sequence_nats
@@ -66,6 +66,15 @@ def _predicted(spec: TrainSpec, world: int, per_node: int) -> int:
         free = free_bytes() // per_node
         one = dataclasses.replace(one, process=TRAINER_BYTES)
     return predicted_micro_batch(one, free, most_at_once(spec, world), context=context, device="cuda" if gpu else "cpu")
+
+
+def measured_at_once(shape: ModelShape, context: int, most: int) -> int:
+    """Sequences at once where a model is only measured by this process, on a GPU where there is one."""
+    gpu = torch.cuda.is_available()
+    device = "cuda" if gpu else "cpu"
+    one = footprint(shape, context, "fp32", device=device)
+    free = torch.cuda.mem_get_info()[0] if gpu else free_bytes()
+    return predicted_micro_batch(one, free, most, context=context, device=device)
 
 
 def most_at_once(spec: TrainSpec, world: int) -> int:

@@ -18,58 +18,11 @@ from torch import Tensor
 
 from training import checkpoint
 from training.export import exported_name
+from training.huggingface import KEYS, ImportFailed, family_of, read_config, rope_base_of
 from training.models import ModelShape, build
 
 # Parameters with a row for each token id.
 VOCABULARY_ROWS = ("embedding.weight", "output.weight")
-_KEYS = {
-    "llama": {
-        "layers": "num_hidden_layers",
-        "width": "hidden_size",
-        "heads": "num_attention_heads",
-        "num_kv_heads": "num_key_value_heads",
-        "feedforward": "intermediate_size",
-        "norm_epsilon": "rms_norm_eps",
-        "tied": "tie_word_embeddings",
-    },
-    "gpt_neo": {
-        "layers": "num_layers",
-        "width": "hidden_size",
-        "heads": "num_heads",
-        "window": "window_size",
-        "norm_epsilon": "layer_norm_epsilon",
-    },
-}
-
-
-class ImportFailed(RuntimeError):  # noqa: N818
-    """A folder that this model cannot start from."""
-
-
-def is_huggingface(folder: Path) -> bool:
-    """Whether a folder holds a Hugging Face model, and not one of our checkpoints."""
-    return (folder / "config.json").exists() and not (folder / "manifest.json").exists()
-
-
-def shape_of_huggingface(folder: Path) -> ModelShape:
-    """The shape that a Hugging Face folder's config.json tells.
-
-    Raises:
-        ImportFailed: for a family that is not imported.
-    """
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    family = str(config.get("model_type"))
-    if family not in _KEYS:
-        raise ImportFailed(f"{folder}: a {family} model; llama and gpt_neo are imported")
-    told = {ours: config[theirs] for ours, theirs in _KEYS[family].items() if config.get(theirs) is not None}
-    rope = config.get("rope_theta", (config.get("rope_parameters") or {}).get("rope_theta"))
-    if family == "llama" and rope is not None:
-        told["rope_base"] = float(rope)
-    if family == "gpt_neo":
-        told["tied"] = True
-    told["kv_heads"] = told.pop("num_kv_heads", None)
-    told["feedforward"] = config.get("intermediate_size") or 4 * told["width"]
-    return ModelShape(family=family, vocabulary=config["vocab_size"], context=config["max_position_embeddings"], **told)
 
 
 def extend_checkpoint(
@@ -111,7 +64,7 @@ def import_huggingface(
     Memory: the whole model in float32, and one tensor of theirs.
 
     Args:
-        folder: config.json and model*.safetensors of a Llama or GPT-Neo.
+        folder: config.json and model*.safetensors of a Llama, GPT-Neo or exported MindLLM.
         root: folder of checkpoints, made if missing.
         shape: the model that is trained; its vocabulary may be larger, its context another.
         base_ids: of new ids, the old ids that spelt them before.
@@ -122,8 +75,7 @@ def import_huggingface(
     Raises:
         ImportFailed: naming the first value that differs, a missing tensor, or a vocabulary larger than the model's.
     """
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    _check_config(folder, config, shape)
+    _check_config(folder, read_config(folder), shape)
     read = _reader(folder)
     with torch.device("meta"):
         model = build(shape)
@@ -143,33 +95,35 @@ def import_huggingface(
 
 
 def with_rows(rows_VD: Tensor, vocabulary: int, base_ids: Mapping[int, list[int]]) -> Tensor:
-    """Rows of a larger vocabulary: the old ones, then means of those that spelt the new ids."""
+    """Rows of a larger vocabulary: the old ones, then means of those that spelt the new ids.
+
+    A new id may stand among the rows that a model has beyond its tokenizer; it begins as that mean all the same.
+    """
     known = rows_VD.shape[0]
     if vocabulary < known:
         raise ImportFailed(
             f"the model has {known:,} token ids and the tokenizer {vocabulary:,}; use the model's own tokenizer, or "
             "one extended from it (tokenizer: {extend: ...})"
         )
-    new_VD = rows_VD.mean(0).repeat(vocabulary - known, 1)
+    whole_VD = torch.cat([rows_VD, rows_VD.mean(0).repeat(vocabulary - known, 1)])
     for token, spelt in base_ids.items():
-        if token >= known and spelt:
-            new_VD[token - known] = rows_VD[spelt].mean(0)
-    return torch.cat([rows_VD, new_VD])
+        if spelt:
+            whole_VD[token] = rows_VD[spelt].mean(0)
+    return whole_VD
 
 
 def _check_config(folder: Path, config: Mapping[str, Any], shape: ModelShape) -> None:
-    family = config.get("model_type")
-    if family not in _KEYS or family != shape.family:
-        raise ImportFailed(
-            f"{folder}: a {family} model; the recipe's is {shape.family}; llama and gpt_neo are imported"
-        )
-    rope = config.get("rope_theta", (config.get("rope_parameters") or {}).get("rope_theta", shape.rope_base))
-    if family == "llama" and rope != shape.rope_base:
+    family = family_of(config)
+    if family != shape.family:
+        raise ImportFailed(f"{folder}: a {family} model; the recipe's is {shape.family}")
+    rope = rope_base_of(config)
+    if family != "gpt_neo" and rope is not None and rope != shape.rope_base:
         raise ImportFailed(f"{folder}: rope_theta is {rope:g} there, model.rope_base {shape.rope_base:g} here")
-    for ours, theirs in _KEYS[family].items():
-        value = config.get(theirs, shape.num_kv_heads if ours == "num_kv_heads" else None)
-        if value is not None and value != getattr(shape, ours):
-            raise ImportFailed(f"{folder}: {theirs} is {value} there, {getattr(shape, ours)} in the recipe's model")
+    here = {ours: getattr(shape, "num_kv_heads" if ours == "kv_heads" else ours) for ours in KEYS[family]}
+    for ours, theirs in KEYS[family].items():
+        value = config.get(theirs)
+        if value is not None and value != here[ours]:
+            raise ImportFailed(f"{folder}: {theirs} is {value} there, {here[ours]} in the recipe's model")
     positions = config.get("max_position_embeddings", shape.context)
     if family == "gpt_neo" and positions < shape.context:
         raise ImportFailed(f"{folder}: it knows {positions} positions, and model.context is {shape.context}")

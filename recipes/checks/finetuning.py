@@ -1,15 +1,23 @@
-"""Rules of a recipe's `finetuning` with its other sections. Each check yields (path, value, reason)."""
+"""Rules of a recipe's `finetuning` with its other sections, and with the model it names.
+
+Each check yields (path, value, reason).
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from contextlib import suppress
 from fnmatch import fnmatchcase
+from pathlib import Path
 
 from curation.fields import Problem, did_you_mean
+from recipes.pretraining.shapes import shape_of
 from recipes.schema.located import NOTHING
 from recipes.schema.names import Names
 from recipes.schema.recipe import Recipe
-from training.tuning.config import layers_of
+from training.huggingface import ImportFailed, is_huggingface, shape_of_huggingface
+from training.models.shape import ModelShape, ShapeError, linear_layers
 
 
 def finetuning_problems(recipe: Recipe, names: Names) -> Iterator[Problem]:
@@ -35,14 +43,76 @@ def finetuning_problems(recipe: Recipe, names: Names) -> Iterator[Problem]:
     size = wanted.batch
     if context is not None and size.unit == "tokens" and size.number < context:
         yield ("finetuning", "batch"), str(size), f"less than one sequence of {context} tokens"
-    if wanted.lora is None or recipe.model is None or not own:
+    if own and recipe.model is not None:
+        with suppress(ShapeError):  # told where the model is checked
+            yield from _lora_problems(recipe, shape_of(recipe.model, 1))
+
+
+def start_problems(recipe: Recipe) -> Iterator[Problem]:
+    """What `finetuning.from` names and cannot be tuned as asked; its config.json or manifest.json is read."""
+    wanted = recipe.finetuning
+    if wanted is None or wanted.from_ is None:
         return
-    model, layers = recipe.model, layers_of(recipe.model.family)
-    for name in wanted.lora.targets:
+    path, place = Path(str(wanted.from_)), ("finetuning", "from")
+    try:
+        shape = shape_of_start(path)
+    except ImportFailed as error:
+        yield place, str(path), str(error).removeprefix(f"{path}: ")
+        return
+    if not is_huggingface(path) and recipe.tokenizer is None and tokenizer_beside(path) is None:
+        reason = "a checkpoint without its tokenizer; say tokenizer: PATH, or start from its Hugging Face export"
+        yield place, str(path), reason
+    if is_huggingface(path) and not (path / "tokenizer.json").is_file():
+        yield place, str(path), "this folder holds no tokenizer.json; save the tokenizer with save_pretrained"
+    if shape.family == "gpt_neo" and (wanted.context or 0) > shape.context:
+        reason = f"more than the {shape.context} positions that the model knows"
+        yield ("finetuning", "context"), wanted.context, reason
+    yield from _lora_problems(recipe, shape)
+
+
+def shape_of_start(path: Path) -> ModelShape:
+    """The shape of the model in a checkpoint of ours or a Hugging Face folder.
+
+    Raises:
+        ImportFailed: if there is neither, the model is not imported, or the checkpoint holds adapters alone.
+    """
+    if is_huggingface(path):
+        return shape_of_huggingface(path)
+    try:
+        manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
+        shape = ModelShape(**manifest["shape"])
+    except OSError:
+        inside = sorted([*path.glob("step-*/manifest.json"), *path.glob("checkpoints/step-*/manifest.json")])
+        hint = f"; did you mean {inside[-1].parent}?" if inside else ""
+        raise ImportFailed(f"no checkpoint and no Hugging Face folder (manifest.json, config.json){hint}") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise ImportFailed(f"manifest.json is no checkpoint's: {error!r}") from None
+    if any(".lora_" in name for name in manifest.get("tensors", {})):
+        raise ImportFailed(
+            "a checkpoint of low-rank updates, without the weights that they change; name the merged model: "
+            "huggingface in its tuned-… folder"
+        )
+    return shape
+
+
+def tokenizer_beside(checkpoint: Path) -> Path | None:
+    """The tokenizer that a training keeps beside its checkpoints."""
+    folder = checkpoint.parent.parent / "tokenizer"
+    return folder if (folder / "tokenizer.json").is_file() else None
+
+
+def _lora_problems(recipe: Recipe, shape: ModelShape) -> Iterator[Problem]:
+    """Layers that the model does not have, and a rank above their width."""
+    lora = None if recipe.finetuning is None else recipe.finetuning.lora
+    if lora is None:
+        return
+    layers = linear_layers(shape)
+    for name in lora.targets:
         if name not in (*layers, "all"):
-            reason = f"a {model.family} model has no layer {name}; it has {', '.join(layers)}"
+            reason = f"a {shape.family} model has no layer {name}; it has {', '.join(layers)}"
             yield ("finetuning", "lora", "targets"), name, reason
-    narrow = min(model.width, model.kv_heads * model.head_width)
-    if wanted.lora.rank > narrow:
-        reason = f"more than the width of the layers ({narrow}); choose a smaller one, or tune all weights (lora: null)"
-        yield ("finetuning", "lora", "rank"), wanted.lora.rank, reason
+    adapted = layers if "all" in lora.targets else {name: layers[name] for name in lora.targets if name in layers}
+    narrow, name = min(((min(sizes), name) for name, sizes in adapted.items()), default=(lora.rank, ""))
+    if lora.rank > narrow:
+        reason = f"more than the width of {name} ({narrow}); choose a smaller one, or tune all weights (lora: null)"
+        yield ("finetuning", "lora", "rank"), lora.rank, reason

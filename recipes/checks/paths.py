@@ -1,7 +1,7 @@
-"""Files that a recipe names and that must be there: tokenizers, weights, and the model that training starts from.
+"""Files that a recipe names and that must be there: tokenizers, weights, models that are started from, examples.
 
-`gristmill validate` looks for all of them; a run looks for the tokenizer before it reads anything. Nothing that a run
-makes is named by a path, so what is missing stays missing.
+`gristmill validate` looks for all of them; a run looks for the tokenizer and for what it tunes before it reads
+anything. Nothing that a run makes is named by a path, so what is missing stays missing.
 """
 
 from __future__ import annotations
@@ -11,21 +11,28 @@ from pathlib import Path
 from typing import Any
 
 from curation.fields import Problem
+from recipes.checks.finetuning import start_problems
 from recipes.schema.located import Located, Segments
 from recipes.schema.recipe import Recipe
 from recipes.schema.validation import located_problems
-
-_TOKENIZER_FILES = ("tokenizer.json",)
+from training.tuning.config import TEMPLATES
+from training.tuning.examples import ExamplesError, find_files
 
 
 def path_problems(recipe: Recipe) -> list[Located]:
     """Paths of a recipe where nothing lies, each with its place."""
-    return located_problems(recipe, [*_of_tokenizer(recipe), *_of_weights(recipe), *_of_training(recipe)])
+    found = [*_of_tokenizer(recipe), *_of_weights(recipe), *_of_training(recipe), *_of_finetuning(recipe)]
+    return located_problems(recipe, found)
 
 
 def tokenizer_problems(recipe: Recipe) -> list[Located]:
     """A tokenizer that is not there, with its place."""
     return located_problems(recipe, list(_of_tokenizer(recipe)))
+
+
+def finetuning_path_problems(recipe: Recipe) -> list[Located]:
+    """What a fine-tuning starts from, its template and its examples, where they are not there or do not fit."""
+    return located_problems(recipe, list(_of_finetuning(recipe)))
 
 
 def _of_tokenizer(recipe: Recipe) -> Iterator[Problem]:
@@ -38,7 +45,7 @@ def _of_tokenizer(recipe: Recipe) -> Iterator[Problem]:
         place, path = ("tokenizer", "base") if key == "base" else ("tokenizer",), Path(str(named))
         if not path.exists():
             yield place, str(named), f"no such file or folder{_beside(path)}; name a tokenizer.json or its folder"
-        elif path.is_dir() and not any((path / name).is_file() for name in _TOKENIZER_FILES):
+        elif path.is_dir() and not (path / "tokenizer.json").is_file():
             yield place, str(named), "this folder holds no tokenizer.json; save the tokenizer with save_pretrained"
 
 
@@ -66,3 +73,24 @@ def _of_training(recipe: Recipe) -> Iterator[Problem]:
     start = None if recipe.training is None else recipe.training.from_
     if start is not None and not Path(str(start)).exists():
         yield ("training", "from"), str(start), "no such file or folder"
+
+
+def _of_finetuning(recipe: Recipe) -> Iterator[Problem]:
+    """The model that is tuned, the template's file and the files of examples."""
+    wanted = recipe.finetuning
+    if wanted is None:
+        return
+    start = None if wanted.from_ is None else Path(str(wanted.from_))
+    if start is not None and not start.exists():
+        yield ("finetuning", "from"), str(start), f"no such file or folder{_beside(start)}"
+    elif start is not None:
+        yield from start_problems(recipe)
+    if wanted.template not in TEMPLATES and not Path(wanted.template).is_file():
+        yield ("finetuning", "template"), wanted.template, f"no such file{_beside(Path(wanted.template))}"
+    for name, examples in wanted.examples.items():
+        for path in examples.path:
+            try:
+                find_files([path], name)
+            except ExamplesError as error:
+                reason = str(error).removeprefix(f"finetuning.examples.{name}: ")
+                yield ("finetuning", "examples", name, "path"), path, reason

@@ -10,7 +10,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -18,33 +18,16 @@ from typing import TYPE_CHECKING, Any
 
 from recipes.artifacts import key_of
 from recipes.errors import RunError
-from recipes.finetuning.finetuned import export_tuned, held, plan_tuning, train_tuning
+from recipes.finetuning.finetuned import export_tuned, plan_tuning, train_tuning
 from recipes.finetuning.numbers import steps_of, table
-from recipes.pipeline import content_key
-from recipes.pretraining.shapes import shape_of
+from recipes.finetuning.start import Start, start_of, weights_of
+from recipes.pipeline import held
 from training.models.shape import ModelShape
 
 if TYPE_CHECKING:
     from recipes.run import Run
     from training.tuning.prepare import Choice, Conversations, Prepared
     from training.tuning.tokens import Encoder
-
-
-@dataclass(frozen=True)
-class Start:
-    """What is tuned.
-
-    Attributes:
-        key: hash of its weights.
-        shape: of the model, before a template's tokens.
-        tokenizer: its folder, or tokenizer.json.
-        path: checkpoint or Hugging Face folder; None: the model that this recipe trains.
-    """
-
-    key: str
-    shape: ModelShape
-    tokenizer: Path
-    path: Path | None
 
 
 @dataclass(frozen=True)
@@ -60,15 +43,15 @@ def finetune(run: Run) -> Path:
     """Tune the model as the recipe says; the exported folder. What was made before is reused."""
     from training.tuning.adapter import Tuned
 
-    start = _start(run)
+    start = start_of(run)
     run.narrator.heading("Fine-tuning")
     with _explained():
         examples = _examples(run, start)
         for line in table(run.recipe.finetuning, examples.prepared, examples.encoder, start.shape):
             run.narrator.say(f"  {line}")
         spec = plan_tuning(run, start, examples)
-        weights = _start_weights(run, start, spec.shape, examples.encoder.new)
-        last = train_tuning(run, replace(spec, start_from=str(weights)))
+        weights = weights_of(run, start, examples.encoder)
+        last = train_tuning(run, replace(spec, start_from=str(weights)), examples.folder / "tokenizer")
         return export_tuned(run, start, examples, spec, Tuned(weights, last, spec.lora))
 
 
@@ -77,7 +60,7 @@ def show_examples(run: Run) -> dict[str, Any]:
     from training.tuning.prepare import prepare
 
     wanted: Any = run.recipe.finetuning
-    start = _start(run, dry=True)
+    start = start_of(run, dry=True)
     with _explained(), tempfile.TemporaryDirectory(prefix="gristmill-") as folder:
         template, encoder = _tokenizer(wanted, start, Path(folder) / "tokenizer")
         prepared = prepare(_options(wanted, start.shape), template, encoder, Path(folder))
@@ -93,76 +76,16 @@ def show_examples(run: Run) -> dict[str, Any]:
 @contextmanager
 def _explained() -> Iterator[None]:
     """Errors that examples, templates, adapters and imports explain themselves are the user's to mend."""
+    from mixing.tokenizer import TokenizerError
+    from training.export import ExportError
     from training.tuning.examples import ExamplesError
+    from training.tuning.lora import AdapterError
     from training.tuning.templates import TemplateError
 
     try:
         yield
-    except (ExamplesError, TemplateError) as error:
+    except (ExamplesError, TemplateError, AdapterError, TokenizerError, ExportError) as error:
         raise RunError(str(error)) from error
-
-
-# ---------------------------------------------------------------- start
-
-
-def _start(run: Run, dry: bool = False) -> Start:
-    """What is tuned; `dry` makes nothing."""
-    recipe: Any = run.recipe
-    if recipe.finetuning.from_ is None:
-        if dry:
-            from recipes.show import planned_stages, refuse_missing
-
-            refuse_missing(run, planned_stages(run), "finetune --dry-run")
-        tokenizer = Path(run.tokens.tokenizer)
-        return Start("" if dry else run.training.key, _own_shape(run), tokenizer, None)
-    path = Path(recipe.finetuning.from_)
-    if (path / "manifest.json").exists():
-        from training.checkpoint import open_checkpoint
-
-        shape = ModelShape(**open_checkpoint(path, verify=False).manifest["shape"])
-        if recipe.tokenizer is None:
-            raise RunError(
-                f"finetuning.from: {path} is a checkpoint and has no tokenizer; say tokenizer: PATH, or start from its "
-                "Hugging Face export"
-            )
-        own = Path(run.tokens.tokenizer if recipe.tokenizer.path is None else recipe.tokenizer.path)
-        return Start(str(content_key(str(path))), shape, own, path)
-    from training.importing import ImportFailed, is_huggingface, shape_of_huggingface
-
-    if not is_huggingface(path):
-        raise RunError(f"finetuning.from: {path} holds neither a manifest.json nor a config.json: no whole checkpoint")
-    try:
-        return Start(str(content_key(str(path))), shape_of_huggingface(path), path, path)
-    except ImportFailed as error:
-        raise RunError(f"finetuning.from: {error}") from error
-
-
-def _own_shape(run: Run) -> ModelShape:
-    from mixing.tokenizer import load_tokenizer
-
-    return shape_of(run.recipe.model, load_tokenizer(run.tokens.tokenizer).vocabulary)
-
-
-def _start_weights(run: Run, start: Start, shape: ModelShape, new: Mapping[int, list[int]]) -> Path:
-    """A checkpoint of the weights that the tuning starts from, with rows for new tokens."""
-    from training.checkpoint import open_checkpoint
-    from training.importing import ImportFailed, extend_checkpoint, import_huggingface
-
-    found = run.trained if start.path is None else start.path
-    grown = shape.vocabulary > start.shape.vocabulary
-    if (found / "manifest.json").exists() and not grown:
-        return found
-    root = run.store.workdir / f"imported-{key_of(start.key, asdict(shape), sorted(new))}"
-    run.use(root.name, "finetune", "start weights", {})
-    made = sorted(path.parent for path in root.glob("step-*/manifest.json"))
-    if made:
-        return made[0]
-    try:
-        if (found / "manifest.json").exists():
-            return extend_checkpoint(open_checkpoint(found), root, shape.vocabulary, new)
-        return import_huggingface(found, root, shape, new)
-    except ImportFailed as error:
-        raise RunError(f"finetuning.from: {error}") from error
 
 
 # ---------------------------------------------------------------- examples
@@ -213,7 +136,7 @@ def _examples(run: Run, start: Start) -> Examples:
     key = key_of(VERSION, files, fields, plain, source, identity, selection, start.shape.context)
     folder = run.store.workdir / f"examples-{key}"
     run.use(folder.name, "finetune", "instruction examples", {})
-    with held(run, folder, "instruction examples"):
+    with held(run.narrator, folder, "instruction examples"):
         if (folder / "prepared.json").exists():
             run.narrator.reused("instruction examples", _amount(Prepared.read(folder)))
             return _opened(folder, start)
@@ -251,12 +174,10 @@ def _choose(run: Run, start: Start, encoder: Encoder, found: Conversations) -> C
     wanted: Any = run.recipe.finetuning.selection  # type: ignore[union-attr]
     own = wanted.model_entropy or _held_out_loss(run)
     # With rows for the template's tokens, as training begins.
-    shape = replace(start.shape, vocabulary=max(start.shape.vocabulary, encoder.vocabulary))
-    checkpoint = _start_weights(run, start, shape, encoder.new)
+    checkpoint = weights_of(run, start, encoder)
     run.narrator.say(f"  the model's own entropy: {own:.3f} nats a token; scoring {len(found.rows):,} examples")
-    micro = run.recipe.execution.training.micro_batch or 8
     longest = int(found.lengths.max()) - 1
-    scores = entropies(checkpoint, found, wanted.of, max(1, longest), micro)
+    scores = entropies(checkpoint, found, wanted.of, max(1, longest), run.recipe.execution.training.micro_batch)
     return choose(scores, own, wanted.entropy, wanted.clusters)
 
 

@@ -9,34 +9,24 @@ import csv
 import json
 import shutil
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from recipes.artifacts import StageFolder, key_of, to_json, write_atomically
+from recipes.artifacts import key_of, to_json, write_atomically
 from recipes.finetuning.numbers import learning_rate_of_tuning, positions_of_tuning, steps_of, targets_of
+from recipes.pipeline import held
 from recipes.pretraining.shapes import tokens_of
+from recipes.pretraining.start_weights import keep_tokenizer
 from training import spec as specs
 from training.exits import Exit
 from training.models.shape import ModelShape, num_parameters
 
 if TYPE_CHECKING:
-    from recipes.finetuning.finetune import Examples, Start
+    from recipes.finetuning.finetune import Examples
+    from recipes.finetuning.start import Start
     from recipes.run import Run
     from training.tuning.adapter import Tuned
-
-
-@contextmanager
-def held(run: Run, folder: Path, title: str) -> Iterator[None]:
-    """Be the only run that makes an artifact; waits for another one."""
-
-    def waiting(owner: str) -> None:
-        run.narrator.say(f"  {title}: process {owner} is making it; waiting for it")
-
-    with StageFolder(folder).locked(waiting):
-        yield
 
 
 def plan_tuning(run: Run, start: Start, examples: Examples) -> specs.TrainSpec:
@@ -92,10 +82,10 @@ def _low_rank(wanted: Any, shape: ModelShape, embeddings: bool) -> specs.LowRank
     if wanted.lora is None:
         return None
     chosen = wanted.lora
-    return specs.LowRank(chosen.rank, chosen.alpha, chosen.dropout, targets_of(wanted, shape.family), embeddings)
+    return specs.LowRank(chosen.rank, chosen.alpha, chosen.dropout, targets_of(wanted, shape), embeddings)
 
 
-def train_tuning(run: Run, spec: specs.TrainSpec) -> Path:
+def train_tuning(run: Run, spec: specs.TrainSpec, tokenizer: Path) -> Path:
     """Train to the last step, or find that it was done; the last checkpoint."""
     from recipes.pretraining.train import asked_to_stop, failure_of, owned, watch
 
@@ -109,6 +99,7 @@ def train_tuning(run: Run, spec: specs.TrainSpec) -> Path:
             run.narrator.reused(title, f"{spec.num_steps} train steps")
             return done
         started = time.monotonic()
+        keep_tokenizer(folder, tokenizer)
         spec_path = folder / "training.spec.json"
         write_atomically(spec_path, specs.to_json(spec))
         result = watch(run, spec_path, folder, spec.num_steps, title)
@@ -157,7 +148,7 @@ def export_tuned(run: Run, start: Start, examples: Examples, spec: specs.TrainSp
     folder = run.store.workdir / f"tuned-{key_of(Path(spec.folder).name, precision)}"
     run.use(folder.name, "finetune", "Hugging Face export of the tuned model", {})
     title = "Hugging Face export"
-    with held(run, folder, title):
+    with held(run.narrator, folder, title):
         record = folder / "tuned.json"
         if not record.exists():
             started = time.monotonic()

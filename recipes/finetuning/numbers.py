@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from recipes.pretraining.shapes import learning_rate_of, tokens_of
 from training.learning_rate import LearningRate
-from training.models.shape import ModelShape, num_parameters
-from training.tuning.config import layers_of
+from training.models.shape import ModelShape, linear_layers, num_parameters
 
 if TYPE_CHECKING:
     from training.tuning.prepare import Prepared, PreparedSet
@@ -41,7 +40,8 @@ def table(wanted: Any, prepared: Prepared, encoder: Encoder, shape: ModelShape) 
         f"{steps:,} train steps of {batch:,} sequences of {prepared.context:,} tokens; learning rate {rate.peak:g} "
         f"({rate.shape}), warm-up over {rate.warmup_tokens // (batch * prepared.context):,} steps"
     )
-    lines.append(_parameters(wanted, replace(shape, vocabulary=max(shape.vocabulary, encoder.vocabulary))))
+    grown = replace(shape, vocabulary=max(shape.vocabulary, encoder.vocabulary))
+    lines.append(_parameters(wanted, grown, bool(encoder.new)))
     if encoder.new:
         lines.append(f"{len(encoder.new)} new tokens; their rows begin as the mean of what spelt them before")
     if prepared.joined:
@@ -60,27 +60,25 @@ def _padding(one: PreparedSet, context: int) -> float:
     return max(0.0, 1 - (one.tokens + one.kept) / places) if places else 0.0
 
 
-def _parameters(wanted: Any, shape: ModelShape) -> str:
-    """How many parameters are trained."""
+def _parameters(wanted: Any, shape: ModelShape, embeddings: bool) -> str:
+    """How many parameters are trained; `embeddings`: embedding and output layer too, whatever `lora` says."""
     whole = num_parameters(shape)
     if wanted.lora is None:
         return f"all {whole:,} parameters are trained"
-    keys = shape.num_kv_heads * shape.head_width
-    sizes = {
-        "query": 2 * shape.width,
-        "output": 2 * shape.width,
-        "key": shape.width + keys,
-        "value": shape.width + keys,
-    }
-    sizes |= dict.fromkeys(("gate", "up", "down"), shape.width + shape.feedforward)
-    trained = wanted.lora.rank * shape.layers * sum(sizes[name] for name in targets_of(wanted, shape.family))
-    names = ", ".join(targets_of(wanted, shape.family))
-    return f"{trained:,} of {whole:,} parameters are trained (rank {wanted.lora.rank} on {names})"
+    targets, layers = targets_of(wanted, shape), linear_layers(shape)
+    trained = wanted.lora.rank * shape.layers * sum(sum(layers[name]) for name in targets)
+    beside = ""
+    if embeddings:
+        outer = shape.vocabulary * shape.width * (1 if shape.tied else 2)
+        trained += outer
+        beside = f", and {outer:,} of embedding and output layer, for the template's new tokens"
+    updated = f"rank {wanted.lora.rank} on {', '.join(targets)}{beside}"
+    return f"{trained:,} parameters are trained ({updated}); the model has {whole:,}"
 
 
-def targets_of(wanted: Any, family: str) -> tuple[str, ...]:
-    """Layers that are adapted; `all` means those that the family has."""
-    return layers_of(family) if wanted.lora.targets == ("all",) else tuple(wanted.lora.targets)
+def targets_of(wanted: Any, shape: ModelShape) -> tuple[str, ...]:
+    """Layers that are adapted; `all` means those that the model has."""
+    return tuple(linear_layers(shape)) if wanted.lora.targets == ("all",) else tuple(wanted.lora.targets)
 
 
 def steps_of(wanted: Any, prepared: Prepared) -> tuple[int, int]:

@@ -9,9 +9,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from recipes.artifacts import StageFolder, key_of, to_json, write_atomically
+from recipes.artifacts import key_of, to_json, write_atomically
 from recipes.curating.curate import ALL
 from recipes.errors import RunError
+from recipes.pipeline import held
 
 if TYPE_CHECKING:
     from recipes.run import Run
@@ -25,11 +26,7 @@ def export(run: Run, checkpoint: Path) -> Path:
     key = key_of(run.training.key, names, wanted.precision, run.tokens.tokenizer_key)
     folder = run.store.workdir / f"export-{key}"
     run.use(folder.name, "export", "Hugging Face export", {})
-
-    def waiting(owner: str) -> None:
-        run.narrator.say(f"  Hugging Face export: process {owner} is making it; waiting for it")
-
-    with StageFolder(folder).locked(waiting):
+    with held(run.narrator, folder, "Hugging Face export"):
         return _export(run, checkpoints, folder)
 
 

@@ -1,51 +1,145 @@
-"""What a training starts from: a checkpoint, or a Hugging Face folder made into one.
+"""What a training starts from: a checkpoint as it is, or one that is made of other weights.
 
-`training.from` names either. The import is an artifact of its own, keyed by the folder's content, the model's shape and
-the tokenizer.
+`training.from` and `finetuning.from` name a checkpoint of ours or a Hugging Face folder. Where the weights are another
+program's, or the tokenizer has tokens that the model does not know, a checkpoint is made of them: an artifact of its
+own, keyed by what the weights are, the model's shape and what begins in place of what.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mixing.tokenizer_extension import EXTENSION_FILE
-from recipes.artifacts import key_of
+from recipes.artifacts import key_of, write_atomically
+from recipes.checks.finetuning import shape_of_start, tokenizer_beside
 from recipes.errors import RunError
-from recipes.pipeline import content_key
+from recipes.pipeline import content_key, held
+from training.huggingface import ImportFailed, is_huggingface
+from training.models.shape import ModelShape, num_parameters
 
 if TYPE_CHECKING:
     from recipes.pretraining.train import Training
     from recipes.run import Run
 
+# Raised when the same weights and new tokens give another checkpoint.
+VERSION = 2
+_PART = {"training.from": "train", "finetuning.from": "finetune"}
+_TOKENIZER_FILES = ("tokenizer_config.json", "special_tokens_map.json", "tokenizer.json")
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Weights that a training starts from.
+
+    Attributes:
+        folder: a checkpoint of ours, or a Hugging Face folder.
+        key: hash of what is in it.
+        shape: of the model that is trained, with the vocabulary that it had.
+        new: ids that its tokenizer did not have, with the old ids that spelt them.
+        named: the recipe's key that names it, for errors.
+    """
+
+    folder: Path
+    key: str
+    shape: ModelShape
+    new: Mapping[int, list[int]]
+    named: str
+
 
 def start_weights(run: Run, training: Training) -> str | None:
-    """The checkpoint that a new training starts from: the recipe's, or what a Hugging Face folder was made into."""
-    start = training.spec.start_from
-    if start is None or (Path(start) / "manifest.json").exists():
-        return start
-    from training.importing import ImportFailed, import_huggingface, is_huggingface
-
-    if not is_huggingface(Path(start)):
-        raise RunError(f"training.from: {start} holds neither a manifest.json nor a config.json: no whole checkpoint")
-    key = key_of(content_key(start), asdict(training.spec.shape), run.tokens.tokenizer_key)
-    root = run.store.workdir / f"imported-{key}"
-    run.use(root.name, "train", "imported weights", {})
-    made = sorted(path.parent for path in root.glob("step-*/manifest.json"))
-    if made:
-        return str(made[0])
+    """The checkpoint that a new training starts from, None where weights are drawn."""
+    start, shape = training.spec.start_from, training.spec.shape
+    if start is None:
+        return None
+    folder = Path(start)
     try:
-        return str(import_huggingface(Path(start), root, training.spec.shape, _spelt(run.tokens.tokenizer)))
+        theirs = shape_of_start(folder)
     except ImportFailed as error:
-        raise RunError(f"training.from: {error}") from error
+        raise RunError(f"training.from: {error}") from None
+    if not is_huggingface(folder):
+        _refuse_other_shape(folder, theirs, shape)
+    known = _known_ids(folder, theirs.vocabulary)
+    new = {token: ids for token, ids in _spelt(run.tokens.tokenizer).items() if token >= known}
+    origin = Origin(folder, str(content_key(start)), replace(shape, vocabulary=theirs.vocabulary), new, "training.from")
+    return str(fitting_checkpoint(run, origin, shape.vocabulary))
+
+
+def fitting_checkpoint(run: Run, origin: Origin, vocabulary: int) -> Path:
+    """The folder of a checkpoint with rows for `vocabulary` ids: the origin itself where it has them, else one made.
+
+    Raises:
+        RunError: naming the first value in which the weights differ from the model, or a tensor that is missing.
+    """
+    found = origin.folder
+    ours = not is_huggingface(found)
+    if ours and vocabulary == origin.shape.vocabulary and not origin.new:
+        return found
+    from training.importing import extend_checkpoint, import_huggingface
+
+    shape = replace(origin.shape, vocabulary=vocabulary)
+    root = run.store.workdir / f"imported-{key_of(VERSION, origin.key, asdict(shape), sorted(origin.new.items()))}"
+    title, size = "weights to start from", f"{num_parameters(shape) / 1e6:.1f}M parameters"
+    run.use(root.name, _PART[origin.named], title, {})
+    with held(run.narrator, root, title):
+        made = sorted(path.parent for path in root.glob("step-*/manifest.json"))
+        if made:
+            run.narrator.reused(title, size)
+            return made[0]
+        started = time.monotonic()
+        try:
+            if ours:
+                from training.checkpoint import open_checkpoint
+
+                written = extend_checkpoint(open_checkpoint(found), root, vocabulary, origin.new)
+            else:
+                written = import_huggingface(found, root, shape, origin.new)
+        except ImportFailed as error:
+            raise RunError(f"{origin.named}: {error}") from error
+    run.narrator.made(title, size, time.monotonic() - started)
+    return written
+
+
+def _refuse_other_shape(folder: Path, theirs: ModelShape, ours: ModelShape) -> None:
+    """Refuse a checkpoint of another model. Only learned positions are bound to the context."""
+    free = {"vocabulary"} if ours.family == "gpt_neo" else {"vocabulary", "context", "window"}
+    there, here = ({**asdict(one), "kv_heads": one.num_kv_heads} for one in (theirs, ours))
+    for name in there:
+        if name not in free and there[name] != here[name]:
+            raise RunError(
+                f"training.from: {folder}: {name} is {there[name]} there, {here[name]} in the recipe's model"
+            )
+
+
+def _known_ids(folder: Path, rows: int) -> int:
+    """Ids that a model's own tokenizer has; a model may have more rows. Without one, all its rows count."""
+    from mixing.tokenizer import load_tokenizer
+
+    own = folder if (folder / "tokenizer.json").is_file() else tokenizer_beside(folder)
+    return rows if own is None else min(rows, load_tokenizer(own).vocabulary)
+
+
+def keep_tokenizer(folder: Path, tokenizer: Path) -> None:
+    """Keep a training's tokenizer beside its checkpoints, so that whoever starts from one has the right one."""
+    kept = folder / "tokenizer"
+    kept.mkdir(parents=True, exist_ok=True)
+    for name in _TOKENIZER_FILES:  # the one that makes it whole comes last
+        own = tokenizer if name == "tokenizer.json" and tokenizer.is_file() else _folder_of(tokenizer) / name
+        if own.exists() and not (kept / name).exists():
+            write_atomically(kept / name, own.read_text(encoding="utf-8"))
+
+
+def _folder_of(tokenizer: Path) -> Path:
+    return tokenizer if tokenizer.is_dir() else tokenizer.parent
 
 
 def _spelt(tokenizer: str) -> dict[int, list[int]]:
     """Old ids that spelt each new id of an extended tokenizer."""
-    place = Path(tokenizer)
-    beside = (place if place.is_dir() else place.parent) / EXTENSION_FILE
+    beside = _folder_of(Path(tokenizer)) / EXTENSION_FILE
     if not beside.exists():
         return {}
     stored = json.loads(beside.read_text(encoding="utf-8"))["base_ids"]

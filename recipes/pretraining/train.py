@@ -25,7 +25,7 @@ from recipes.pretraining.amended import Course, course_of, position_at, read_rol
 from recipes.pretraining.gpus import visible_gpus
 from recipes.pretraining.pinned import finish, pin, refuse_other_text
 from recipes.pretraining.shapes import batch_tokens_of, learning_rate_of, optimizer_of, shape_of, tokens_of
-from recipes.pretraining.start_weights import start_weights
+from recipes.pretraining.start_weights import keep_tokenizer, start_weights
 from recipes.pretraining.training_log import log_folder, read_end, read_status
 from recipes.pretraining.watching import Watching
 from training import spec as specs
@@ -280,6 +280,7 @@ def launch_watched(run: Run, training: Training, title: str) -> Exit:
     """Write what a training is, start its processes, show what they do, and tell how they ended."""
     spec_path = run.folder / "training.spec.json"
     write_atomically(spec_path, specs.to_json(replace(training.spec, start_from=start_weights(run, training))))
+    keep_tokenizer(training.folder, Path(run.tokens.tokenizer))
     training.log.mkdir(parents=True, exist_ok=True)
     write_journal(training.log, training.course.journal)
     return watch(run, spec_path, training.log, training.spec.num_steps, title)

@@ -72,18 +72,23 @@ def test_mistake_is_answered_with_its_place_and_fix(load, lines, told):
 @pytest.mark.parametrize(
     ("rest", "told"),
     [
-        ("lora: {rank: 33}", "more than the width of the layers"),
+        ("lora: {rank: 33}", r"more than the width of query \(32\)"),
+        ("lora: {rank: 33, targets: up}", r"more than the width of up \(32\)"),
+        ("lora: {rank: 17, targets: [query, value]}", r"more than the width of value \(16\)"),
+        ("lora: {rank: 17, targets: [query, up]}", None),
         ("lora: {targets: gate}", None),
         ("selection: {entropy: [1, 1.5]}", None),
     ],
 )
 def test_tuning_of_the_model_that_the_recipe_trains(load, rest, told):
     text = TRAINED.replace("REST", rest)
+    kv_heads = 2 if "17" in rest else 4
+    sizes = ("model.width=32", "model.heads=4", f"model.kv_heads={kv_heads}")
     if told is None:
-        load(text)
+        load(text, *sizes)
         return
     with pytest.raises(RecipeErrors, match=told):
-        load(text, "model.width=32", "model.heads=4", "model.kv_heads=4")
+        load(text, *sizes)
 
 
 def test_tuning_of_nothing_is_refused(load):

@@ -9,7 +9,8 @@ transformers = pytest.importorskip("transformers")
 from training.checkpoint import load_model, open_checkpoint, read_weights  # noqa: E402
 from training.export import huggingface_config  # noqa: E402
 from training.generate import continuations  # noqa: E402
-from training.importing import ImportFailed, import_huggingface, is_huggingface  # noqa: E402
+from training.huggingface import ImportFailed, is_huggingface, shape_of_huggingface  # noqa: E402
+from training.importing import import_huggingface, with_rows  # noqa: E402
 
 
 @pytest.fixture
@@ -36,6 +37,39 @@ def test_imported_model_has_their_logits(tiny, save_theirs, tmp_path, family):
     with torch.no_grad():
         torch.testing.assert_close(load_model(found)(tokens), theirs(tokens).logits, atol=1e-4, rtol=0)
     assert not is_huggingface(found.folder)
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt_neo", "mindllm"])
+def test_shape_is_told_by_the_config_that_an_export_writes(tiny, tmp_path, family):
+    (tmp_path / "config.json").write_text(json.dumps(huggingface_config(tiny[family], {}, "fp32")))
+    assert shape_of_huggingface(tmp_path) == tiny[family]
+
+
+@pytest.mark.parametrize(
+    ("family", "change", "told"),
+    [
+        ("llama", {"rope_parameters": {"rope_type": "llama3", "rope_theta": 5e5}}, "rope_type is llama3"),
+        ("llama", {"rope_parameters": None, "rope_scaling": {"type": "linear", "factor": 2}}, "rope_type is linear"),
+        ("llama", {"attention_bias": True}, "attention_bias is True"),
+        ("llama", {"head_dim": 64}, "head_dim is 64"),
+        ("llama", {"hidden_act": "gelu"}, "hidden_act is gelu, and the model here has silu"),
+        ("llama", {"model_type": "qwen2"}, "a qwen2 model; llama, gpt_neo and"),
+        ("llama", {"vocab_size": None, "hidden_size": 33, "head_dim": None}, "tells no whole model"),
+        ("gpt_neo", {"attention_layers": ["global", "global"]}, "global and local ones in turn"),
+    ],
+)
+def test_model_that_ours_does_not_compute_is_refused_before_its_weights_are_read(tiny, tmp_path, family, change, told):
+    config = {**huggingface_config(tiny[family], {}, "fp32"), **change}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ImportFailed, match=told):
+        shape_of_huggingface(tmp_path)
+
+
+def test_new_id_among_spare_rows_begins_as_the_mean_too():
+    rows = torch.arange(12.0).view(6, 2)
+    larger = with_rows(rows, 7, {5: [0, 1], 6: [1, 2]})
+    assert torch.equal(larger[:5], rows[:5])
+    assert larger[5:].tolist() == [[1.0, 2.0], [3.0, 4.0]]
 
 
 def test_new_ids_begin_as_the_mean_of_what_spelt_them(tiny, save_theirs, tmp_path):

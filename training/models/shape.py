@@ -69,6 +69,14 @@ class ModelShape:
         return self.width // self.heads
 
 
+def linear_layers(shape: ModelShape) -> dict[str, tuple[int, int]]:
+    """Linear layers of each block: name -> (inputs, outputs), in the order of the blocks."""
+    width, keys, inner = shape.width, shape.num_kv_heads * shape.head_width, shape.feedforward
+    layers = {"query": (width, width), "key": (width, keys), "value": (width, keys), "output": (width, width)}
+    gate = {} if shape.family == "gpt_neo" else {"gate": (width, inner)}
+    return {**layers, **gate, "up": (width, inner), "down": (inner, width)}
+
+
 def num_parameters(shape: ModelShape, *, embedding: bool = True) -> int:
     """Count a model's parameters exactly, a tied embedding once.
 

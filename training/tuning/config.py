@@ -43,11 +43,6 @@ _THEIR_NAMES = {
 }  # fmt: skip
 
 
-def layers_of(family: str) -> tuple[str, ...]:
-    """Linear layers of a family's blocks."""
-    return tuple(name for name in LAYERS if name != "gate") if family == "gpt_neo" else LAYERS
-
-
 class ExampleSet(Section):
     """Files of examples that are one set: they share their columns and their number of epochs."""
 

@@ -76,7 +76,7 @@ def find_files(paths: Sequence[str], name: str) -> list[Path]:
         here = sorted(place.rglob("*")) if place.is_dir() else _globbed(place)
         files = [one for one in here if one.is_file() and (_format(one) or not place.is_dir())]
         if not files:
-            raise ExamplesError(f"finetuning.examples.{name}: no file at {path} (JSONL, JSON or Parquet)")
+            raise ExamplesError(f"finetuning.examples.{name}: no JSONL, JSON or Parquet file at {path}")
         found += files
     for file in found:
         if _format(file) is None:

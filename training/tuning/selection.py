@@ -18,6 +18,7 @@ import torch
 from training.batches import HeldOut
 from training.checkpoint import load_model, open_checkpoint
 from training.evaluate import held_out_sums
+from training.fitting import measured_at_once
 from training.step import PADDING, StepOptions
 from training.tuning.examples import ExamplesError
 from training.tuning.prepare import Choice, Conversations
@@ -44,7 +45,7 @@ class _Padded:
         return rows
 
 
-def entropies(start: Path, found: Conversations, of: str, context: int, micro_batch: int = 8) -> np.ndarray:
+def entropies(start: Path, found: Conversations, of: str, context: int, micro_batch: int | None = None) -> np.ndarray:
     """Cross-entropy of each conversation under a checkpoint's model, nats a token, float64 (n,).
 
     Every conversation is read alone, from its beginning.
@@ -54,14 +55,16 @@ def entropies(start: Path, found: Conversations, of: str, context: int, micro_ba
         found: conversations of at most `context` + 1 ids.
         of: answers (their tokens count) or all.
         context: longest sequence.
-        micro_batch: conversations at once.
+        micro_batch: conversations at once; None: as many as training would take of their length.
     """
-    model = load_model(open_checkpoint(start))
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model = load_model(open_checkpoint(start)).to(device)
     scores = np.full(len(found.rows), np.nan)
     for numbers, length in _groups(found.lengths, context):
         reader = _Padded(found, numbers, of == "all")
         held_out = HeldOut(["examples"], [len(numbers)], reader, length)
-        sums, _ = held_out_sums(model, held_out, StepOptions(micro_batch), torch.device("cpu"))
+        at_once = micro_batch or measured_at_once(model.shape, length, len(numbers))
+        sums, _ = held_out_sums(model, held_out, StepOptions(at_once), device)
         scores[numbers] = sums[:, 0] / sums[:, 1]
     return scores
 

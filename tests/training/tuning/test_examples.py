@@ -79,7 +79,7 @@ def test_file_formats_hold_the_same_examples(tmp_path):
 
 def test_missing_and_foreign_files_are_named(tmp_path):
     (tmp_path / "a.csv").write_text("a,b\n")
-    with pytest.raises(ExamplesError, match=r"examples\.chat: no file at .*none\.jsonl"):
+    with pytest.raises(ExamplesError, match=r"examples\.chat: no JSONL, JSON or Parquet file at .*none\.jsonl"):
         find_files([str(tmp_path / "none.jsonl")], "chat")
     with pytest.raises(ExamplesError, match=r"a\.csv: not one of \.jsonl"):
         find_files([str(tmp_path / "a.csv")], "chat")
