@@ -101,6 +101,8 @@ class Buckets(Section):
         cuts = list(self.values or self.shares or ())
         if ways != ["cutoffs"] and (not cuts or cuts != sorted(set(cuts))):
             refuse(((ways[0],), cuts, "cuts must rise, such as [0.3, 0.6]"))
+        if self.shares is not None and not 0 < cuts[0] <= cuts[-1] < 1:
+            refuse((("shares",), cuts, "a cut at 0 or 1 leaves a bucket empty: shares lie between them"))
         return self
 
 

@@ -23,7 +23,7 @@ from curation.dedup.index_entries import standing_in
 from curation.dedup.inputs import MatchInput
 from curation.dedup.keep import Criterion, read_keep
 from curation.dedup.match import MatchOptions, match
-from curation.dedup.minhash import Options, bands_for_threshold, schema, signatures
+from curation.dedup.minhash import Options, SignatureError, bands_for_threshold, schema, signatures
 from curation.layers import kept_rows, mask_columns, read_layers, with_reasons, write_layer
 from curation.passes import ShardInputs, text_batches
 from curation.stage import Counts, Output
@@ -55,9 +55,20 @@ class DuplicateOptions:
 
 
 def add_dedup(compiler: Compiler, path: str, step: config.Dedup, names: list[str]) -> None:
-    """Add the stages of a dedup step to a program."""
+    """Add the stages of a dedup step to a program.
+
+    Raises:
+        ProgramError: for values that make no signature or no matching, such as a shingle of 2,000 words.
+    """
     if not names:
         return
+    try:
+        _add_stages(compiler, path, step, names)
+    except SignatureError as error:
+        raise ProgramError(path, str(error)) from None
+
+
+def _add_stages(compiler: Compiler, path: str, step: config.Dedup, names: list[str]) -> None:
     if step.preset in ("exact", "minhash"):
         _add_documents(compiler, path, step, names)
     elif step.preset in ("paragraphs_keep_first", "paragraphs_keep_none"):
@@ -115,7 +126,7 @@ def match_options(step: config.Dedup) -> MatchOptions:
         return exact.match_options(normalize, suffix=suffix)
     bands, rows = step.bands, step.rows
     if bands is None or rows is None:
-        bands, rows = bands_for_threshold(step.threshold or 0.8, HASHES)
+        bands, rows = bands_for_threshold(0.8 if step.threshold is None else step.threshold, HASHES)
     unit, size = "words", 5
     if step.shingle is not None:
         unit = "words" if step.shingle.words is not None else "characters"

@@ -1,7 +1,7 @@
 """Steps to stages: what fuses, what closes, what each stage needs, and errors that name the nearest signal."""
 
 import pytest
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from curation.compiled import GlobalStage, LocalStage, ProgramError
 from curation.config import AnyStep, Source
@@ -49,6 +49,36 @@ def test_step_over_all_sources_closes_what_was_gathered():
     first, second = shown(program)[:6], shown(program)[6:]
     assert first == [f"{name}.{layer}" for name in ("code", "web_de", "web_en") for layer in ("signals", "decisions")]
     assert second[-4:] == ["duplicates(code, web_de, web_en)", *(f"{name}.decisions" for name in sorted(SOURCES))]
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"verify": 0}, "verify is 0.0"),
+        ({"shingle": {"words": 2000}}, "a shingle of 2000 words"),
+        ({"bands": 1000, "rows": 100}, "bands x rows is 1000 x 100"),
+        ({"preset": "paragraphs_keep_first", "false_positives": 1e-13}, "false_positives is 1e-13"),
+    ],
+)
+def test_dedup_values_that_make_no_signature_are_an_error_of_the_step(values, says):
+    with pytest.raises(ProgramError, match=says) as raised:
+        compiled({"dedup": values})
+    assert raised.value.path == f"steps[0] ({values.get('preset', 'dedup')})"
+
+
+def test_dedup_threshold_of_zero_is_not_the_default():
+    signatures = [
+        stage.options.signatures
+        for stage in compiled({"dedup": {"threshold": 0}}).stages
+        if isinstance(stage, LocalStage)
+    ]
+    assert {(made.bands, made.rows) for made in signatures} == {(128, 1)}
+
+
+@pytest.mark.parametrize("shares", [[0.0, 0.5], [0.5, 1.0]])
+def test_buckets_that_would_stay_empty_are_refused_before_anything_runs(shares):
+    with pytest.raises(ValidationError, match="leaves a bucket empty"):
+        compiled({"perplexity": {"preset": "sound", "model": "m/x", "buckets": {"shares": shares}}})
 
 
 def test_signal_that_was_measured_is_not_measured_again():
