@@ -94,7 +94,6 @@ def _shard(stored: Mapping[str, Any]) -> ShardInputs:
     reader["fields"] = tuple((kind, column) for kind, column in reader["fields"])
     reader["brought"] = tuple(reader["brought"])
     reader["types"] = tuple((column, kind) for column, kind in reader["types"])
-    reader["types"] = tuple((column, kind) for column, kind in reader["types"])
     return ShardInputs(
         **{
             **stored,

@@ -155,8 +155,7 @@ def edit_lines(
         rules: conditions over LINE_SIGNALS; null keeps the line and is counted as undecided.
         unit: `line` (as str.splitlines) or `paragraph` (parted by blank lines).
         clean: strip kept lines, remove citation marks (`[12]`, `[edit]`) and join lines by line feeds, as C4 does; else
-        a
-            text of which nothing is dropped stays the same bytes, and a dropped line goes with its break.
+            a text of which nothing is dropped stays the same bytes, and a dropped line goes with its break.
         tokens: counts tokens of lines, for rules that use them.
 
     Returns:

@@ -94,6 +94,8 @@ def match(
     """
     if options.verify is not None and options.signatures.bands and fetch_text is None:
         raise SignatureError("verify needs texts: give fetch_text, or set verify to null")
+    if options.measure == "containment" and any(one.fixed for one in given):
+        raise SignatureError("containment cannot be told from the sketches of an index; measure jaccard against it")
     inputs = Inputs(given, options.signatures, options.exact_column)
     with tempfile.TemporaryDirectory(prefix="match-", suffix=".tmp", dir=scratch) as folder:
         candidates = find_candidates(inputs, options.signatures, Path(folder), memory)

@@ -213,11 +213,10 @@ def sample_lines(lines: Iterable[pa.Array], limit_bytes: int) -> tuple[list[str]
                 continue
             encoded = line.encode()
             offered += len(encoded)
-            if limit_bytes < offered or threshold < 1 << 64 or held + len(encoded) <= limit_bytes:
-                key = xxhash.xxh3_64_intdigest(encoded)
-                if key < threshold:
-                    kept.append((key, line))
-                    held += len(encoded)
+            key = xxhash.xxh3_64_intdigest(encoded)
+            if key < threshold:
+                kept.append((key, line))
+                held += len(encoded)
             while held > limit_bytes and len(kept) > 1:
                 threshold //= 2
                 kept = [(key, line) for key, line in kept if key < threshold]

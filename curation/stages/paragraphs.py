@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,8 +15,8 @@ from curation import config
 from curation.compiled import GlobalStage, LocalStage
 from curation.dedup.keep import preference_of_sources
 from curation.dedup.paragraph import ParagraphInput, ParagraphOptions, edit, find, hashes
-from curation.layers import read_layer
-from curation.passes import ShardInputs, kept_text, text_batches
+from curation.layers import LayersDisagree, read_layer
+from curation.passes import ShardInputs, text_batches
 from curation.stage import Counts, Output
 from curation.stages.dedup import kept_mask
 from curation.stages.inputs import GlobalInputs
@@ -96,10 +95,11 @@ def remove_copies(inputs: ShardInputs, options: ParagraphStageOptions, output: O
     """Write a shard's text without the paragraphs that were marked."""
     marks = inputs.artifact(f"copies.{options.step}") / f"all.copies/{inputs.source}.{inputs.task}.parquet"
     counts: Counter[str] = Counter()
-    stream = _aligned(inputs, marks)
+    ahead = RowsAhead(marks, ["remove"])
 
     def edited(text: pa.Array) -> tuple[pa.Array, list[pa.Array]]:
-        made = edit(text, next(stream))
+        remove = ahead.take(len(text)).column("remove")
+        made = edit(text, remove if text.null_count == 0 else _without_nulls(remove, text))
         counts["paragraphs"] += int(pc.sum(made.column("paragraphs")).as_py() or 0)
         counts["paragraphs_removed"] += int(pc.sum(made.column("removed")).as_py() or 0)
         return made.column("text"), [made.column("removed")]
@@ -107,26 +107,28 @@ def remove_copies(inputs: ShardInputs, options: ParagraphStageOptions, output: O
     return write_text(inputs, options.step, edited, output, {"paragraphs_removed": pa.int32()}) | counts
 
 
-def _aligned(inputs: ShardInputs, marks: Path) -> Iterator[pa.Array]:
-    """The marks of each batch of kept text, cut where those are; rows that are not kept have none."""
-    for texts, rows in zip_batches_like(kept_text(inputs), read_layer(marks, ["remove"])):
-        remove = rows.column("remove")
-        yield remove if texts.column("text").null_count == 0 else _without_nulls(remove, texts.column("text"))
+class RowsAhead:
+    """Rows of a layer beside the texts of a pass: taken batch by batch, as many as the texts are."""
 
+    def __init__(self, path: Path, columns: list[str] | None = None) -> None:
+        self._path, self._batches = path, read_layer(path, columns)
+        self._held: pa.RecordBatch | None = None
 
-def zip_batches_like(
-    first: Iterator[pa.RecordBatch], second: Iterator[pa.RecordBatch]
-) -> Iterator[tuple[pa.RecordBatch, pa.RecordBatch]]:
-    """Batches of the first stream whole, each with as many rows of the second."""
-    held: list[pa.RecordBatch] = []
-    for batch in first:
-        while sum(piece.num_rows for piece in held) < batch.num_rows:
-            held.append(next(second))
-        table = pa.Table.from_batches(held).combine_chunks()
-        cut = table.slice(0, batch.num_rows).combine_chunks().to_batches()
-        rest = table.slice(batch.num_rows)
-        held = rest.to_batches() if rest.num_rows else []
-        yield batch, cut[0] if cut else batch
+    def take(self, number: int) -> pa.RecordBatch:
+        """The next `number` rows, one or more.
+
+        Raises:
+            LayersDisagree: if there are fewer.
+        """
+        pieces: list[pa.RecordBatch] = []
+        while number:
+            held = self._held if self._held is not None else next((b for b in self._batches if b.num_rows), None)
+            if held is None:
+                raise LayersDisagree(f"{self._path}: {number} rows fewer than the texts; remove it and run again")
+            pieces.append(held.slice(0, number))
+            self._held = held.slice(number) if held.num_rows > number else None
+            number -= pieces[-1].num_rows
+        return pieces[0] if len(pieces) == 1 else pa.concat_batches(pieces)
 
 
 def _without_nulls(remove: pa.Array, text: pa.Array) -> pa.Array:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -16,12 +14,11 @@ from curation import config
 from curation.compiled import GlobalStage, LocalStage
 from curation.dedup.keep import preference_of_sources
 from curation.dedup.substring import SubstringInput, SubstringOptions, edit, find, units
-from curation.layers import read_layer
-from curation.passes import ShardInputs, kept_text, text_batches
+from curation.passes import ShardInputs, text_batches
 from curation.stage import Counts, Output
 from curation.stages.dedup import kept_mask
 from curation.stages.inputs import GlobalInputs
-from curation.stages.paragraphs import zip_batches_like
+from curation.stages.paragraphs import RowsAhead
 from curation.stages.text import add_text, write_text
 
 if TYPE_CHECKING:
@@ -102,10 +99,10 @@ def remove_spans(inputs: ShardInputs, options: SubstringStageOptions, output: Ou
     """Write a shard's text without its repeated spans, what each row lost, and which document has the first copy."""
     found = inputs.artifact(f"copies.{options.step}") / f"all.copies/{inputs.source}.{inputs.task}.parquet"
     counts: Counter[str] = Counter()
-    rows = _aligned(inputs, found)
+    ahead = RowsAhead(found)
 
     def edited(text: pa.Array) -> tuple[pa.Array, list[pa.Array]]:
-        spans = next(rows)
+        spans = ahead.take(len(text))
         here = text.is_valid()
         made = edit(text, pc.if_else(here, spans.column("spans"), pa.scalar(None, spans.column("spans").type)),
                     options.substrings)  # fmt: skip
@@ -118,9 +115,3 @@ def remove_spans(inputs: ShardInputs, options: SubstringStageOptions, output: Ou
     columns = {"characters_removed": pa.int64(), "duplicate_source": pa.string()}
     columns |= {"duplicate_shard": pa.string(), "duplicate_row": pa.int64()}
     return write_text(inputs, options.step, edited, output, columns) | counts
-
-
-def _aligned(inputs: ShardInputs, found: Path) -> Iterator[pa.RecordBatch]:
-    """The spans of each batch of kept text, cut where those are."""
-    for _, rows in zip_batches_like(kept_text(inputs), read_layer(found)):
-        yield rows

@@ -15,7 +15,7 @@ from curation.dedup import exact, index
 from curation.dedup.index_entries import entries_schema
 from curation.dedup.keep import read_keep
 from curation.dedup.match import MatchOptions
-from curation.dedup.minhash import Options
+from curation.dedup.minhash import Options, SignatureError
 from curation.dedup.publish import check_publishable, publish
 from curation.dedup.verify import SKETCH_SIZE, ShingleSets, sketches
 from curation.passes import ShardInputs, make_rows
@@ -94,6 +94,13 @@ def _shard(folder, source, shard, texts, options):
     if options.exact_column == "exact":
         make_signatures(made, SignatureOptions(options.signatures), Files(folder / source, shard))
     return _with(made, layers=(str(folder / source / f"{shard}.rows.parquet"),))
+
+
+def test_containment_is_not_asked_of_an_index_which_has_sketches_alone(tmp_path):
+    dedup(tmp_path / "one", {("web", "a"): FIRST}, name="web")
+    part = _with(CHECKED, measure="containment")
+    with pytest.raises(SignatureError, match="containment cannot be told"):
+        dedup(tmp_path / "two", {("new", "a"): SECOND}, part, against=["web@1"])
 
 
 def duplicates(layers):
