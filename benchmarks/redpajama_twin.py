@@ -20,6 +20,8 @@ BULLETS = tuple("\u2022\u2023\u25b6\u25c0\u25e6\u25a0\u25a1\u25aa\u25ab\u2013")
 Letters = str | Callable[[str], str] | None
 HAN = "[\u3400-\u9fff]"
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
+# Of a letter that stands alone, in NFD: the voiced kana are two code points.
+_MARKS = "[" + "".join(chr(x) for x in range(0x110000) if unicodedata.category(chr(x)).startswith("M")) + "]*"
 
 
 def normalised(text: str) -> str:
@@ -56,14 +58,15 @@ def _ngram_shares(words: list[str]) -> dict[str, float | None]:
 def _line_shares(text: str, letter: Letters) -> dict[str, float | None]:
     lines = re.findall(r"[^\n]*\n|[^\n]+$", text)
     normal = [normalised(line) for line in lines]
+    words = [_spaced(line, letter, _MARKS).split() for line in normal]
     count = len(lines)
     return {
         "rps_doc_frac_lines_end_with_ellipsis": _share(sum(x.rstrip().endswith(("...", "…")) for x in lines), count),
         "rps_lines_ending_with_terminal_punctution_mark_mean": _share(
             sum(x.rstrip().endswith((".", "!", "?", "”")) for x in lines), count
         ),
-        "rps_lines_javascript_counts_sum": sum(x.split().count("javascript") for x in normal),
-        "rps_lines_num_words_mean": _share(sum(len(_spaced(x, letter, "\u0301*").split()) for x in normal), count),
+        "rps_lines_javascript_counts_sum": sum(x.count("javascript") for x in words),
+        "rps_lines_num_words_mean": _share(sum(map(len, words)), count),
         "rps_lines_numerical_chars_fraction_mean": _share(
             sum(sum(map(str.isnumeric, x)) / len(x) for x in normal if x), count
         ),
@@ -77,7 +80,7 @@ def _line_shares(text: str, letter: Letters) -> dict[str, float | None]:
 def twin(text: str, language: str, letter: Letters = HAN) -> dict[str, float | None]:
     """All document signals and aggregated line signals of one text; None where a share has no denominator."""
     raw, norm = re.findall(r"\w+|[^\w\s]+", _spaced(text, letter)), normalised(text)
-    words = _spaced(norm, letter, "\u0301*").split()  # a normalised word keeps its marks
+    words = _spaced(norm, letter, _MARKS).split()  # a normalised word keeps its marks
     symbols = text.count("#") + text.count("...") + text.count("…")
     shares = [count / len(words) for count in Counter(words).values()]
     return {

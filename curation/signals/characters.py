@@ -37,6 +37,7 @@ SCRIPTS = (
     "devanagari",
     "other_script",
 )
+_KINDS = (ALPHA, DECIMAL, SPACE, ANY_PUNCTUATION, ANY_SYMBOL, CONTROL)  # of the signals 1 to 6
 _HASH_BITS = 12
 _WINDOW = 65535
 
@@ -108,40 +109,52 @@ def lz4_size(buf: Array, start: int, end: int, latest: Array) -> int:
 
 
 @kernel
-def _measure_text(buf: Array, start: int, end: int, row: int, table: Array, seen: Array, out: Array) -> None:
-    """All signals but compression; `seen` holds for each code point the last row that had it."""
-    counts, scripts = np.zeros(9, np.int64), np.zeros(16, np.int64)
-    distinct, word, longest_word, line, longest_line, i = 0, 0, 0, 0, 0, start
+def _tally(buf: Array, start: int, end: int, table: Array, tally: Array, distinct: Array) -> tuple[int, int, int]:
+    """Count each code point in `tally`, which is 0 everywhere before, and list those that occur in `distinct`.
+
+    Returns how many occur, and the characters of the longest word and line.
+    """
+    found, characters, word, line, longest_word, longest_line, i = 0, 0, 0, 0, 0, 0, start
     while i < end:
         code_point, i = decode(buf, i)
-        bits = table[np.uint64(code_point)]
-        space = bits & SPACE != 0
-        counts[0] += 1
-        counts[1] += bits & ALPHA != 0
-        counts[2] += bits & DECIMAL != 0
-        counts[3] += space
-        counts[4] += bits & ANY_PUNCTUATION != 0
-        counts[5] += bits & ANY_SYMBOL != 0
-        counts[6] += bits & CONTROL != 0
-        counts[7] += bits & ALPHA != 0 and bits & UPPER != 0
-        counts[8] += code_point == 0xFFFD
+        place = np.uint64(code_point)
+        times = tally[place]
+        tally[place] = times + 1
+        distinct[np.uint64(found)] = code_point
+        found += times == 0
+        if table[place] & SPACE:
+            longest_word = max(longest_word, characters - word)
+            word = characters + 1
+            if code_point == 10:
+                longest_line = max(longest_line, characters - line)
+                line = characters + 1
+        characters += 1
+    return found, max(longest_word, characters - word), max(longest_line, characters - line)
+
+
+@kernel
+def _measure_text(buf: Array, start: int, end: int, table: Array, tally: Array, distinct: Array, out: Array) -> None:
+    """All signals but compression, from how often each character occurs; `tally` is cleared again."""
+    counts, scripts = np.zeros(9, np.int64), np.zeros(16, np.int64)
+    found, longest_word, longest_line = _tally(buf, start, end, table, tally, distinct)
+    lines = 1 + tally[10]
+    for k in range(found):
+        code_point = distinct[k]
+        bits, times = table[code_point], np.int64(tally[code_point])
+        tally[code_point] = 0
+        counts[0] += times
+        for place, kind in enumerate(_KINDS):
+            counts[place + 1] += times if bits & kind else 0
         if bits & ALPHA:
-            scripts[(bits >> SCRIPT_SHIFT) & 15] += 1
-        if seen[code_point] != row:
-            seen[code_point] = row
-            distinct += 1
-        word = 0 if space else word + 1
-        line = 0 if code_point == 10 else line + 1
-        longest_word, longest_line = max(longest_word, word), max(longest_line, line)
+            counts[7] += times if bits & UPPER else 0
+            scripts[(bits >> SCRIPT_SHIFT) & 15] += times
+        counts[8] += times if code_point == 0xFFFD else 0
     out[0], out[8], out[10], out[11] = counts[0], counts[8], longest_word, longest_line
-    lines = 1
-    for k in range(start, end):
-        lines += buf[k] == 10
     out[12] = (counts[0] - lines + 1) / lines
     if counts[0]:
         for k in range(1, 7):
             out[k] = counts[k] / counts[0]
-        out[9] = distinct / counts[0]
+        out[9] = found / counts[0]
     if counts[1]:
         out[7] = counts[7] / counts[1]
         for k in range(11):
@@ -150,20 +163,31 @@ def _measure_text(buf: Array, start: int, end: int, row: int, table: Array, seen
 
 @kernel
 def _measure_characters(buf: Array, offsets: Array, present: Array, table: Array, out: Array) -> None:
-    seen, latest = np.full(NUM_CODE_POINTS, -1, np.int32), np.full(1 << _HASH_BITS, -1, np.int64)
+    tally, distinct = np.zeros(NUM_CODE_POINTS, np.int32), np.empty(NUM_CODE_POINTS + 1, np.int32)
     for row in range(offsets.shape[0] - 1):
         if present[row]:
-            start, end = offsets[row], offsets[row + 1]
-            _measure_text(buf, start, end, row, table, seen, out[row])
-            if end > start:
-                out[row, 13] = lz4_size(buf, start, end, latest) / (end - start)
+            _measure_text(buf, offsets[row], offsets[row + 1], table, tally, distinct, out[row])
+
+
+@kernel
+def _measure_compression(buf: Array, offsets: Array, present: Array, out: Array) -> None:
+    latest = np.full(1 << _HASH_BITS, -1, np.int64)
+    for row in range(offsets.shape[0] - 1):
+        start, end = offsets[row], offsets[row + 1]
+        if present[row] and end > start:
+            out[row] = lz4_size(buf, start, end, latest) / (end - start)
 
 
 def measure_characters(texts: Texts, language: str, wanted: frozenset[str], known: Columns) -> Columns:
-    """All signals of characters; shares of nothing are undefined."""
+    """All signals of characters, compression (half of the work) where it is wanted; shares of nothing are undefined."""
     out = np.full((len(texts.present), len(SIGNALS)), np.nan)
     _measure_characters(texts.content, texts.offsets, texts.present, property_table(), out)
-    return {signal.name: out[:, k] for k, signal in enumerate(SIGNALS)}
+    columns = {signal.name: out[:, k] for k, signal in enumerate(SIGNALS)}
+    if "compression_ratio" in wanted:
+        _measure_compression(texts.content, texts.offsets, texts.present, columns["compression_ratio"])
+    else:
+        del columns["compression_ratio"]
+    return columns
 
 
 CHARACTERS = Family("characters", SIGNALS, measure_characters)

@@ -27,7 +27,8 @@ import pyarrow as pa
 import xxhash
 
 from curation.kernels import kernel
-from curation.signals.redpajama import IMPLEMENTATION, normalised_words
+from curation.signals.normalised import normalised_words
+from curation.signals.redpajama import IMPLEMENTATION
 from curation.signals.signal import GivenFileError, Signal
 
 # By the end of the name. 2: list entries as written, raw words, the best label of a classifier.

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from curation.kernels import kernel
-from curation.signals.redpajama import WordHashes
+from curation.signals.normalised import WordHashes
 from curation.text.properties import ALNUM, CHARACTER, SPACE, WORD_CLASS, property_table
 from curation.text.segment import HASH_BASE, Array, decode, utf8_buffers
 

@@ -12,15 +12,13 @@ of their own here, which that code (en, de, fr, es, it) never met. Stop words ar
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import numpy as np
-import pyarrow as pa
 
 from curation.kernels import kernel
 from curation.signals.gopher import count_symbols, word_keys
+from curation.signals.normalised import Normal, Unicode, Words, normalise, unicode_tables
 from curation.signals.signal import Columns, Family, Signal, Texts
-from curation.text.dictionary import NO_JOINS
 from curation.text.ngrams import (
     Tables,
     count_values,
@@ -35,20 +33,16 @@ from curation.text.ngrams import (
 )
 from curation.text.properties import (
     ALNUM,
-    ASCII_PUNCTUATION,
+    ALPHA,
     CHARACTER,
-    EXTEND,
     LOWER,
-    NUMERIC,
     SPACE,
     UPPER,
     WORD_CLASS,
-    folded_tables,
-    property_table,
 )
 from curation.text.scan import longest_text
-from curation.text.segment import HASH_BASE, Array, decode, utf8_buffers
-from curation.text.spans import count_characters, ends_with_ellipsis, next_newline, trim_end, trim_start
+from curation.text.segment import HASH_BASE, Array, decode
+from curation.text.spans import count_byte, count_characters, ends_with_ellipsis, next_newline, trim_end, trim_start
 from curation.text.stop_words import STOP_WORDS
 
 IMPLEMENTATION = "RedPajama-V2 (6d2cee9 semantics, rounded to 8 digits)"
@@ -97,170 +91,34 @@ SIGNALS = (
 _MEASURED = tuple(signal for signal in SIGNALS if not signal.name.startswith("ccnet_original"))  # the kernel's columns
 _BULLETS = frozenset("\u2022\u2023\u25b6\u25c0\u25e6\u25a0\u25a1\u25aa\u25ab\u2013")
 _BULLET_CODES = tuple(sorted(ord(x) for x in _BULLETS))
-_LOREM = tuple(ord(x) for x in "lorem ipsum")  # no prefix of it ends another: a failed match restarts at its `l`
-_LOREM_SIZE = len(_LOREM)
-
-
-class Unicode(NamedTuple):
-    """Tables of `curation.text.properties`."""
-
-    bits: Array
-    folded_index: Array
-    folded_pool: Array
-
-
-class Words(NamedTuple):
-    """Scratch: normalised words' hashes (uint64), and characters before each (int32, one longer)."""
-
-    hashes: Array
-    characters: Array
-
-
-class _Line(NamedTuple):
-    """What one line adds: normalised words, spaced words, lorem-ipsum state and matches, numeric characters."""
-
-    num_words: int
-    num_spaced: int
-    state: int
-    matches: int
-    numeric: int
-    characters: int
+_FEW = 32
 
 
 @kernel
-def _normalised_line(
-    buf: Array, start: int, end: int, unicode: Unicode, joined: Array, words: Words, line: _Line
-) -> _Line:
-    """Append a line's normalised words; counts go on from `line`, `numeric` and `characters` from 0."""
-    count, spaced, state, matches, _, _ = line
-    numeric, characters, open_word, open_spaced, alone = 0, 0, False, False, False
-    total, value = np.int64(words.characters[count]), np.uint64(0)
-    i = start
-    while i < end:
-        goes_on = joined.shape[0] != 0 and joined[i] != 0
-        code_point, i = decode(buf, i)
-        bits = unicode.bits[np.uint64(code_point)]
-        if bits & ASCII_PUNCTUATION:
-            continue
-        space, single = bits & SPACE != 0, bits & WORD_CLASS == CHARACTER
-        if open_word and not goes_on and (space or single or (alone and bits & WORD_CLASS != EXTEND)):
-            words.hashes[np.uint64(count)] = value
-            count += 1
-            words.characters[np.uint64(count)] = total
-            open_word = False
-        if space:
-            open_spaced = False
-            continue
-        if not open_spaced:
-            open_spaced = True
-            if spaced:
-                state = state + 1 if _LOREM[state] == 32 else 0
-                characters += characters > 0
-            spaced += 1
-        if not open_word:
-            open_word, alone, value = True, single, np.uint64(0)
-        place = unicode.folded_index[np.uint64(code_point)]
-        length = unicode.folded_pool[np.uint64(place)] if place else 1
-        for k in range(length):
-            folded = unicode.folded_pool[np.uint64(place + 1 + k)] if place else code_point
-            value = value * np.uint64(HASH_BASE) + np.uint64(folded + 1)
-            numeric += unicode.bits[np.uint64(folded)] & NUMERIC != 0
-            state = state + 1 if _LOREM[state] == folded else np.int64(folded == 108)
-            if state == _LOREM_SIZE:
-                matches, state = matches + 1, 0
-        characters += length
-        total += length
-    if open_word:
-        words.hashes[np.uint64(count)] = value
-        count += 1
-        words.characters[np.uint64(count)] = total
-    return _Line(count, spaced, state, matches, numeric, characters)
-
-
-@kernel
-def _measure_lines(
-    buf: Array,
-    start: int,
-    end: int,
-    unicode: Unicode,
-    joined: Array,
-    words: Words,
-    javascript: np.uint64,
-    out: Array,
-) -> _Line:
-    """Signals of lines, and all normalised words."""
-    words.characters[0] = 0
-    line = _Line(0, 0, 0, 0, 0, 0)
-    lines, terminal, ellipses, bullets, scripts, numeric, upper, i = 0, 0, 0, 0, 0, 0.0, 0.0, start
+def _measure_lines(buf: Array, start: int, end: int, table: Array, normal: Normal, out: Array) -> None:
+    """Signals of lines."""
+    lines, terminal, ellipses, bullets, i = 0, 0, 0, 0, start
     while i < end:
         stop = min(next_newline(buf, i, end) + 1, end)
-        before = line.num_words
-        line = _normalised_line(buf, i, stop, unicode, joined, words, line)
-        numeric += line.numeric / line.characters if line.characters else 0.0
-        for k in range(before, line.num_words):
-            scripts += words.hashes[k] == javascript
-        characters, capitals, k = 0, 0, i
-        while k < stop:
-            code_point, k = decode(buf, k)
-            characters += 1
-            capitals += unicode.bits[np.uint64(code_point)] & UPPER != 0
-        upper += capitals / characters
-        a = trim_start(buf, i, stop, unicode.bits)
-        b = trim_end(buf, a, stop, unicode.bits)
+        a = trim_start(buf, i, stop, table)
+        b = trim_end(buf, a, stop, table)
         if a < b:
-            bullets += decode(buf, a)[0] in _BULLET_CODES
+            bullets += buf[a] == 0xE2 and decode(buf, a)[0] in _BULLET_CODES
             ellipses += ends_with_ellipsis(buf, a, b)
             last = buf[b - 1]
             quote = b - a >= 3 and last == 0x9D and buf[b - 2] == 0x80 and buf[b - 3] == 0xE2
             terminal += last == 46 or last == 33 or last == 63 or quote
         lines += 1
         i = stop
-    out[24] = scripts
     if lines:
-        out[6], out[23], out[25] = ellipses / lines, terminal / lines, line.num_words / lines
-        out[26], out[27], out[28] = numeric / lines, bullets / lines, upper / lines
-    return line
+        out[6], out[23], out[25] = ellipses / lines, terminal / lines, normal.num_words / lines
+        out[26], out[27], out[28] = normal.numeric / lines, bullets / lines, normal.upper / lines
 
 
 @kernel
-def _words_of_rows(
-    buf: Array, offsets: Array, present: Array, unicode: Unicode, words: Words, hashes: Array, bounds: Array
+def _measure_raw(  # noqa: C901
+    buf: Array, start: int, end: int, bits_of: Array, joined: Array, stop_keys: Array, out: Array
 ) -> None:
-    """All rows' normalised words, one after the other."""
-    total = 0
-    for row in range(present.shape[0]):
-        if present[row]:
-            words.characters[0] = 0
-            line, i, end = _Line(0, 0, 0, 0, 0, 0), offsets[row], offsets[row + 1]
-            while i < end:
-                stop = min(next_newline(buf, i, end) + 1, end)
-                line = _normalised_line(buf, i, stop, unicode, NO_JOINS, words, line)
-                i = stop
-            hashes[total : total + line.num_words] = words.hashes[: line.num_words]
-            total += line.num_words
-        bounds[row + 1] = total
-
-
-class WordHashes(NamedTuple):
-    """Hashes of the words of texts, uint64; those of row i are `hashes[offsets[i]:offsets[i + 1]]`."""
-
-    hashes: Array
-    offsets: Array
-
-
-def normalised_words(text: pa.Array) -> WordHashes:
-    """Normalised words of row-aligned texts; a null has none. Memory: 8 bytes for each byte of the texts."""
-    content, offsets = utf8_buffers(text)
-    present = ~np.asarray(text.is_null().to_numpy(zero_copy_only=False), bool)
-    longest = int(np.diff(offsets).max(initial=0))
-    words = Words(np.empty(longest + 2, np.uint64), np.empty(longest + 2, np.int32))
-    hashes, bounds = np.empty(int(offsets[-1] - offsets[0]) + 1, np.uint64), np.zeros(len(text) + 1, np.int64)
-    _words_of_rows(content, offsets, present, Unicode(property_table(), *folded_tables()), words, hashes, bounds)
-    return WordHashes(hashes[: bounds[-1]], bounds)
-
-
-@kernel
-def _measure_raw(buf: Array, start: int, end: int, bits_of: Array, joined: Array, stop_keys: Array, out: Array) -> None:
     """Signals of raw words, and sentences."""
     stop_bits = table_bits(stop_keys.shape[0] // 4)
     raw, latin, capitals, stops, sentences, braces = 0, 0, 0, 0, 0, 0
@@ -309,6 +167,15 @@ def _measure_raw(buf: Array, start: int, end: int, bits_of: Array, joined: Array
             for k in range(i, after):
                 value = value * np.uint64(HASH_BASE) + (np.uint64(buf[np.uint64(k)]) + np.uint64(1))
         i = after
+        while kind == 1 and i < end:  # quickly over ASCII letters, digits and `_` inside a word: no sentence ends there
+            byte = np.uint64(buf[np.uint64(i)])
+            found = bits_of[byte]
+            if byte >= np.uint64(0x80) or found & ALNUM == 0:
+                break
+            all_bits |= found
+            has_latin |= found & ALPHA != 0
+            value = value * np.uint64(HASH_BASE) + (byte + np.uint64(1))
+            i += 1
     out[4] = sentences
     out[13] = braces / count_characters(buf, start, end) if end > start else 0.0
     if raw:
@@ -319,22 +186,28 @@ def _measure_raw(buf: Array, start: int, end: int, bits_of: Array, joined: Array
 
 
 @kernel
-def _measure_words(words: Words, line: _Line, tables: Tables, out: Array) -> None:
-    """Signals of normalised words and their n-grams."""
-    count = line.num_words
+def _measure_words(
+    words: Words, normal: Normal, javascript: np.uint64, tables: Tables, terms: Array, out: Array
+) -> None:
+    """Signals of normalised words and their n-grams; `terms` is scratch of _FEW numbers."""
+    count = normal.num_words
     total = words.characters[count]
     out[2], out[14:23] = count, 0.0
-    out[12] = line.matches / (total + line.num_spaced - 1) if line.matches else 0.0
+    out[12] = normal.matches / (total + normal.num_spaced - 1) if normal.matches else 0.0
+    out[24] = (words.hashes[:count] == javascript).sum()
     if count == 0:
         return
     out[3] = total / count
-    out[8] = count_values(words.hashes, count, tables) / count
-    entropy = 0.0
-    for i in range(count):
-        slot = tables.values[i]
-        if tables.firsts[slot] == i:
-            share = tables.counts[slot] / count
-            entropy -= share * math.log(share)
+    distinct = count_values(words.hashes, count, tables)
+    out[8] = distinct / count
+    few, entropy = min(count, _FEW), 0.0  # most words are rare: their terms are computed once
+    for times in range(1, few):
+        share = times / count
+        terms[times] = share * math.log(share)
+    for k in range(distinct):
+        times = tables.counts[np.uint64(tables.places[k])]
+        share = times / count
+        entropy -= terms[times] if times < few else share * math.log(share)
     out[9] = entropy
     found = repeated_pairs(words.hashes, count, tables) if count > 1 else 0
     for n in range(2, 11):
@@ -361,15 +234,15 @@ def _measure_redpajama(
 ) -> None:
     longest = longest_text(offsets, present)
     words, tables = Words(np.empty(longest + 2, np.uint64), np.empty(longest + 2, np.int32)), new_tables(longest + 1)
+    terms = np.empty(_FEW)
     for row in range(offsets.shape[0] - 1):
         if present[row]:
             start, end = offsets[row], offsets[row + 1]
-            out[row, 0], out[row, 1] = count_characters(buf, start, end), 1
-            for i in range(start, end):
-                out[row, 1] += buf[i] == 10
-            line = _measure_lines(buf, start, end, unicode, joined, words, javascript, out[row])
+            out[row, 0], out[row, 1] = count_characters(buf, start, end), count_byte(buf, start, end, 10) + 1
+            normal = normalise(buf, start, end, unicode, joined, words)
+            _measure_lines(buf, start, end, unicode.bits, normal, out[row])
             _measure_raw(buf, start, end, unicode.bits, joined, stop_keys, out[row])
-            _measure_words(words, line, tables, out[row])
+            _measure_words(words, normal, javascript, tables, terms, out[row])
 
 
 def _folded_hash(word: str) -> np.uint64:
@@ -382,7 +255,7 @@ def _folded_hash(word: str) -> np.uint64:
 def measure_redpajama(texts: Texts, language: str, wanted: frozenset[str], known: Columns) -> Columns:
     """All signals of this family; means over no words or lines are undefined."""
     out = np.full((len(texts.present), len(_MEASURED)), np.nan)
-    unicode = Unicode(property_table(), *folded_tables())
+    unicode = unicode_tables()
     stop_keys = word_keys(STOP_WORDS.get(language, ()))
     _measure_redpajama(
         texts.content, texts.offsets, texts.present, unicode, texts.joined, stop_keys, _folded_hash("javascript"), out

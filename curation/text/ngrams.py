@@ -113,7 +113,7 @@ def find_slot(keys: Array, bits: int, value: np.uint64) -> np.uint64:
     """The slot of `value` in an open-addressing table of 2**bits keys: where it is, or the empty slot (0) for it."""
     mask = (np.uint64(1) << np.uint64(bits)) - np.uint64(1)
     slot = (value * np.uint64(_SCATTER)) >> np.uint64(64 - bits)
-    while keys[slot] != np.uint64(0) and keys[slot] != value:
+    while (keys[slot] != np.uint64(0)) & (keys[slot] != value):  # one condition, which a processor foresees
         slot = (slot + np.uint64(1)) & mask
     return slot
 
@@ -320,7 +320,7 @@ def repeated_tuples(hashes: Array, n: int, tables: Tables, found: int, character
 
 @kernel
 def count_values(hashes: Array, count: int, tables: Tables) -> int:
-    """Count equal hashes: `values[i]` becomes the slot of hash i, `counts` and `firsts` of a slot are filled.
+    """Count equal hashes: `counts` of a slot are filled, `places` holds the slots in the order of first occurrence.
 
     Returns the number of distinct hashes.
     """
@@ -329,9 +329,8 @@ def count_values(hashes: Array, count: int, tables: Tables) -> int:
     for i in range(count):
         value = never_zero(hashes[i])
         slot = find_slot(tables.keys, bits, value)
-        if tables.keys[slot] == np.uint64(0):
-            tables.keys[slot], tables.counts[slot], tables.firsts[slot] = value, 0, i
-            distinct += 1
-        tables.counts[slot] += 1
-        tables.values[i] = slot
+        known = np.int32(tables.keys[slot] != np.uint64(0))  # no branch: every third word would be misjudged
+        tables.keys[slot], tables.counts[slot] = value, tables.counts[slot] * known + np.int32(1)
+        tables.places[np.uint64(distinct)] = slot
+        distinct += 1 - known
     return distinct

@@ -92,3 +92,9 @@ def test_characters_compression_ratio_does_not_depend_on_earlier_rows() -> None:
     assert together == [
         measure(pa.array([t]), ["compression_ratio"], "en")["compression_ratio"][0].as_py() for t in texts
     ]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_characters_measured_alone_equal_those_measured_together(name: str) -> None:
+    texts = pa.array(["Ein Satz, 3 Wörter.\n\nEin Satz, 3 Wörter.\n", None, "", "中文 a" * 90])
+    assert measure(texts, [name], "de")[name].equals(measure(texts, NAMES, "de")[name])

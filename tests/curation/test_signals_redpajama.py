@@ -8,16 +8,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.redpajama_twin import twin
+from benchmarks.redpajama_twin import HAN, twin
 from curation.signals import SIGNALS, measure
 
 NAMES = [name for name, signal in SIGNALS.items() if signal.family == "redpajama"]
 
 
-def check(texts: list[str], language: str) -> None:
+LORE = ["lorem", "Lo-rem", "LOREM", "ipsum", "ips,um", "IPSUM\u0301", "ipsu\u1e3f", "lor\u00e9m", "\u0130psum", "m"]
+KANA = "[\u3041-\u3096\u30a1-\u30fa\u3400-\u9fff]"
+
+
+def check(texts: list[str], language: str, letter: str = HAN) -> None:
     measured = {name: column.to_pylist() for name, column in measure(pa.array(texts), NAMES, language).items()}
     for row, text in enumerate(texts):
-        expected = twin(text, language)
+        expected = twin(text, language, letter)
         assert set(expected) == set(NAMES)
         for name, value in expected.items():
             found = measured[name][row]
@@ -40,6 +44,17 @@ def test_redpajama_any_text_equals_the_twin(text: str) -> None:
 @settings(max_examples=150, deadline=None)
 def test_redpajama_repetitive_text_equals_the_twin(words: list[str]) -> None:
     check([" ".join(words)], "de")
+
+
+@given(st.lists(st.sampled_from([*LORE, " ", " ", "\n", ". - ", "\u3000", "x", "中"]), max_size=40))
+@settings(max_examples=250, deadline=None)
+def test_redpajama_lorem_ipsum_in_any_disguise_equals_the_twin(parts: list[str]) -> None:
+    check(["".join(parts)], "de")
+
+
+@pytest.mark.parametrize("text", ["オリンピック，中、が", "的JavaScript代码。javascript 中javascript\n"])
+def test_redpajama_lone_letters_keep_their_marks_and_part_words_as_in_the_twin(text: str) -> None:
+    check([text], "zh", KANA)
 
 
 @pytest.mark.parametrize(
