@@ -69,7 +69,8 @@ def held_out_sums(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Nats and predicted tokens of every held-out sequence, float64 (N, 2), and the number of its domain (N,)."""
     domains = np.repeat(np.arange(len(held_out.domains)), held_out.num_sequences)
-    sequences = np.concatenate([np.arange(count) for count in held_out.num_sequences])
+    # no domain may have a whole window of held-out text
+    sequences = np.concatenate([np.zeros(0, np.int64), *(np.arange(count) for count in held_out.num_sequences)])
     sums = torch.zeros(len(domains), 2, dtype=torch.float64, device=device)
     rounds = -(-len(domains) // (options.world * options.micro_batch))
     for round_ in range(rounds):

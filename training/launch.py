@@ -277,11 +277,20 @@ def _note_end(run: Run, ended: Exit, causes: list[str]) -> None:
     try:
         reserved = run.folder / RESERVED_END
         with reserved.open("r+") as file:
-            file.write(json.dumps(found, sort_keys=True)[:RESERVED_BYTES])
+            file.write(_within(found, RESERVED_BYTES))
             file.truncate()
         reserved.replace(run.folder / "ended.json")
     except OSError as error:
         sys.stderr.write(f"{run.folder / 'ended.json'}: {error}\n")
+
+
+def _within(found: dict[str, Any], size_bytes: int) -> str:
+    """JSON of how it ended, with as much of the cause as there is room for."""
+    told = json.dumps(found, sort_keys=True)
+    while len(told) > size_bytes:
+        found = {**found, "cause": found["cause"][: len(found["cause"]) // 2].rstrip("…") + "…"}
+        told = json.dumps(found, sort_keys=True)
+    return told
 
 
 def _end(started: list[subprocess.Popen[bytes]]) -> None:

@@ -2,7 +2,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from training.batches import read_batch  # noqa: E402
+from training.batches import HeldOut, read_batch  # noqa: E402
+from training.evaluate import held_out_losses  # noqa: E402
 from training.spec import Optimizer, Span  # noqa: E402
 from training.step import PADDING, Hooks, StepOptions, accumulate, make_optimizer, sequence_nats, train_step  # noqa: E402
 
@@ -114,3 +115,11 @@ def test_sequence_nats_token_that_is_only_read_changes_no_other_prediction(tiny,
     seventh = torch.nn.functional.cross_entropy(logits[0, 2], torch.tensor(7)).item()
     assert without[0, 1] == whole[0, 1] - 1
     assert without[0, 0].item() == pytest.approx(whole[0, 0].item() - seventh, abs=1e-4)
+
+
+def test_held_out_losses_without_a_whole_window_of_text_are_none(tiny, make_model):
+    nothing = HeldOut([], [], None, 16, [])
+    assert held_out_losses(make_model(tiny["llama"]), nothing, StepOptions(2), torch.device("cpu")) == []
+    one_short = HeldOut(["a"], [0], None, 16, [4.0])
+    (found,) = held_out_losses(make_model(tiny["llama"]), one_short, StepOptions(2), torch.device("cpu"))
+    assert (found.loss_nats, found.bits_per_byte, found.num_tokens) == (None, None, 0)
