@@ -71,7 +71,7 @@ def reasons(rules: Sequence[Rule]) -> list[str]:
 
 def signal_names(rules: Sequence[Rule]) -> list[str]:
     """The columns that the rules use, by name."""
-    return sorted({name for rule in rules for name in parse(rule).meta.root_names()})
+    return sorted({name for rule in rules for name in columns_of(rule)})
 
 
 _SUBQUERY = re.compile(r"\bselect\b", re.IGNORECASE)
@@ -100,6 +100,12 @@ def parse(rule: Rule) -> pl.Expr:
     return expression
 
 
+@lru_cache(maxsize=1024)
+def columns_of(rule: Rule) -> tuple[str, ...]:
+    """The columns that a rule's condition uses."""
+    return tuple(parse(rule).meta.root_names())
+
+
 def _error(rule: Rule, what: str) -> RuleError:
     return RuleError(f"drop rule '{rule.reason}': `{rule.sql}`: {what}")
 
@@ -111,7 +117,7 @@ def check_columns(rules: Sequence[Rule], columns: Sequence[str]) -> None:
         RuleError: naming the unknown column and the closest known ones.
     """
     for rule in rules:
-        for name in parse(rule).meta.root_names():
+        for name in columns_of(rule):
             if name not in columns:
                 close = difflib.get_close_matches(name, columns, 3)
                 hint = (
@@ -134,18 +140,15 @@ def decide(signals: pl.DataFrame, rules: Sequence[Rule]) -> tuple[np.ndarray, np
     Raises:
         RuleError: for a rule that cannot be used on these columns.
     """
-    from curation.rule_bits import add_bits  # compiles: what only checks rules does not wait for it
+    from curation.rule_bits import decision_bits  # compiles: what only checks rules does not wait for it
 
     names = reasons(rules)
     check_columns(rules, signals.columns)
     used = signals.select(signal_names(rules) or signals.columns)  # none: constant conditions
     floats = [name for name, kind in used.schema.items() if kind.is_float()]
     used = used.with_columns(pl.col(floats).fill_nan(None)) if floats else used
-    drop = np.zeros(signals.height, np.uint64)
-    undecided = np.zeros(signals.height, np.uint64)
-    for rule, truth in zip(rules, _truths(used, rules)):
-        add_bits(truth, names.index(rule.reason), drop, undecided)
-    return drop, undecided
+    bits = [names.index(rule.reason) for rule in rules]
+    return decision_bits(_truths(used, rules), bits, signals.height)
 
 
 def _truths(signals: pl.DataFrame, rules: Sequence[Rule]) -> list[pl.Series]:
