@@ -125,7 +125,7 @@ def curate(folder: Path, workers: int) -> dict[str, float]:
     samples = folder / "memory.csv"
     before = _read(samples)
     offset, read_before = (before[-1][0], before[-1][3]) if before else (0.0, 0.0)
-    started, read = time.perf_counter(), {}
+    started, gigabytes = time.perf_counter(), read_before
     with samples.open("a", newline="") as file:
         process = subprocess.Popen(command("curate", recipe.name), cwd=folder, env=environment())
         table = csv.writer(file)
@@ -134,9 +134,9 @@ def curate(folder: Path, workers: int) -> dict[str, float]:
         while process.poll() is None:
             pids = tree_of(process.pid)
             used = sorted((resident_bytes(pid) / 2**20 for pid in pids), reverse=True)
-            read |= {pid: size for pid in pids if (size := read_bytes(pid))}
+            # a process that has ended is counted by the one that waited for it
+            gigabytes = max(gigabytes, read_before + sum(map(read_bytes, pids)) / 1e9)
             seconds = offset + time.perf_counter() - started
-            gigabytes = read_before + sum(read.values()) / 1e9
             table.writerow([round(seconds, 1), round(sum(used)), round(used[0]), round(gigabytes, 4)])
             file.flush()
             time.sleep(_LOOK_EVERY_S)
