@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,18 +35,21 @@ def command(flags: Flags) -> None:
     with flags.open_run() as run:
         stages = compiled_stages(run)
         training = training_status(run.store.workdir, run.recall("training"), run.name)
+        tunings = tuning_status(run.store.workdir, (run.recall("reached") or {}).get("finetune", []))
         proxies = None if any(s["missing"] for s in stages) else _proxies(run)
     found: dict[str, Any] = {
         "stages": len(stages),
         "missing": [s["stage"] for s in stages if s["missing"]],
         "proxies": None if proxies is None else {"finished": proxies[0], "planned": proxies[1]},
         "training": training,
+        "finetuning": tunings,
     }
     if flags.as_json:
         print_json(found)
         return
     made = len(stages) - len(found["missing"])
-    click.echo(f"{flags.recipe}: {made} of {len(stages)} stages of curation and tokens are made")
+    if stages or not tunings:
+        click.echo(f"{flags.recipe}: {made} of {len(stages)} stages of curation and tokens are made")
     for title in found["missing"][:5]:
         click.echo(f"  missing: {title}")
     if proxies is not None:
@@ -56,8 +60,10 @@ def command(flags: Flags) -> None:
     if len(training) > len(mine):
         others = len(training) - len(mine)
         click.echo(f"{others} training{'s' * (others > 1)} of other recipes, or of earlier versions of this one")
+    for one in tunings:
+        _show_training(one, "fine-tuning")
     recipe = f"{flags.recipe} {flags.words}".rstrip()
-    click.echo(f"next: {_next(mine, not found['missing']).format(recipe=recipe)}")
+    click.echo(f"next: {_next(mine, not found['missing'], tunings).format(recipe=recipe)}")
 
 
 # What to do after an end that starting again alone does not mend.
@@ -71,11 +77,15 @@ _AFTER = {
 }
 
 
-def _next(mine: list[dict[str, Any]], is_tokenized: bool) -> str:
-    """The next command for what this recipe's training has come to."""
-    states = {one["state"] for one in mine}
-    if states & set(_RUNNING):
+def _next(mine: list[dict[str, Any]], is_tokenized: bool, tunings: Sequence[dict[str, Any]] = ()) -> str:
+    """The next command for what this recipe's training, or the fine-tuning after it, has come to."""
+    if {one["state"] for one in [*mine, *tunings]} & set(_RUNNING):
         return "nothing, it runs; gristmill status {recipe} shows where"
+    if tunings:
+        if tunings[-1]["state"] == "done":
+            return 'gristmill generate {recipe} --ask "..."'
+        return _AFTER.get(tunings[-1]["exit"], "gristmill run {recipe}")
+    states = {one["state"] for one in mine}
     if "done" in states:
         return "gristmill report {recipe}" if is_tokenized else "gristmill run {recipe}"
     exits = [one["exit"] for one in mine if one["state"] == "failed"]
@@ -93,12 +103,12 @@ def _proxies(run: Run) -> tuple[int, int] | None:
     return progress(run)
 
 
-def _show_training(one: dict[str, Any]) -> None:
+def _show_training(one: dict[str, Any], kind: str = "training") -> None:
     """A training in a few lines: where it stands, why it ended, and what a restart costs."""
     from recipes.pretraining.watching import progress_note
 
     where = f", step {one['step']} of {one['num_steps']}" if one["step"] is not None else ""
-    click.echo(f"training {one['folder']}: {one['state']}{where}; {one['age']} on {one['host'] or 'no host yet'}")
+    click.echo(f"{kind} {one['folder']}: {one['state']}{where}; {one['age']} on {one['host'] or 'no host yet'}")
     if note := progress_note(one["status"]):
         click.echo(f"  {note}")
     if one["status"].get("slow") and one["state"] in _RUNNING:
@@ -138,40 +148,46 @@ def training_status(workdir: Path, remembered: dict[str, Any] | None, name: str)
         remembered: what the run keeps of its training, None before the first finished one.
         name: the run's.
     """
-    from recipes.pretraining.training_log import domain_losses, is_held, read_end, read_status
-
     found = []
     for log in sorted(workdir.glob("training-*/runs/*")):
-        status, end = read_status(log) or {"state": "starting"}, read_end(log) or {}
-        checkpoint = last_whole_checkpoint(log.parent.parent / "checkpoints", log.name, status.get("resumed"))
-        tokens = status.get("tokens")
-        age_s = (
-            time.time() - log.stat().st_mtime
-            if "step" not in status
-            else time.time() - (log / "status.json").stat().st_mtime
-        )
-        found.append(
-            {
-                "folder": log.parent.parent.name,
-                "log": str(log),
-                "state": _state(status, end, age_s, is_held(log.parent.parent)),
-                "status": status,
-                "domains": domain_losses(log),
-                "step": status.get("step"),
-                "num_steps": status.get("num_steps"),
-                "loss": status.get("loss"),
-                "exit": end.get("exit"),
-                "code": end.get("code"),
-                "cause": end.get("cause"),
-                "host": end.get("host") or status.get("host"),
-                "checkpoint": checkpoint["name"] if checkpoint else None,
-                "tokens_lost": tokens - checkpoint["tokens"] if tokens is not None and checkpoint else tokens,
-                "age": f"said {age_s:.0f} s ago" if age_s < 3600 else f"said {age_s / 3600:.1f} h ago",
-                "this_recipe": log.name == name and (remembered is None or len(_logs(workdir, name)) == 1
-                or remembered.get("folder") == log.parent.parent.name),
-            }
-        )  # fmt: skip
+        one = _status_of(log, log.parent.parent)
+        newest = remembered is None or len(_logs(workdir, name)) == 1 or remembered.get("folder") == one["folder"]
+        found.append({**one, "this_recipe": log.name == name and newest})
     return found
+
+
+def tuning_status(workdir: Path, folders: list[str]) -> list[dict[str, Any]]:
+    """What each fine-tuning among the folders that a run reaches last said of itself, the newest last."""
+    logs = [workdir / name for name in folders if name.startswith("tuning-") and (workdir / name).is_dir()]
+    return [_status_of(log, log) for log in sorted(logs, key=lambda log: (log.stat().st_mtime, log.name))]
+
+
+def _status_of(log: Path, folder: Path) -> dict[str, Any]:
+    """What a training last said of itself; `folder` holds its checkpoints and its lock."""
+    from recipes.pretraining.training_log import domain_losses, is_held, read_end, read_status
+
+    status, end = read_status(log) or {"state": "starting"}, read_end(log) or {}
+    checkpoint = last_whole_checkpoint(folder / "checkpoints", log.name, status.get("resumed"))
+    tokens = status.get("tokens")
+    said = log / "status.json" if "step" in status else log
+    age_s = time.time() - said.stat().st_mtime
+    return {
+        "folder": folder.name,
+        "log": str(log),
+        "state": _state(status, end, age_s, is_held(folder)),
+        "status": status,
+        "domains": domain_losses(log),
+        "step": status.get("step"),
+        "num_steps": status.get("num_steps"),
+        "loss": status.get("loss"),
+        "exit": end.get("exit"),
+        "code": end.get("code"),
+        "cause": end.get("cause"),
+        "host": end.get("host") or status.get("host"),
+        "checkpoint": checkpoint["name"] if checkpoint else None,
+        "tokens_lost": tokens - checkpoint["tokens"] if tokens is not None and checkpoint else tokens,
+        "age": f"said {age_s:.0f} s ago" if age_s < 3600 else f"said {age_s / 3600:.1f} h ago",
+    }
 
 
 def _logs(workdir: Path, name: str) -> list[Path]:

@@ -55,8 +55,14 @@ def finetune(run: Run) -> Path:
         return export_tuned(run, start, examples, spec, Tuned(weights, last, spec.lora))
 
 
-def show_examples(run: Run) -> dict[str, Any]:
-    """What a fine-tuning would do, from the examples alone: counts of each set, train steps, parameters."""
+def show_examples(run: Run, look: int = 0) -> dict[str, Any]:
+    """What a fine-tuning would do, from the examples alone: counts of each set, train steps, parameters.
+
+    Args:
+        run: makes nothing.
+        look: sequences of each set that are shown, with the rows that were dropped.
+    """
+    from recipes.finetuning.look import dropped_rows, shown_sequences
     from training.tuning.prepare import prepare
 
     wanted: Any = run.recipe.finetuning
@@ -66,6 +72,8 @@ def show_examples(run: Run) -> dict[str, Any]:
         prepared = prepare(_options(wanted, start.shape), template, encoder, Path(folder))
         unselected = wanted.selection is not None
         return {
+            "sequences": list(shown_sequences(Path(folder), prepared, encoder, look)) if look else [],
+            "dropped": dropped_rows(Path(folder)) if look else [],
             "sets": [asdict(one) for one in prepared.sets],
             "train_steps": steps_of(wanted, prepared)[1],
             "lines": table(wanted, prepared, encoder, start.shape)

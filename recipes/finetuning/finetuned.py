@@ -173,12 +173,13 @@ def _write_tuned(
     for name in ("huggingface", "adapter", "base", "merged"):
         shutil.rmtree(folder / name, ignore_errors=True)
     whole = tuned.last if spec.lora is None else write_merged(tuned, folder / "merged")
-    told = _told(run, examples, spec)
+    base = base_name(run, start)
+    told = {"base": base, "weights of the base": start.key, **_told(run, examples, spec)}
     options = ExportOptions(precision, str(tokenizer), run.name, {"tuning": told, **_base_sheet(run, start)})
     check = export_huggingface([whole], folder / "huggingface", options)
     ends = [examples.prepared.stop, examples.encoder.ids["eos"]]
     stops = list(dict.fromkeys(one for one in ends if one is not None))
-    finish_folder(folder / "huggingface", stops, f"{run.name}, fine-tuned", told)
+    finish_folder(folder / "huggingface", stops, f"{run.name}, fine-tuned", base, told)
     found = {"logit_difference": check.logit_difference, "checkpoint": str(whole), "stops": stops, "notes": []}
     return found if spec.lora is None else {**found, **_write_adapter(run, start, tuned, folder, tokenizer)}
 
@@ -205,6 +206,7 @@ def _told(run: Run, examples: Examples, spec: specs.TrainSpec) -> dict[str, Any]
     sets = "; ".join(f"{one.name} ({one.kept:,} conversations)" for one in examples.prepared.sets)
     adapted = "all weights" if spec.lora is None else f"low-rank updates of rank {spec.lora.rank}"
     template = Path(wanted.template).name
+    measured = "; ".join(_losses(Path(spec.folder))).replace(": held-out loss", "") or "not measured"
     return {
         "examples": sets,
         "template": template,
@@ -212,13 +214,29 @@ def _told(run: Run, examples: Examples, spec: specs.TrainSpec) -> dict[str, Any]
         "train steps": spec.num_steps,
         "learning rate": spec.learning_rate.peak,
         "loss on": wanted.loss,
+        "held-out loss": measured,
     }
 
 
+def base_name(run: Run, start: Start) -> str:
+    """What the model that was tuned is called: the recipe, a training's checkpoint, or what a folder says of itself."""
+    if start.path is None:
+        return run.name
+    if (start.path / "manifest.json").exists():
+        training, _, step = start.path.absolute().parts[-3:]
+        return f"checkpoint {step} of {training}"
+    config = json.loads((start.path / "config.json").read_text(encoding="utf-8"))
+    return str(config.get("_name_or_path") or start.path.name)
+
+
 def _base_sheet(run: Run, start: Start) -> dict[str, Any]:
+    """What is known of the text that the base was trained on: this run's, or what came with its folder."""
     from recipes.pretraining.export import data_sheet
 
-    return data_sheet(run) if start.path is None else {}
+    if start.path is None:
+        return data_sheet(run)
+    brought = start.path / "data_sheet.json"
+    return {"base": json.loads(brought.read_text(encoding="utf-8"))} if brought.exists() else {}
 
 
 def tuned_model(run: Run) -> tuple[Path, Path, list[int]] | None:

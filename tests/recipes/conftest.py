@@ -213,3 +213,24 @@ def copy_of_finished(finished, tmp_path):
     subprocess.run(["cp", "-a", str(finished.workdir), str(tmp_path / "work")], check=True)
     recipe = write_small_recipe(tmp_path, finished.raw, tmp_path / "work", workers=1)
     return Finished(recipe, finished.raw, tmp_path / "work", finished.said)
+
+
+@pytest.fixture(scope="session")
+def write_byte_tokenizer():
+    """Write a byte-level tokenizer with one special token into a folder."""
+
+    def write(folder: Path) -> None:
+        import tokenizers
+
+        encoder = tokenizers.Tokenizer(tokenizers.models.BPE())
+        encoder.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+        encoder.decoder = tokenizers.decoders.ByteLevel()
+        alphabet = tokenizers.pre_tokenizers.ByteLevel.alphabet()
+        trainer = tokenizers.trainers.BpeTrainer(
+            special_tokens=["<|endoftext|>"], initial_alphabet=alphabet, show_progress=False
+        )
+        encoder.train_from_iterator(["a b"], trainer)
+        folder.mkdir(parents=True, exist_ok=True)
+        encoder.save(str(folder / "tokenizer.json"))
+
+    return write

@@ -41,22 +41,7 @@ def tune(tmp_path):
     return write
 
 
-def write_tokenizer(folder):
-    import tokenizers
-
-    encoder = tokenizers.Tokenizer(tokenizers.models.BPE())
-    encoder.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
-    alphabet = tokenizers.pre_tokenizers.ByteLevel.alphabet()
-    trainer = tokenizers.trainers.BpeTrainer(
-        special_tokens=["<|endoftext|>"], initial_alphabet=alphabet, show_progress=False
-    )
-    encoder.train_from_iterator(["a b"], trainer)
-    folder.mkdir(parents=True, exist_ok=True)
-    encoder.save(str(folder / "tokenizer.json"))
-
-
-def write_huggingface(folder, shape):
-    write_tokenizer(folder)
+def write_config(folder, shape):
     (folder / "config.json").write_text(json.dumps(huggingface_config(shape, {}, "fp32")))
 
 
@@ -83,9 +68,10 @@ def files_below(folder):
 )
 @pytest.mark.parametrize("verb", ["validate", "finetune"])
 def test_start_that_does_not_fit_is_told_with_its_line_before_anything_is_made(
-    tune, gristmill_here, tmp_path, verb, family, line, told
+    tune, write_byte_tokenizer, gristmill_here, tmp_path, verb, family, line, told
 ):
-    write_huggingface(tmp_path / "base", SHAPES[family])
+    write_byte_tokenizer(tmp_path / "base")
+    write_config(tmp_path / "base", SHAPES[family])
     refused = gristmill_here(verb, tune(f"  {line}\n"), code=2)
     assert told in refused.err
     assert not files_below(tmp_path / "work")
@@ -132,9 +118,9 @@ def test_dry_run_from_a_checkpoint_makes_neither_a_tokenizer_nor_anything_else(s
     assert [path.name for path in files_below(tmp_path / "work")] in ([], ["inputs.json"])
 
 
-def test_checkpoint_brings_the_tokenizer_that_lies_beside_it(tune, gristmill_here, tmp_path):
+def test_checkpoint_brings_the_tokenizer_that_lies_beside_it(tune, write_byte_tokenizer, gristmill_here, tmp_path):
     checkpoint = write_checkpoint(tmp_path / "trained" / "checkpoints", SHAPES["llama"])
-    write_tokenizer(tmp_path / "trained" / "tokenizer")
+    write_byte_tokenizer(tmp_path / "trained" / "tokenizer")
     said = gristmill_here("finetune", tune(start=checkpoint.relative_to(tmp_path)), "--dry-run").out
     assert "2 new tokens" in said
     assert not files_below(tmp_path / "work")

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from recipes.cli.status import _next, _show_training, training_status
+from recipes.cli.status import _next, _show_training, training_status, tuning_status
 
 HELD_OUT = "step,position,tokens,domain,loss,bits_per_byte,num_tokens\n"
 
@@ -109,3 +109,14 @@ def test_each_bad_end_shows_cause_host_code_and_what_to_do(left, capsys, exit_na
 def test_saved_training_wants_to_be_started_again(left):
     found = left(state="saved", exit="REQUEUE", code=10, cause="")
     assert (found["state"], _next([found], True)) == ("saved", "gristmill run {recipe}")
+
+
+def test_tuning_of_this_recipe_is_told_and_others_are_not(left, capsys):
+    left(state="done", exit="DONE")
+    (left.workdir / "training-1" / "runs" / "small").rename(left.workdir / "tuning-1")
+    (left.workdir / "tuning-2").mkdir()
+    (found,) = tuning_status(left.workdir, ["examples-1", "tuning-1", "tuned-1"])
+    assert (found["state"], found["step"], found["num_steps"]) == ("done", 42, 100)
+    assert _next([], True, [found]) == 'gristmill generate {recipe} --ask "..."'
+    _show_training(found, "fine-tuning")
+    assert "fine-tuning tuning-1: done, step 42 of 100" in capsys.readouterr().out

@@ -10,6 +10,7 @@ model, and where peft is installed those of the base model with the adapter, aga
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import warnings
 from collections.abc import Mapping
@@ -29,6 +30,7 @@ from training.tuning import lora
 
 _PREFIX = "base_model.model."
 _WHOLE = {"embedding.weight", "output.weight"}
+_HUB_NAME = re.compile(r"\w[\w.-]*/[\w.-]+", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -168,13 +170,14 @@ class _Logits:
         return SimpleNamespace(logits=self._model(input_ids))
 
 
-def finish_folder(folder: Path, stops: list[int], name: str, told: Mapping[str, Any]) -> None:
+def finish_folder(folder: Path, stops: list[int], name: str, base: str, told: Mapping[str, Any]) -> None:
     """Make a base model's exported folder a tuned one's: it stops where answers end, and its card says how to ask.
 
     Args:
         folder: of `training.export.export_huggingface`, with the tuned tokenizer.
         stops: ids after which generation stops.
         name: of the model.
+        base: name of the model that was tuned; where it is one of the hub, the card's header names it too.
         told: what the card says of the tuning, by name.
     """
     path = folder / "generation_config.json"
@@ -183,15 +186,16 @@ def finish_folder(folder: Path, stops: list[int], name: str, told: Mapping[str, 
         config["eos_token_id"] = stops if len(stops) > 1 else stops[0]
     path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     lines = "\n".join(f"- {key}: {value}" for key, value in told.items())
+    header = f"base_model: {base}\nbase_model_relation: finetune\n" if _HUB_NAME.fullmatch(base) else ""
     folder.joinpath("README.md").write_text(
         f"""---
 library_name: transformers
 pipeline_tag: text-generation
----
+{header}---
 
 # {name}
 
-A language model, fine-tuned on conversations with gristmill.
+A language model: {base}, fine-tuned on conversations with gristmill.
 
 ```python
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -204,8 +208,8 @@ print(tokenizer.decode(model.generate(**inputs, max_new_tokens=200)[0, inputs["i
 
 {lines}
 
-It was not made safe. The text that the base model was trained on, where gristmill trained it, is described in
-`data_sheet.json`.
+It was not made safe. The licence of the base model and those of the examples hold. The text that the base model was
+trained on, where gristmill trained it, is described in `data_sheet.json`.
 """,
         encoding="utf-8",
     )
