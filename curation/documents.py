@@ -263,33 +263,39 @@ class RulesStep(BatchedStep):
         language: of the documents; chooses how signals are measured.
         preset: the name of a preset, whose rules come first.
         thresholds: the preset's options.
+        han: words of Han text, as `words: {han}` of a recipe: `characters`, `jieba` or a dictionary's path.
     """
 
     name = "rules"
 
     def __init__(
         self, rules: Mapping[str, str] | None = None, language: str = "en", preset: str | None = None,
-        thresholds: Mapping[str, object] | None = None, **options: Any,
+        thresholds: Mapping[str, object] | None = None, han: str = "characters", **options: Any,
     ) -> None:  # fmt: skip
         super().__init__(**options)
         self.rules = dict(rules or {})
         self.language = language
         self.preset = preset
         self.thresholds = dict(thresholds or {})
+        self.han = han
 
     def opened(self) -> Callable[[pa.Array, Metadata], Outcome]:
-        """Parse the conditions."""
+        """Parse the conditions, and map the dictionary."""
         from curation.rules import Rule, decide, preset_rules, reasons, signal_names
         from curation.signals import SIGNALS, measure
+        from curation.text.dictionary import load_dictionary, named_dictionary
 
-        found = preset_rules(self.preset, self.language, self.thresholds)[0] if self.preset else []
+        path = named_dictionary(self.han)
+        dictionary = None if path is None else load_dictionary(path)
+        cut = dictionary is not None  # a preset may have values of its own for a dictionary's words
+        found = preset_rules(self.preset, self.language, self.thresholds, cut)[0] if self.preset else []
         rules = [*found, *(Rule(reason, sql) for reason, sql in self.rules.items())]
         names, columns = reasons(rules), signal_names(rules)
         measured = [name for name in columns if name in SIGNALS]
         carried = [name for name in columns if name not in SIGNALS]
 
         def judge(text: pa.Array, metadata: Metadata) -> Outcome:
-            signals = measure(text, measured, self.language)
+            signals = measure(text, measured, self.language, dictionary)
             known = {name: values.to_pylist() for name, values in signals.items()}
             for name in carried:
                 if any(name in held for held in metadata):

@@ -10,7 +10,6 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from curation import config
@@ -321,10 +320,11 @@ def _dictionary(han: str) -> str | None:
     """
     if han == "characters":
         return None
-    from curation.text.dictionary import DictionaryError, installed_dictionary, load_dictionary
+    from curation.text.dictionary import DictionaryError, load_dictionary, named_dictionary
 
     try:
-        path = installed_dictionary() if han == "jieba" else Path(han)
+        path = named_dictionary(han)
+        assert path is not None
         load_dictionary(path)
     except (DictionaryError, OSError) as error:
         raise ProgramError("words.han", str(error)) from None

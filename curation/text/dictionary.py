@@ -71,6 +71,17 @@ def installed_dictionary() -> Path:
     return path
 
 
+def named_dictionary(han: str) -> Path | None:
+    """The file of the words of Han text by its name: `characters` has none, `jieba` is that of the package.
+
+    Raises:
+        DictionaryError: where the package is not installed.
+    """
+    if han == "characters":
+        return None
+    return installed_dictionary() if han == "jieba" else Path(han)
+
+
 @lru_cache(maxsize=4)
 def load_dictionary(path: str | Path) -> Dictionary:
     """Read a dictionary: from the cache where it was built before, by the file's content, else built and put there.

@@ -6,22 +6,30 @@ import logging
 import math
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from datatrove.data import Document
 from datatrove.pipeline.filters.gopher_repetition_filter import find_all_duplicate, find_top_duplicate, get_n_grams
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 import curation.text.dictionary as module
 from benchmarks.redpajama_twin import twin
+from benchmarks.signals_stage import Files
 from curation import config
+from curation.decisions import make_decisions
+from curation.documents import RulesStep
+from curation.layers import drop_reasons
+from curation.passes import ShardInputs, make_rows, make_signals
 from curation.program import compile_program
 from curation.rules import preset_rules
 from curation.signals import SIGNALS, measure
 from curation.signals.per_line import line_values
+from curation.source import Reader
 from curation.text.dictionary import DictionaryError, cut, load_dictionary
 from curation.text.scan import segments_of
 
@@ -191,6 +199,49 @@ def test_only_signals_of_words_depend_on_the_dictionary(small, tmp_path):
     assert compiled(path, [of_words])[0].options.words
     assert compiled(path, [of_lines])[0].options == compiled("characters", [of_lines])[0].options
     assert compiled("characters", [of_words])[0].options.dictionary is None
+
+
+@pytest.mark.parametrize("han", ["characters", "words.txt"])
+def test_rules_block_equals_the_columnar_stages(small, tmp_path, monkeypatch, han):
+    monkeypatch.chdir(tmp_path)
+    texts = [*TEXTS, *(TEXTS[1] * n for n in (2, 9, 60)), "研究生命的起源" * 40]
+    pq.write_table(pa.table({"text": texts}), "a.parquet")
+    shard = ShardInputs("zh", "a.parquet", "a.parquet", "zh", Reader("parquet"))
+    few, off = {"few": "word_count < 3"}, dict.fromkeys(f"max_top_{n}gram" for n in (2, 3, 4))
+    signals, decisions = compiled(han, [{"preset": "gopher_repetition", "drop": few, **off}])
+    make_rows(shard, None, Files(str(tmp_path), "rows"))
+    make_signals(shard, signals.options, Files(str(tmp_path), "signals"))
+    layers = ("rows.parquet", "signals.parquet")
+    make_decisions(replace(shard, layers=layers), decisions.options, Files(str(tmp_path), "decisions"))
+    measured = pq.read_table("signals.parquet").drop_columns(["row"])
+    [bits] = [name for name in pq.read_schema("decisions.parquet").names if name.startswith("drop@")]
+    [names] = drop_reasons("decisions.parquet").values()
+    drop = pq.read_table("decisions.parquet")[bits].to_pylist()
+
+    excluded = Kept()
+    step = RulesStep(few, "zh", "gopher_repetition", off, han=han, exclusion_writer=excluded)
+    kept = list(step.run(Document(text, str(row)) for row, text in enumerate(texts)))
+    found = {int(document.id): document.metadata for document in [*kept, *excluded.documents]}
+    for row, values in enumerate(measured.to_pylist()):
+        reason = names[(drop[row] & -drop[row]).bit_length() - 1] if drop[row] else None
+        assert found[row] == values | ({"filter_reason": reason} if reason else {})
+    assert 0 < len(kept) < len(texts)
+
+
+class Kept:
+    """An exclusion writer that keeps what it gets."""
+
+    def __init__(self):
+        self.documents = []
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        return None
+
+    def write(self, document, rank):
+        self.documents.append(document)
 
 
 def test_presets_have_values_for_a_dictionarys_words():
