@@ -36,10 +36,11 @@ def recipe(tmp_path, write_byte_tokenizer):
 def test_look_marks_every_answer_with_its_end_and_nothing_else(recipe, gristmill_here):
     said = gristmill_here("finetune", recipe, "--look", 9).out
     learnt = [text for text in re.findall("⟦(.*?)⟧", said, re.DOTALL) if text != " "]  # the header shows the marks
-    whole = ["Am Bach.<|im_end|>", "Er schläft.<|im_end|>", "Korn.<|im_end|>"]
-    assert sorted(learnt)[:3] == sorted(whole)
+    whole = {"Am Bach.<|im_end|>", "Er schläft.<|im_end|>", "Korn.<|im_end|>"}
+    (cut,) = set(learnt) - whole  # the end of what was cut is not there to be learnt
     assert len(learnt) == 4
-    assert learnt[[one not in whole for one in learnt].index(True)].startswith("Es war x x")
+    assert cut.startswith("Es war x x")
+    assert "<|im_end|>" not in cut
     assert "<|im_start|>user\n  Und der Müller?<|im_end|>" in said
     assert "chat: 1 cut: chat.jsonl row 4\n" in said
     assert "chat: 1 empty_answer: chat.jsonl row 2\n" in said
