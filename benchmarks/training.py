@@ -57,7 +57,7 @@ class Side:
 
 def start(name: str, python: str, options: dict[str, Any]) -> Side:
     """Start a side; ours as `gristmill train` starts its processes, and with everyone's best settings all so."""
-    from training.launch import KEEP_MEMORY
+    from training.processes import KEEP_MEMORY
 
     keep = KEEP_MEMORY if name == "ours" or options["tuned"] else {}
     root = str(Path(__file__).parent.parent)

@@ -46,7 +46,7 @@ class Run:
     until: str | None = None
     checks: bool = True  # whether a step that drops too much stops the run; a forecast only counts
     publishes: bool = True  # whether `index: {publish}` gives what it made a name; not for samples
-    remembers: bool = True  # whether what it makes is kept track of beside the run; not for samples
+    remembers: bool = True  # whether what it makes is kept track of beside the run; not samples, nor by two of one run
     ledger_file: str = "ledger.json"  # that of an unfinished training where the recipe gives other text by now
     counts: dict[str, dict[str, Any]] = field(default_factory=dict)  # stage folder name -> counts
     used: dict[str, dict[str, Any]] = field(default_factory=dict)  # artifact folder name -> what the summary says of it
@@ -175,8 +175,13 @@ class Run:
         """Weights that the recipe's ablation chose, or None where no phase asks for them. Runs it."""
         if not any(phase.weights.kind == "ablation" for phase in self.recipe.schedule):
             return None
-        nodes = self.recipe.execution.training.nodes
-        if nodes > 1:  # every node must read the same weights, whatever its work directory holds
+        from recipes.pretraining.several import num_nodes
+        from training.launch import place_under_torchrun
+
+        nodes = num_nodes(self)
+        if (
+            nodes > 1 or place_under_torchrun() is not None
+        ):  # every node must read the same weights, whatever its work directory holds
             raise RunError(
                 f"{self.recipe.path}: weights: ablation is not pinned, and training on {nodes} nodes needs weights "
                 "that stand in the recipe; `gristmill ablate`, then `gristmill pin`, then train"

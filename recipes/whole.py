@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from recipes.errors import NotYet, RunError
+from recipes.pretraining.several import prepare_process
 from recipes.run import Stopped, elapsed_since
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 def run_all(run: Run, until: str | None = None, as_json: bool = False) -> None:
     """Do every part the recipe asks for, stopping after the part or step `until`."""
     refuse_later(run)
+    prepare_process(run, "run")
     check_until(run, until)
     if run.recipe.finetuning is not None and until in (None, "finetune", "report"):
         from recipes.finetuning.start import refuse_missing_parts
@@ -61,6 +63,7 @@ def run_parts(flags: Flags, part: str) -> None:
             show_plan(run, flags.as_json)
             return
         refuse_later(run)
+        prepare_process(run, part)
         check_until(run, flags.until)
         if part not in parts_of(run):
             raise RunError(f"{run.recipe.path}: it asks for no {part}; `gristmill show` prints what it does")
@@ -77,8 +80,10 @@ def run_parts(flags: Flags, part: str) -> None:
             run.narrator.say(f"stopped after {stopped}, as asked")
             made = None
         finally:
-            if run.used and part != "report":
+            if run.used and part != "report" and run.remembers:
                 run.write_summary(done)
+        if not run.remembers:  # one of torchrun's processes, not the first
+            return
         if flags.as_json:
             _print_result(run)
         elif isinstance(made, Path):

@@ -56,7 +56,7 @@ class Journal(Callback):
         stall_s = module.spec.execution.stall_s
         self.sign_s = min(SIGN_OF_LIFE_S, stall_s / 4)
         self.watchdog = Watchdog(stall_s, self.folder / "status.json")
-        if "GRISTMILL_SUPERVISOR" not in os.environ:  # which watches all of them from outside
+        if "GRISTMILL_WATCHED" not in os.environ:  # by a supervisor, from outside
             self.watchdog.start()
         self.slow, self.slow_said_s = SlowRank(module.gather(platform.node())), -math.inf
         if module.world > 1:

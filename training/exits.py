@@ -29,3 +29,7 @@ class Exit(IntEnum):
     NO_SPACE = 23
     SPIKED = 24
     UNFIT = 25
+
+
+# Of several processes' ends the one that tells most: what a lost process does to the others comes last.
+MOST_TELLING = (Exit.NO_SPACE, Exit.DIVERGED, Exit.SPIKED, Exit.UNFIT, Exit.STALLED, Exit.ERROR, Exit.RANK_LOST)

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import errno
 import importlib.metadata
+import json
 import os
 import platform
 import shutil
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterable
-from contextlib import suppress
-from dataclasses import dataclass, replace
-from datetime import timedelta
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -29,7 +29,7 @@ import xxhash
 from training import preflight_report as reports
 from training.batches import TokenStream
 from training.checkpoint import canonical
-from training.exits import Exit
+from training.meeting import POLL_S, Meeting
 from training.models.shape import num_parameters
 from training.preflight_report import Folder, PreflightError, RankReport
 from training.resume import num_staying
@@ -40,89 +40,10 @@ BYTES_PER_PARAMETER = 12
 MEASURE_S = 0.25
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 REDUCED_BYTES = {"cpu": 4 << 20, "cuda": 256 << 20}
-POLL_S = 0.02
-
-
-@dataclass(frozen=True)
-class Meeting:
-    """How the processes of a training find each other.
-
-    Attributes:
-        rank: this process.
-        world: all of them.
-        store: what each can write and all can read.
-        wait_s: how long a process is waited for.
-    """
-
-    rank: int
-    world: int
-    store: Any
-    wait_s: float
-
-    def exchange(self, topic: str, value: str) -> list[str]:
-        """Every process's value, in order of ranks.
-
-        Raises:
-            PreflightError: (RANK_LOST) naming the processes that did not come in time.
-        """
-        self.store.set(f"{topic}/{self.rank}", value)
-        missing, deadline = set(range(self.world)), time.monotonic() + self.wait_s
-        while missing:
-            missing = {rank for rank in missing if not self.store.check([f"{topic}/{rank}"])}
-            if missing and time.monotonic() > deadline:
-                raise PreflightError([_who_is_missing(missing, self, topic)], Exit.RANK_LOST)
-            time.sleep(POLL_S if missing else 0)
-        return [self.store.get(f"{topic}/{rank}").decode() for rank in range(self.world)]
-
-
-def _who_is_missing(missing: set[int], meeting: Meeting, topic: str) -> str:
-    named = ", ".join(str(rank) for rank in sorted(missing)[:8]) + (" …" if len(missing) > 8 else "")
-    hosts = {}
-    for rank in sorted(set(range(meeting.world)) - missing)[:8]:
-        if meeting.store.check([f"host/{rank}"]):
-            hosts[rank] = meeting.store.get(f"host/{rank}").decode()
-    came = ", ".join(f"{rank} on {host}" for rank, host in hosts.items()) or "none"
-    where = {
-        rank: meeting.store.get(f"host/{rank}").decode() for rank in missing if meeting.store.check([f"host/{rank}"])
-    }
-    hung = "".join(f"; rank {rank} on {host} came and said no more" for rank, host in sorted(where.items())[:8])
-    return f"rank {named} sent no {topic} within {meeting.wait_s:.0f} s (came: {came}){hung}; look at its log"
-
-
-def meet(rank: int, world: int, wait_s: float) -> Meeting:
-    """Open the store that all processes share: the supervisor's file, or torchrun's address.
-
-    Raises:
-        PreflightError: if the store cannot be reached, or two processes have one rank.
-    """
-    if world == 1:
-        return Meeting(rank, world, dist.HashStore(), wait_s)
-    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-    store = dist.PrefixStore(f"gristmill/{attempt}", _open_store(rank, world, wait_s))
-    store.set(f"host/{rank}", platform.node())
-    if store.add(f"taken/{rank}", 1) > 1:
-        raise PreflightError([f"rank {rank} is there twice; RANK must differ on every process"])
-    return Meeting(rank, world, store, wait_s)
-
-
-def _open_store(rank: int, world: int, wait_s: float) -> Any:
-    if "GRISTMILL_MEETING_FILE" in os.environ:
-        return dist.FileStore(os.environ["GRISTMILL_MEETING_FILE"], world)
-    address, port = os.environ.get("MASTER_ADDR", "127.0.0.1"), int(os.environ.get("MASTER_PORT", 29500))
-    # torchrun's agent holds the store; elsewhere the first process does.
-    holds = rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
-    try:
-        return dist.TCPStore(
-            address,
-            port,
-            is_master=holds,
-            timeout=timedelta(seconds=wait_s),
-            wait_for_workers=False,
-            multi_tenant=True,
-        )
-    except dist.DistError as error:
-        reason = f"rank {rank} on {platform.node()}: the store at {address}:{port} was not reached in {wait_s:.0f} s"
-        raise PreflightError([f"{reason}; is rank 0 running, and the port open?"], Exit.RANK_LOST) from error
+# How long another machine may take to see a file of the first one.
+SHARED_S = 10.0
+# Characters of a value that is shown where processes differ in it.
+MOST_SHOWN = 200
 
 
 def agree(spec: TrainSpec, stream: TokenStream, device: torch.device, meeting: Meeting) -> list[RankReport]:
@@ -132,6 +53,10 @@ def agree(spec: TrainSpec, stream: TokenStream, device: torch.device, meeting: M
         PreflightError: on every process alike; the first one has written preflight.json before.
     """
     mine = report_of(spec, stream, device, meeting)
+    with _left_in_folders(spec, meeting) as left:
+        own_disks = tuple(_own_disks(left, meeting))
+        mine = replace(mine, errors=(*mine.errors, *own_disks))
+        meeting.exchange("looked into the folders", "")
     found = [reports.from_json(text) for text in meeting.exchange("report", reports.to_json(mine))]
     try:
         reports.refuse(found)
@@ -188,10 +113,12 @@ def report_of(spec: TrainSpec, stream: TokenStream, device: torch.device, meetin
         text = stream.checksums(sorted({span.context for span in spec.spans}))
     except (OSError, ValueError) as error:
         errors.append(f"its text cannot be read: {error}")
+    parts = json.loads(to_json(spec))
     alike = {
         **versions(),
         "world size": meeting.world,
         "specification": xxhash.xxh3_64_hexdigest(canonical(to_json(spec))),
+        **{f"specification's {name}": _short(value) for name, value in parts.items() if name != "seed"},
         "seed": spec.seed,
         "device type": device.type,
         **{f"text of {name}": value for name, value in text.items()},
@@ -199,10 +126,43 @@ def report_of(spec: TrainSpec, stream: TokenStream, device: torch.device, meetin
     return RankReport(meeting.rank, platform.node(), _device_name(device), folders, alike, tuple(errors))
 
 
+def _short(value: Any) -> Any:
+    """A value of the specification as it is compared: itself where it is short, else its hash."""
+    written = canonical(value)
+    return value if len(written) <= MOST_SHOWN else xxhash.xxh3_64_hexdigest(written)
+
+
 def _device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return f"{torch.cuda.get_device_name(device)} ({device})"
     return f"cpu, {torch.get_num_threads()} threads"
+
+
+@contextmanager
+def _left_in_folders(spec: TrainSpec, meeting: Meeting) -> Iterator[list[str]]:
+    """Files that the first process leaves in the folders that all must share; every process is told their paths."""
+    left: list[str] = []
+    for folder in {Path(spec.folder), spec.checkpoints_root} if meeting.rank == 0 and meeting.world > 1 else ():
+        path = folder / f".gristmill-{uuid.uuid4().hex[:8]}.tmp"
+        with suppress(OSError):  # a folder that cannot be written is told by `probe`
+            path.write_bytes(b"")
+            left.append(str(path))
+    try:
+        yield json.loads(meeting.exchange("left", json.dumps(left))[0])
+    finally:
+        for path in left:
+            Path(path).unlink(missing_ok=True)
+
+
+def _own_disks(left: list[str], meeting: Meeting) -> Iterator[str]:
+    """A sentence for each folder that is not the first process's, but another of the same name."""
+    deadline = time.monotonic() + min(SHARED_S, meeting.wait_s / 4)
+    for path in map(Path, sorted(left)):
+        while not path.exists():  # a network's file system may take a moment
+            if time.monotonic() > deadline:
+                yield f"{path.parent} is not the folder that rank 0 has there; all nodes must share execution.workdir"
+                break
+            time.sleep(POLL_S)
 
 
 def probe(role: str, path: Path, needed_bytes: int = 0) -> Folder:

@@ -27,8 +27,9 @@ from training.batches import TrainBatches, tokens_after
 from training.callbacks import Evaluator, Journal, Saver, say
 from training.exits import Exit
 from training.loggers import Following
+from training.meeting import Meeting, meet
 from training.module import TrainingModule
-from training.preflight import Meeting, agree, conclude, meet
+from training.preflight import agree, conclude
 from training.preflight_report import table
 from training.resume import cut_prefix, find_resume
 from training.spec import TrainSpec

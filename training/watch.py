@@ -183,18 +183,6 @@ def _changed_ns(path: Path | None) -> int:
         return 0
 
 
-def end_with_parent(parent: int) -> None:
-    """Have the kernel kill this process when its parent, process `parent`, dies (Linux; elsewhere a no-op)."""
-    if not sys.platform.startswith("linux"):
-        return
-    import ctypes
-
-    pr_set_pdeathsig = 1
-    ctypes.CDLL(None, use_errno=True).prctl(pr_set_pdeathsig, signal.SIGKILL)
-    if os.getppid() != parent:  # it died before the call
-        os.kill(os.getpid(), signal.SIGKILL)
-
-
 def domain_means(nats: np.ndarray, domains: np.ndarray, tokens: np.ndarray, num_domains: int) -> list[float | None]:
     """Mean loss of each domain in nats a token; None for a domain without sequences.
 

@@ -87,7 +87,8 @@ def _low_rank(wanted: Any, shape: ModelShape, embeddings: bool) -> specs.LowRank
 
 def train_tuning(run: Run, spec: specs.TrainSpec, tokenizer: Path) -> Path:
     """Train to the last step, or find that it was done; the last checkpoint."""
-    from recipes.pretraining.train import asked_to_stop, failure_of, owned, watch
+    from recipes.pretraining.several import owned
+    from recipes.pretraining.train import asked_to_stop, failure_of, watch
 
     folder = Path(spec.folder)
     title = f"tuning, {num_parameters(spec.shape) / 1e6:.1f}M parameters"

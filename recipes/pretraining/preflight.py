@@ -6,7 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from recipes.pretraining.train import Training, failure_of, launch_watched, owned
+from recipes.pretraining.several import owned
+from recipes.pretraining.train import Training, failure_of, launch_watched
 from training.exits import Exit
 
 if TYPE_CHECKING:

@@ -24,13 +24,14 @@ from recipes.pipeline import content_key
 from recipes.pretraining.amended import Course, course_of, position_at, read_rollbacks, roll_back, write_journal
 from recipes.pretraining.gpus import visible_gpus
 from recipes.pretraining.pinned import finish, pin, refuse_other_text
+from recipes.pretraining.several import owned, refuse_alone, spec_name, wait_for_rollback
 from recipes.pretraining.shapes import batch_tokens_of, learning_rate_of, optimizer_of, shape_of, tokens_of
 from recipes.pretraining.start_weights import keep_tokenizer, start_weights
 from recipes.pretraining.training_log import log_folder, read_end, read_status
 from recipes.pretraining.watching import Watching
 from training import spec as specs
 from training.exits import Exit
-from training.launch import launch
+from training.launch import join, launch, place_under_torchrun
 from training.models.shape import ModelShape, num_parameters
 
 if TYPE_CHECKING:
@@ -229,7 +230,8 @@ def execution_of(run: Run) -> specs.Execution:
 
 def num_processes(run: Run) -> int:
     """Processes that train on this machine: the recipe's devices, else its GPUs, else two where there are two cores."""
-    wanted = run.recipe.execution.training.devices
+    place = place_under_torchrun()
+    wanted = run.recipe.execution.training.devices if place is None else place.per_node
     if wanted is not None:
         return int(wanted)
     return len(visible_gpus()) or min(2, run.recipe.execution.num_workers())
@@ -248,7 +250,9 @@ def train(run: Run, training: Training) -> Path:
         run.narrator.reused(title, f"{training.spec.num_steps} train steps")
         return done
     refuse_other_text(run)
-    pin(run, training)
+    refuse_alone(run)
+    if run.remembers:
+        pin(run, training)
     started = time.monotonic()
     run.end_workers()  # what they hold in memory is the model's now
     with owned(training.folder, run):
@@ -258,6 +262,8 @@ def train(run: Run, training: Training) -> Path:
     if result is not Exit.DONE:
         raise failure_of(training.log, result)
     last = _last_checkpoint(training)
+    if not run.remembers:
+        return last
     run.remember("training", {"key": training.key, "checkpoint": last.name, "folder": training.folder.name})
     finish(run)
     run.narrator.made(title, f"{training.spec.num_steps} train steps", time.monotonic() - started)
@@ -266,23 +272,27 @@ def train(run: Run, training: Training) -> Path:
 
 def _follow(run: Run, training: Training, title: str) -> tuple[Training, Exit]:
     """Train to an end; after a spike that asks for it go back, pass its text over, and train on."""
-    rollbacks = 0
+    rollbacks, known = 0, len(read_rollbacks(training.log))
     while True:
         result = launch_watched(run, training, title)
         if result is not Exit.SPIKED or rollbacks >= MOST_ROLLBACKS:
             return training, result
         rollbacks += 1
-        _roll_back(run, training)
+        if run.remembers:
+            _roll_back(run, training)
+        else:
+            wait_for_rollback(training.log, known + rollbacks)
         run.__dict__["training"] = training = plan_training(run, run.tokens, run.plan)
 
 
 def launch_watched(run: Run, training: Training, title: str) -> Exit:
     """Write what a training is, start its processes, show what they do, and tell how they ended."""
-    spec_path = run.folder / "training.spec.json"
+    spec_path = run.folder / spec_name(place_under_torchrun())
     write_atomically(spec_path, specs.to_json(replace(training.spec, start_from=start_weights(run, training))))
     keep_tokenizer(training.folder, Path(run.tokens.tokenizer))
     training.log.mkdir(parents=True, exist_ok=True)
-    write_journal(training.log, training.course.journal)
+    if run.remembers:
+        write_journal(training.log, training.course.journal)
     return watch(run, spec_path, training.log, training.spec.num_steps, title)
 
 
@@ -291,6 +301,9 @@ def watch(run: Run, spec_path: Path, log: Path, num_steps: int, title: str) -> E
     wanted = run.recipe.execution.training
     with run.narrator.bar(title, num_steps) as advance:
         watching = Watching(log, advance, run.narrator.say)
+        place = place_under_torchrun()
+        if place is not None:
+            return join(spec_path, place, progress=None if place.rank else watching.see)
         result = launch(
             spec_path,
             num_processes(run),
@@ -372,24 +385,3 @@ def failure_of(log: Path, result: Exit) -> TrainingFailed:
     )
     error.exit_code = int(result)
     return error
-
-
-class owned:  # noqa: N801  a context, used as a word
-    """Holds a training's folder against a second run."""
-
-    def __init__(self, folder: Path, run: Run) -> None:
-        self._folder, self._run = folder, run
-
-    def __enter__(self) -> None:
-        import fcntl
-
-        self._folder.mkdir(parents=True, exist_ok=True)
-        self._lock = (self._folder / ".run.lock").open("a+")
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._run.narrator.say("  another run trains this model in the same work directory; waiting for it")
-            fcntl.flock(self._lock, fcntl.LOCK_EX)
-
-    def __exit__(self, *_: object) -> None:
-        self._lock.close()

@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from training.exits import MOST_TELLING
+
 PINNED = "trained_on"  # the note beside a run of what its training began with (recipes/pretraining/pinned.py)
 
 
@@ -21,8 +23,13 @@ def read_status(log: Path) -> dict[str, Any] | None:
 
 
 def read_end(log: Path) -> dict[str, Any] | None:
-    """How a training ended, with cause and host; None while it runs, and where its supervisor was killed."""
-    return _read_json(log / "ended.json")
+    """How a training ended, with cause and host; None while it runs, and where its supervisor was killed.
+
+    Under torchrun each process says how it ended, and the one that tells most is told.
+    """
+    ends = [found for path in sorted(log.glob("ended*.json")) if (found := _read_json(path)) is not None]
+    order = {one.name: place for place, one in enumerate(MOST_TELLING)}
+    return min(ends, key=lambda end: order.get(end.get("exit", ""), len(order)), default=None)
 
 
 def is_held(folder: Path) -> bool | None:

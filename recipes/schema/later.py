@@ -60,8 +60,6 @@ def _execution(recipe: Recipe) -> Iterator[Problem]:
     for name in recipe.execution.loggers:
         if missing_packages([name]):
             yield ("execution", "loggers"), name, f"{name} is not installed here; pip install 'gristmill[loggers]'"
-    if recipe.execution.training.nodes > 1:
-        yield ("execution", "training", "nodes"), recipe.execution.training.nodes, "several nodes are not there yet"
     if recipe.execution.engine != "local":
         reason = f"running on {recipe.execution.engine} is not there yet; --set execution.engine=local runs it here"
         yield ("execution", "engine"), recipe.execution.engine, reason

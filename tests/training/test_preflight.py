@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 torch = pytest.importorskip("torch")
 import torch.distributed as dist  # noqa: E402
 
-from training import preflight  # noqa: E402
+from training import meeting, preflight  # noqa: E402
 from training.batches import TokenStream  # noqa: E402
 from training.exits import Exit  # noqa: E402
-from training.preflight import Meeting, agree, conclude, meet  # noqa: E402
+from training.meeting import Meeting, meet  # noqa: E402
+from training.preflight import agree, conclude  # noqa: E402
 from training.preflight_report import Folder, PreflightError, RankReport, notes, slow_ranks, table  # noqa: E402
 from training.resume import is_due, num_staying  # noqa: E402
 from training.spec import Checkpoints  # noqa: E402
@@ -62,12 +63,12 @@ def test_alike_processes_agree_and_keep_one_table(make_spec, together):
 
 def test_every_difference_is_refused_on_all_with_the_odd_rank_named(make_spec, together):
     spec = make_spec()
-    other = dataclasses.replace(spec, seed=1)
+    other = dataclasses.replace(spec, seed=1, num_steps=11)
     found = together([spec, other, spec], [text(web="1"), text(web="1"), text(web="2")])
     assert {str(error) for error in found} == {str(found[0])}
     assert found[0].exit is Exit.UNFIT
     assert "seed is 0 on 2 of 3 but not on rank 1" in str(found[0])
-    assert "specification is" in str(found[0])
+    assert "specification's num_steps is 10 on 2 of 3 but not on rank 1 on" in str(found[0])
     assert 'text of web is "1" on 2 of 3 but not on rank 2' in str(found[0])
     assert str(found[0]) in table(json.loads((Path(spec.folder) / "preflight.json").read_text()))
 
@@ -175,3 +176,25 @@ def test_checkpoints_that_stay_are_never_more_than_foretold(every, early, at, ke
                 kept = [one for one in there[:-keep_last] if one in at or (keep_every and one % keep_every == 0)]
                 there = kept + there[-keep_last:]
     assert most <= num_staying(plan, num_steps)
+
+
+def test_folder_that_is_not_shared_is_named(tmp_path):
+    (tmp_path / "shared.tmp").touch()
+    late = Meeting(1, 2, dist.HashStore(), 0.2)
+    found = list(preflight._own_disks([str(tmp_path / "shared.tmp"), str(tmp_path / "elsewhere" / "x.tmp")], late))
+    assert found == [
+        f"{tmp_path / 'elsewhere'} is not the folder that rank 0 has there; all nodes must share execution.workdir"
+    ]
+
+
+def test_meeting_under_torchrun_answers_only_who_is_there_now(monkeypatch):
+    """The store of torchrun's agent still holds the words of processes that are gone."""
+    store = dist.HashStore()
+    dist.PrefixStore("gristmill", store).set("hello/1", "of a process that is gone")
+    monkeypatch.setattr(meeting, "_open_store", lambda *_: store)
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "x")
+    for text in ("before", "after a restart"):
+        with ThreadPoolExecutor(3) as threads:
+            met = list(threads.map(lambda rank: meet(rank, 3, 20.0), range(3)))
+            told = list(threads.map(Meeting.exchange, met, ["report"] * 3, [f"{text} {rank}" for rank in range(3)]))
+        assert told == [[f"{text} {rank}" for rank in range(3)]] * 3

@@ -24,7 +24,8 @@ pytest.importorskip("lightning")
 
 from training.checkpoint import CheckpointError, open_checkpoint  # noqa: E402
 from training.exits import Exit  # noqa: E402
-from training.launch import RESERVED_BYTES, Run, _note_end, _reserve_end, launch  # noqa: E402
+from training.launch import launch  # noqa: E402
+from training.processes import RESERVED_BYTES, Run, note_end, reserve_end  # noqa: E402
 from training.spec import Checkpoints  # noqa: E402
 
 
@@ -195,9 +196,9 @@ def test_slow_process_is_named_with_its_host_and_the_share_that_others_waited(ma
 
 
 def test_end_that_has_more_to_say_than_there_is_room_for_is_still_json(tmp_path):
-    run = Run(tmp_path / "spec.json", tmp_path, 1, None, 1.0, 1.0)
-    _reserve_end(run)
-    _note_end(run, Exit.ERROR, ["rank 0 ended with ERROR", "\u591a" * 2000, "rank 1 was killed by SIGKILL" * 300])
+    run = Run(tmp_path / "spec.json", tmp_path, range(1), None, 1.0, 1.0)
+    reserve_end(run)
+    note_end(run, Exit.ERROR, ["rank 0 ended with ERROR", "\u591a" * 2000, "rank 1 was killed by SIGKILL" * 300])
     told = json.loads((tmp_path / "ended.json").read_text())
     assert told["exit"] == "ERROR"
     assert told["cause"].startswith("rank 0 ended with ERROR; \u591a")
