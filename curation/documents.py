@@ -26,6 +26,7 @@ import xxhash
 from datatrove.data import Document
 from datatrove.pipeline.base import PipelineStep
 
+from curation.language_codes import language_code
 from curation.source import ROWS, ReadCounts, Reader, column_types, read_shard
 
 BATCH_BYTES = 16 << 20
@@ -208,10 +209,13 @@ class LanguageStep(BatchedStep):
     """Adds `language` and `language_score`; drops what is not declared, or declared with too low a score.
 
     Args:
-        languages: declared codes; empty drops nothing.
-        min_score: least score, of all languages or by code.
+        languages: declared codes, labels or names (`de`, `deu_Latn`, `German`); empty drops nothing.
+        min_score: least score, of all languages or by code, `*` for the others.
         model: `lid176` or a fastText model's path.
         excerpt: (pieces, characters) of long documents to look at; None looks at all.
+
+    Raises:
+        ValueError: for a language that is not known.
     """
 
     name = "language"
@@ -221,8 +225,12 @@ class LanguageStep(BatchedStep):
         excerpt: tuple[int, int] | None = None, **options: Any,
     ) -> None:  # fmt: skip
         super().__init__(**options)
-        self.languages = tuple(languages)
-        self.min_score = min_score if isinstance(min_score, int | float) else dict(min_score)
+        self.languages = tuple(map(language_code, languages))
+        self.min_score: float | dict[str, float] = (
+            min_score
+            if isinstance(min_score, int | float)
+            else {code if code == "*" else language_code(code): least for code, least in min_score.items()}
+        )
         self.model = model
         self.excerpt = excerpt
 

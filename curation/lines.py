@@ -47,6 +47,8 @@ LINE_SIGNALS: dict[str, str] = {
     **{f"c4_{reason}": f"the first of C4's checks that the line fails: {reason}" for reason in LINE_REASONS[1:]},
     "tokens": "tokens of the step's tokenizer",
     "tokens_per_word": "tokens / words parted by white space",
+    "language": "code of the line's language by the step's `model`; `und` without a letter",
+    "language_score": "probability of that language",
 }
 _BOOLEANS = ("starts_bullet", "ends_terminal", "ends_ellipsis", "javascript", "lorem_ipsum", "policy", "curly_bracket")
 _COUNTS = ("characters", "words", "segments", "longest_word", "position", "repeats")
@@ -69,6 +71,7 @@ class LineEdit:
 
 
 TokenCounter = Callable[[list[str]], list[int]]
+Identifier = Callable[[pa.Array], tuple[pa.Array, pa.Array]]  # texts -> codes and scores of their languages
 
 
 def token_counter(path: str | Path) -> TokenCounter:
@@ -100,8 +103,10 @@ def _spans(text: pa.Array, unit: str) -> SignalColumns:
     return SignalColumns(content, *line_spans(content, offsets, present, unit == "paragraph"))
 
 
-def _frame(spans: SignalColumns, tokens: TokenCounter | None, wanted: set[str]) -> pl.DataFrame:
-    """Signals of all lines as columns; tokens only where wanted."""
+def _frame(
+    spans: SignalColumns, tokens: TokenCounter | None, identify: Identifier | None, wanted: set[str]
+) -> pl.DataFrame:
+    """Signals of all lines as columns; tokens and languages only where wanted."""
     numbers, verdicts, phrases = measure_spans(spans, property_table(), PHRASES)
     columns: dict[str, pl.Series] = {}
     for k, name in enumerate(NUMBERS):
@@ -116,13 +121,15 @@ def _frame(spans: SignalColumns, tokens: TokenCounter | None, wanted: set[str]) 
             columns[reason] = pl.Series(reason, (phrases >> verdict & 1).astype(bool))
         if verdict:
             columns[f"c4_{reason}"] = pl.Series(f"c4_{reason}", verdicts == verdict)
+    if wanted & {"language", "language_score"}:
+        if identify is None:
+            raise RuleError("`language` and `language_score` of lines need a model that identifies languages")
+        codes, scores = identify(pa.array(_strings(spans), pa.large_string()))
+        columns |= {"language": pl.Series("language", codes), "language_score": pl.Series("language_score", scores)}
     if wanted & {"tokens", "tokens_per_word"}:
         if tokens is None:
             raise RuleError("`tokens` and `tokens_per_word` need the step's `tokenizer`: name a file")
-        lines = [
-            spans.content[a:b].tobytes().decode()
-            for a, b in zip(spans.starts.tolist(), spans.stops.tolist(), strict=True)
-        ]
+        lines = _strings(spans)
         columns["tokens"] = pl.Series("tokens", tokens(lines), pl.Int64)
         split = pl.Series("split", [len(line.split()) for line in lines], pl.Int64)
         # 0 words: no ratio
@@ -130,14 +137,23 @@ def _frame(spans: SignalColumns, tokens: TokenCounter | None, wanted: set[str]) 
     return pl.DataFrame([columns[name] for name in LINE_SIGNALS if name in columns])
 
 
-def measure_lines(text: pa.Array, unit: str = "line", tokens: TokenCounter | None = None) -> pl.DataFrame:
-    """Signals of every line of every text, in order: columns `row` and LINE_SIGNALS (tokens only with a counter).
+def _strings(spans: SignalColumns) -> list[str]:
+    bounds = zip(spans.starts.tolist(), spans.stops.tolist(), strict=True)
+    return [spans.content[start:stop].tobytes().decode() for start, stop in bounds]
+
+
+def measure_lines(
+    text: pa.Array, unit: str = "line", tokens: TokenCounter | None = None, identify: Identifier | None = None
+) -> pl.DataFrame:
+    """Signals of every line of every text, in order: columns `row` and LINE_SIGNALS.
+
+    Tokens only with a counter, languages only with what identifies them.
 
     Memory: about 200 bytes a line.
     """
     spans = _spans(text, unit)
-    wanted = {"tokens"} if tokens else set()
-    return _frame(spans, tokens, wanted).insert_column(0, pl.Series("row", spans.rows))
+    wanted = ({"tokens"} if tokens else set()) | ({"language"} if identify else set())
+    return _frame(spans, tokens, identify, wanted).insert_column(0, pl.Series("row", spans.rows))
 
 
 def edit_lines(
@@ -147,6 +163,7 @@ def edit_lines(
     *,
     clean: bool = False,
     tokens: TokenCounter | None = None,
+    identify: Identifier | None = None,
 ) -> LineEdit:
     """Drop the lines for which a rule is true.
 
@@ -157,6 +174,7 @@ def edit_lines(
         clean: strip kept lines, remove citation marks (`[12]`, `[edit]`) and join lines by line feeds, as C4 does; else
             a text of which nothing is dropped stays the same bytes, and a dropped line goes with its break.
         tokens: counts tokens of lines, for rules that use them.
+        identify: languages of lines, for rules that use them; the whole line is read, so a short one tells little.
 
     Returns:
         The edit. Memory: the text once more, and about 200 bytes a line.
@@ -165,7 +183,7 @@ def edit_lines(
         RuleError: for a rule that cannot be used.
     """
     spans = _spans(text, unit)
-    drop, undecided = decide(_frame(spans, tokens, set(signal_names(rules))), rules)
+    drop, undecided = decide(_frame(spans, tokens, identify, set(signal_names(rules))), rules)
     dropped = drop != 0
     size, content, offsets = edited_text(spans, dropped, len(text), clean, property_table())
     mask = np.asarray(text.is_null().to_numpy(zero_copy_only=False), bool)

@@ -150,6 +150,16 @@ class Clean(Step):
     whitespace: Flag = Field(default=True, description="Trim lines, and make runs of blanks and of empty lines one.")
 
 
+def _lid_model(value: object) -> str:
+    """A model file, or the word lid176."""
+    if isinstance(value, str) and not looks_like_path(value):
+        return one_of(value, ("lid176",), "model (a path has a / or a suffix)")
+    return file_path(value)
+
+
+_LanguageModel = Annotated[str, PlainValidator(_lid_model), WithJsonSchema({"type": "string"})]
+
+
 class Lines(Step):
     """Drop single lines or paragraphs by rules."""
 
@@ -163,6 +173,9 @@ class Lines(Step):
     )
     unit: Literal["line", "paragraph"] = Field(default="line", description="What is judged and dropped.")
     tokenizer: RecipePath | None = Field(default=None, description="Tokenizer that `tokens_per_word` counts with.")
+    model: _LanguageModel = Field(
+        default="lid176", validate_default=False, description="Identification model of conditions on `language`."
+    )
 
 
 class Excerpt(Section):
@@ -170,13 +183,6 @@ class Excerpt(Section):
 
     pieces: PositiveCount = Field(default=5, description="Number of pieces, evenly spread.")
     characters: PositiveCount = Field(default=200, description="Characters of each piece.")
-
-
-def _lid_model(value: object) -> str:
-    """A model file, or the word lid176."""
-    if isinstance(value, str) and not looks_like_path(value):
-        return one_of(value, ("lid176",), "model (a path has a / or a suffix)")
-    return file_path(value)
 
 
 def _scores(value: object) -> object:
@@ -188,7 +194,7 @@ class Language(Step):
     """Measure the language of each document and drop what is not the declared one."""
 
     kind: Literal["language"] = "language"
-    model: Annotated[str, PlainValidator(_lid_model), WithJsonSchema({"type": "string"})] = Field(
+    model: _LanguageModel = Field(
         default="lid176",
         validate_default=False,
         description="fastText identification model: lid176 (installed) or a path.",

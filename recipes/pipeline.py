@@ -153,7 +153,7 @@ def make_stage(
         kernels = kernels_folder()
         before = compiled_kernels(kernels)
         if not before:
-            narrator.say("  compiling kernels, once per machine and version of gristmill; the next run finds them")
+            narrator.say_once("  compiling kernels, once per machine and version of gristmill; the next run finds them")
         if missing:
             _run_missing(stage, [t for t in stage.tasks if t.name in missing], pool, narrator, logs)
         counts = _finish(stage, checks)

@@ -22,10 +22,17 @@ class Narrator:
         self.console = Console(stderr=True, quiet=silent, highlight=False)
         self.brief = brief  # only count the stages that were there already
         self.started = time.monotonic()
+        self._told: set[str] = set()
 
     def say(self, message: str) -> None:
         """One line."""
         self.console.print(message, markup=False, soft_wrap=True)
+
+    def say_once(self, message: str) -> None:
+        """One line that is not told again."""
+        if message not in self._told:
+            self._told.add(message)
+            self.say(message)
 
     def heading(self, title: str) -> None:
         """The name of a part of the run."""

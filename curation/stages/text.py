@@ -36,6 +36,8 @@ class LineOptions:
     clean: bool
     version: int
     tokenizer: str | None = field(default=None, metadata={"content": True})
+    language_model: str | None = field(default=None, metadata={"content": True})
+    language_version: int = 0
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ def add_lines(compiler: Compiler, path: str, step: config.Lines, names: list[str
     """Add the stages of a `lines` step to a program."""
     from curation.lines import LINES_VERSION
     from curation.rule_presets import load_preset
-    from curation.rules import preset_rules
+    from curation.rules import RuleError, preset_rules
 
     compiler.close(names)
     for name in names:
@@ -68,8 +70,23 @@ def add_lines(compiler: Compiler, path: str, step: config.Lines, names: list[str
             clean, unit = preset.clean, preset.unit or unit
         rules += sorted(mine.drop.items())
         tokenizer = None if mine.tokenizer is None else str(mine.tokenizer)
-        options = LineOptions(step.name, tuple(rules), unit, clean, LINES_VERSION, tokenizer)
+        try:
+            model, version = _identified_by(mine, rules)
+        except RuleError as error:
+            raise ProgramError(path, str(error)) from None
+        options = LineOptions(step.name, tuple(rules), unit, clean, LINES_VERSION, tokenizer, model, version)
         add_text(compiler, name, mine, edit_lines_of_shard, options)
+
+
+def _identified_by(step: config.Lines, rules: Sequence[tuple[str, str]]) -> tuple[str | None, int]:
+    """The language model of rules that ask for a line's language, and the version of what is done with it."""
+    from curation.language import LANGUAGE_VERSION, resolve_model
+    from curation.rules import Rule, signal_names
+
+    asked = signal_names([Rule(reason, sql) for reason, sql in rules])
+    if not {"language", "language_score"} & set(asked):
+        return None, 0
+    return str(resolve_model(str(step.model))), LANGUAGE_VERSION
 
 
 def add_clean(compiler: Compiler, path: str, step: config.Clean, names: list[str]) -> None:
@@ -98,15 +115,17 @@ def add_text(
 
 def edit_lines_of_shard(inputs: ShardInputs, options: LineOptions, output: Output) -> Counts:
     """Drop lines of a shard's kept rows by rules over single lines."""
+    from curation.language import LanguageModel
     from curation.lines import edit_lines, token_counter
     from curation.rules import Rule
 
     rules = [Rule(reason, sql) for reason, sql in options.rules]
     tokens = None if options.tokenizer is None else token_counter(options.tokenizer)
+    identify = None if options.language_model is None else LanguageModel(options.language_model).identify
     counts: Counter[str] = Counter()
 
     def edit(text: pa.Array) -> pa.Array:
-        edited = edit_lines(text, rules, options.unit, clean=options.clean, tokens=tokens)
+        edited = edit_lines(text, rules, options.unit, clean=options.clean, tokens=tokens, identify=identify)
         counts["lines"] += int(edited.num_lines.sum())
         counts["lines_dropped"] += int(edited.num_dropped.sum())
         for reason, number in edited.by_reason.items():

@@ -7,12 +7,14 @@ signals come from a list beside the registry, which costs half a second to impor
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import curation
 from curation.config import COLUMN_FORMATS
 from curation.fields import Problem, did_you_mean
+from curation.language_codes import language_code
 from curation.rules import Rule, RuleError, preset_rules, signal_names
 from recipes.schema.located import Located
 from recipes.schema.recipe import Recipe, matches, step_for
@@ -34,6 +36,8 @@ _MEANT = {
     "lang": "language", "lang_score": "language_score", "ppl": "perplexity", "token_count": "word_count",
     "num_tokens": "word_count", "avg_word_length": "mean_word_length", "avg_line_length": "mean_line_length",
 }  # fmt: skip
+_COMPARED_LANGUAGE = re.compile(r"\blanguage\s*(?:=|<>|!=|(?:not\s+)?in\b)\s*(?:'[^']*'|\([^)]*\))", re.IGNORECASE)
+_QUOTED = re.compile(r"'([^']*)'")
 _COUNTED = re.compile(r"(num|n|nb|number_of|count_of|count)_|_(num|number|count)$")
 _PART = re.compile(r"ratio|fraction|frac|percentage|percent|proportion")
 
@@ -60,16 +64,21 @@ def rule_problems(recipe: Recipe) -> list[Located]:
         path = ("steps", place, step.kind)
         if step.kind == "rules":
             problems += _of_rules(recipe, step, path, known | _brought(recipe))
+        elif step.kind == "lines":
+            problems += _of_lines(step, path)
         elif step.kind == "measure":
             wrong = [name for name in getattr(step, "signals", ()) if name not in known]
             problems += [((*path, "signals"), name, f"no such signal{signal_hint(name, known)}") for name in wrong]
         elif step.kind == "perplexity":
             problems += _of_language_model(recipe, step, path)
+        if step.kind in ("rules", "lines"):
+            problems += _of_labels(step, path, strict=not _own_language_model(recipe))
         known |= set(_ROW_COLUMNS_OF_A_STEP.get(step.kind, ())) | _made(step)
     return located_problems(recipe, problems + _of_orders(recipe, known))
 
 
-def _of_rules(recipe: Recipe, step: Any, path: tuple[str | int, ...], known: set[str]) -> list[Problem]:
+def _of_conditions(step: Any, path: tuple[str | int, ...], known: set[str], what: str) -> list[Problem]:
+    """Conditions that do not parse, or that name what is not known."""
     problems: list[Problem] = []
     for reason, sql in step.drop.items():
         try:
@@ -78,7 +87,21 @@ def _of_rules(recipe: Recipe, step: Any, path: tuple[str | int, ...], known: set
             problems.append(((*path, "drop", reason), sql, str(error).rpartition("`: ")[2] or str(error)))
             continue
         unknown = [name for name in wanted if name not in known]
-        problems += [((*path, "drop", reason), n, f"no such signal or column{signal_hint(n, known)}") for n in unknown]
+        problems += [((*path, "drop", reason), n, f"no such {what}{signal_hint(n, known)}") for n in unknown]
+    return problems
+
+
+def _of_lines(step: Any, path: tuple[str | int, ...]) -> list[Problem]:
+    """Mistakes in the conditions on lines."""
+    if not step.drop:
+        return []
+    from curation.lines import LINE_SIGNALS  # brings kernels: half a second
+
+    return _of_conditions(step, path, set(LINE_SIGNALS), "signal of lines")
+
+
+def _of_rules(recipe: Recipe, step: Any, path: tuple[str | int, ...], known: set[str]) -> list[Problem]:
+    problems = _of_conditions(step, path, known, "signal or column")
     for name in recipe.sources if step.preset is not None else ():
         mine = step_for(step, name, recipe)
         try:
@@ -86,6 +109,26 @@ def _of_rules(recipe: Recipe, step: Any, path: tuple[str | int, ...], known: set
         except (KeyError, ValueError) as error:
             return [*problems, (path, step.preset, str(error.args[0]))]
     return problems
+
+
+def _own_language_model(recipe: Recipe) -> bool:
+    """Whether a step identifies languages by a model that may have labels which no table knows."""
+    return any(step.kind in ("language", "lines") and str(step.model) != "lid176" for step in recipe.steps)
+
+
+def _of_labels(step: Any, path: tuple[str | int, ...], *, strict: bool) -> Iterator[Problem]:
+    """Languages in conditions that are not spelt as the signal spells them: they would match nothing, silently."""
+    for reason, sql in step.drop.items():
+        for compared in _COMPARED_LANGUAGE.finditer(sql):
+            for label in _QUOTED.findall(compared[0]):
+                try:
+                    code = language_code(label)
+                except ValueError as error:
+                    if strict:
+                        yield (*path, "drop", reason), label, str(error)
+                    continue
+                if code != label:
+                    yield (*path, "drop", reason), label, f"this language is '{code}' here; write language = '{code}'"
 
 
 def _of_orders(recipe: Recipe, known: set[str]) -> list[Problem]:

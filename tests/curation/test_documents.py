@@ -14,6 +14,7 @@ from datatrove.pipeline.writers import JsonlWriter
 from curation.dedup import minhash
 from curation.documents import (
     BatchedStep,
+    LanguageStep,
     Outcome,
     RulesStep,
     ShardReader,
@@ -166,6 +167,13 @@ def test_rules_step_equals_measuring_and_deciding():
     assert [document.metadata["character_count"] for document in kept] == [
         signals["character_count"][int(d.id)].as_py() for d in kept
     ]
+
+
+def test_language_step_takes_labels_of_any_system_and_refuses_unknown_ones():
+    step = LanguageStep(["deu_Latn", "English"], {"German": 0.6, "*": 0.5})
+    assert (step.languages, step.min_score) == (("de", "en"), {"de": 0.6, "*": 0.5})
+    with pytest.raises(ValueError, match="did you mean"):
+        LanguageStep(["Germna"])
 
 
 def test_rules_step_asks_metadata_for_what_is_no_signal():

@@ -12,7 +12,10 @@ from datatrove.pipeline.filters import C4QualityFilter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from curation import config
+from curation.language import LanguageModel, resolve_model
 from curation.lines import LINE_SIGNALS, Rule, edit_lines, measure_lines, preset_rules
+from curation.program import compile_program
 from curation.rule_presets import preset_names
 from curation.rules import RuleError, signal_names
 
@@ -91,7 +94,11 @@ def test_measure_lines_equal_plain_python(texts: list[str]) -> None:
 
 
 def test_measure_lines_columns_are_the_documented_ones() -> None:
-    frame = measure_lines(pa.array(["a b"]), tokens=lambda lines: [len(line) for line in lines])
+    frame = measure_lines(
+        pa.array(["a b"]),
+        tokens=lambda lines: [len(line) for line in lines],
+        identify=lambda text: (pa.array(["de"] * len(text)), pa.array([0.5] * len(text), pa.float32())),
+    )
     assert frame.columns == ["row", *LINE_SIGNALS]
     assert frame["tokens_per_word"].to_list() == [1.5]
     assert not any(frame[name].dtype == pl.Float64 and frame[name].is_nan().any() for name in frame.columns)
@@ -143,6 +150,37 @@ def test_token_ratio_needs_a_tokenizer_and_uses_it() -> None:
         _edit(["a"], rules)
     edit = _edit(["/de/c/trebic-unesco\nEin Satz steht hier"], rules, tokens=lambda lines: [11 for _ in lines])
     assert edit.text.to_pylist() == ["Ein Satz steht hier"]
+
+
+def test_lines_of_another_language_go() -> None:
+    rules = [Rule("foreign", "language <> 'de' AND language_score > 0.8")]
+    with pytest.raises(RuleError, match="model"):
+        _edit(["a"], rules)
+    try:
+        model = LanguageModel(resolve_model("lid176"))
+    except FileNotFoundError as missing:
+        pytest.skip(str(missing))
+    text = "Der Müller mahlt das Korn in der Mühle.\nThe miller grinds the corn in the mill.\n\n1, 2, 3\n"
+    edit = _edit([text, None], rules, identify=model.identify)
+    assert edit.text.to_pylist() == [text.replace("The miller grinds the corn in the mill.\n", ""), None]
+    measured = measure_lines(pa.array([text], pa.large_string()), identify=model.identify)
+    assert measured["language"].to_list() == ["de", "en", "und", "und"]
+    assert measured["language_score"][2] == 0
+
+
+def test_a_lines_step_opens_a_language_model_only_where_a_condition_asks_for_it() -> None:
+    source = config.Source.model_validate({"path": "a.parquet", "language": "de"})
+
+    def model_of(sql: str) -> str | None:
+        step = config.Lines.model_validate({"drop": {"x": sql}})
+        return compile_program({"de": source}, [step], lambda step, source: step).stages[0].options.language_model
+
+    assert model_of("words < 3") is None
+    try:
+        resolve_model("lid176")
+    except FileNotFoundError as missing:
+        pytest.skip(str(missing))
+    assert Path(str(model_of("language <> 'de'"))).name == "lid.176.ftz"
 
 
 @pytest.mark.parametrize("preset", preset_names(lines=True))

@@ -47,6 +47,31 @@ def test_syntax_error_unknown_signal_and_unknown_measure_are_named_with_line_and
     assert "did you mean mean_word_length?" in found[2]
 
 
+LABELS = """
+sources:
+  books: {path: books/*.jsonl, language: de}
+steps:
+  - lines:
+      drop:
+        foreign: "language NOT IN ('de', 'eng_Latn') AND characters > 100"
+        typo: "wrods < 3"
+  - language: {min_score: 0.5}
+  - rules: {drop: {german: "language = 'Germna'", fine: "language <> 'de' AND url = 'German'"}}
+"""
+
+
+def test_labels_of_languages_that_would_match_nothing_are_named_with_ours(tmp_path):
+    found = [str(problem) for problem in problems_of(LABELS, tmp_path)]
+    assert len(found) == 3
+    assert "no such signal of lines; did you mean words?" in found[0]
+    assert "'eng_Latn'" in found[1]
+    assert "write language = 'en'" in found[1]
+    assert "did you mean 'german'" in found[2]
+    # a model of one's own may have labels that no table knows
+    own = LABELS.replace("{min_score: 0.5}", "{min_score: 0.5, model: models/own.bin}")
+    assert len(problems_of(own, tmp_path)) == 2
+
+
 def test_language_without_text_to_train_on_is_named_with_both_remedies(tmp_path):
     step = "steps:\n  - perplexity: {preset: sound, model: {train_on: [books], order: 3}}\n"
     sources = "sources:\n  books: {path: b.jsonl, language: de}\n  laws: {path: l.jsonl, language: zh}\n"
