@@ -16,8 +16,11 @@ from typing import Any
 
 import numpy as np
 
+from mixing.csv_rows import read_rows
+
 SUM_TOLERANCE = 0.02  # RegMix's own tables sum to 0.996 to 1.003
 WEIGHT, LOSS, BITS = "w:", "loss:", "bpb:"
+TRUE, FALSE = ("1", "1.0", "true", "yes"), ("", "0", "0.0", "false", "no")
 
 
 class RunsError(ValueError):
@@ -190,10 +193,7 @@ def read_csv(path: Path | str) -> RunsTable:
         RunsError: with the file, and the line where one is to blame.
     """
     path = Path(path)
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file)
-        header = list(reader.fieldnames or ())
-        rows = list(reader)
+    header, rows = read_rows(path, RunsError)
     domains = [name.removeprefix(WEIGHT) for name in header if name.startswith(WEIGHT)]
     targets = [name.removeprefix(LOSS) for name in header if name.startswith(LOSS)]
     if not domains or not targets or not rows:
@@ -201,26 +201,43 @@ def read_csv(path: Path | str) -> RunsTable:
             f"{path}:1: a table of runs has a column w:DOMAIN per trained domain, loss:DOMAIN per measured domain, and "
             f"a row per run; found {len(rows)} rows and the columns {', '.join(header) or 'none'}"
         )
-    names = tuple(row.get("name") or f"run.{number:03}" for number, row in enumerate(rows))
+    names = tuple(row.get("name") or f"run.{number:03}" for number, (_, row) in enumerate(rows))
     if len(set(names)) != len(names):
         raise RunsError(f"{path}: two runs are called {next(n for n in names if names.count(n) > 1)!r}")
-    weights_ND = np.array([_cells(path, line, row, WEIGHT, domains) for line, row in enumerate(rows, 2)])
+    weights_ND = np.array([_cells(path, line, row, WEIGHT, domains) for line, row in rows])
     try:
         weights_ND, notes = _normalised(np.nan_to_num(weights_ND), names)
     except RunsError as error:
         raise RunsError(f"{path}: {error}") from error
     return RunsTable(
         names,
-        tuple(row.get("kind") or "other" for row in rows),
-        tuple(int(row.get("seed") or 0) for row in rows),
+        tuple(row.get("kind") or "other" for _, row in rows),
+        tuple(_seed(path, line, row) for line, row in rows),
         tuple(domains),
         weights_ND,
         tuple(targets),
-        np.array([_cells(path, line, row, LOSS, targets) for line, row in enumerate(rows, 2)]),
-        np.array([_cells(path, line, row, BITS, targets) for line, row in enumerate(rows, 2)]),
-        np.array([row.get("diverged") not in (None, "", "0", "false") for row in rows], dtype=bool),
+        np.array([_cells(path, line, row, LOSS, targets) for line, row in rows]),
+        np.array([_cells(path, line, row, BITS, targets) for line, row in rows]),
+        np.array([_diverged(path, line, row) for line, row in rows], dtype=bool),
         notes=tuple(notes),
     )
+
+
+def _seed(path: Path, line: int, row: Mapping[str, str | None]) -> int:
+    """A whole number, also as tables of floats write it (`1.0`)."""
+    cell = (row.get("seed") or "0").strip()
+    whole, point, rest = cell.partition(".")
+    try:
+        return int(whole if point and not rest.strip("0") else cell)
+    except ValueError as error:
+        raise RunsError(f"{path}:{line}: seed is {cell!r}, not a whole number") from error
+
+
+def _diverged(path: Path, line: int, row: Mapping[str, str | None]) -> bool:
+    cell = (row.get("diverged") or "0").strip().lower()
+    if cell not in TRUE and cell not in FALSE:
+        raise RunsError(f"{path}:{line}: diverged is {cell!r}; write 1 for a run that diverged, else 0 or nothing")
+    return cell in TRUE
 
 
 def _cells(path: Path, line: int, row: Mapping[str, str | None], prefix: str, names: Sequence[str]) -> list[float]:
@@ -246,7 +263,8 @@ def read_regmix(mixtures: Path | str, losses: Path | str) -> RunsTable:
     domains = [name for name in weights_by[shared[0]] if name != "index"]
     targets = [name for name in loss_by[shared[0]] if name.endswith("_val_loss")]
     names = tuple(f"regmix.{int(index):04}" for index in shared)
-    weights_ND, notes = _normalised(np.array([[float(weights_by[i][d]) for d in domains] for i in shared]), names)
+    weights = [[float(weights_by[i][d] or "nan") for d in domains] for i in shared]
+    weights_ND, notes = _normalised(np.array(weights), names)
     alone = len(weights_by) + len(loss_by) - 2 * len(shared)
     if alone:
         notes.append(f"{alone} runs are in only one of the two files and were left out.")
@@ -265,9 +283,8 @@ def read_regmix(mixtures: Path | str, losses: Path | str) -> RunsTable:
     )
 
 
-def _by_index(path: Path) -> dict[str, dict[str, str]]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file)
-        if "index" not in (reader.fieldnames or ()):
-            raise RunsError(f"{path}:1: RegMix tables have a column `index`")
-        return {row["index"]: row for row in reader}
+def _by_index(path: Path) -> dict[str, dict[str, str | None]]:
+    header, rows = read_rows(path, RunsError)
+    if "index" not in header:
+        raise RunsError(f"{path}:1: RegMix tables have a column `index`")
+    return {row["index"] or "": row for _, row in rows}

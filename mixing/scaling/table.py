@@ -13,6 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
+from mixing.csv_rows import read_rows
+
 PARAMETERS = ("num_parameters", "parameters", "n", "model size", "params")
 TOKENS = ("num_tokens", "tokens", "d", "training tokens")
 FLOPS = ("flops", "c", "training flop", "compute")
@@ -102,10 +104,8 @@ def read_table(path: Path | str) -> ScalingTable:
         ScalingError: with the file, and the column or line to blame.
     """
     path = Path(path)
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file)
-        header = [name for name in (reader.fieldnames or ()) if name]
-        rows = list(reader)
+    header, rows = read_rows(path, ScalingError)
+    header = [name for name in header if name]
     found = {name.strip().lower(): name for name in header}
     wanted = {"parameters": PARAMETERS, "tokens": TOKENS, "flops": FLOPS}
     places = {key: next((found[name] for name in names if name in found), None) for key, names in wanted.items()}
@@ -115,18 +115,15 @@ def read_table(path: Path | str) -> ScalingTable:
             f"{path}:1: a table of sizes has the columns num_parameters, num_tokens and loss (or loss:DOMAIN), "
             f"and may have flops and w:DOMAIN; found {', '.join(header) or 'none'}"
         )
-    columns = {
-        key: np.array([_number(path, line, row, name) for line, row in enumerate(rows, 2)])
-        for key, name in places.items()
-    }
+    columns = {key: np.array([_number(path, line, row, name) for line, row in rows]) for key, name in places.items()}
     domains = [name.removeprefix(WEIGHT) for name in header if name.startswith(WEIGHT)]
-    cells = [[_number(path, line, row, WEIGHT + name) for name in domains] for line, row in enumerate(rows, 2)]
+    cells = [[_number(path, line, row, WEIGHT + name) for name in domains] for line, row in rows]
     columns["weights"] = np.nan_to_num(np.array(cells).reshape(len(rows), len(domains)))
-    values = np.array([[_number(path, line, row, name) for name in losses] for line, row in enumerate(rows, 2)])
+    values = np.array([[_number(path, line, row, name) for name in losses] for line, row in rows])
     with np.errstate(invalid="ignore", divide="ignore"):
         several_N = np.exp(np.log(values.reshape(len(rows), len(losses))).mean(1))
     losses_N = several_N if len(losses) > 1 else values.reshape(len(rows))
-    names = [row.get(found.get("name", "name")) or f"run.{number:03}" for number, row in enumerate(rows)]
+    names = [row.get(found.get("name", "name")) or f"run.{number:03}" for number, (_, row) in enumerate(rows)]
     return make_table(names, columns, losses_N, domains)
 
 

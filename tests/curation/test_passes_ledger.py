@@ -94,6 +94,16 @@ def test_counts_follow_a_row_to_its_first_reason_alone(made):
     assert (counts["rows"], counts["kept"], counts["kept_characters"]) == (7, 1, len("eins zwei drei"))
 
 
+def test_a_row_with_several_reasons_of_one_step_counts_under_the_first(shard, tmp_path):
+    _, shard = with_layer(shard, tmp_path, "rows", make_rows, None)
+    signals = SignalOptions(("uppercase_share", "word_count"), versions=(1, 1))
+    _, shard = with_layer(shard, tmp_path, "signals", make_signals, signals)
+    reasons = (("few", "word_count < 3"), ("loud", "uppercase_share > 0.5"))  # SIEBEN ACHT is both
+    step = RuleStep("both", reasons, (("uppercase_share", "uppercase_share"), ("word_count", "word_count")))
+    counts, _ = with_layer(shard, tmp_path, "decisions", make_decisions, DecisionOptions((step,)))
+    assert {name: n for name, n in counts.items() if name.startswith("drop.")} == {"drop.both.few": 3}
+
+
 def test_ledger_gives_each_row_its_earliest_reason(made):
     ledger = Ledger((Source("s", "de", (made[1],)),))
     rows = ledger.scan().collect()

@@ -61,6 +61,15 @@ def test_a_plan_line_voids_all_that_was_said_from_there_on():
     assert back.skips() == [Skip(150, 160)]
 
 
+def test_a_plan_line_voids_what_begins_where_it_does():
+    said = STARTED.with_lines([BatchSize(200, 8), Skip(200, 250)])
+    back = said.with_lines([PlanLine(200, "two")])
+
+    assert (back.batches(), back.skips()) == ([BatchSize(0, 4)], [])
+    assert back.effective(200).sequences == 4
+    assert back.with_lines([PlanLine(200, "three")]).plans() == [PlanLine(0, "one"), PlanLine(200, "three")]
+
+
 def test_a_batch_line_voids_batch_lines_only():
     journal = STARTED.with_lines([BatchSize(100, 8), Skip(150, 250), BatchSize(60, 16)])
 

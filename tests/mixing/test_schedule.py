@@ -59,6 +59,12 @@ def test_cut_steps_with_a_line_between_phases_counts_trained_tokens():
     assert cut_steps(phases, [BatchLine(0, 20), BatchLine(60, 40)]) == [[Steps(2, 2)], [Steps(1, 2), Steps(2, 4)]]
 
 
+def test_cut_steps_with_a_line_that_begins_with_a_phase_does_not_ask_the_line_before_for_its_context():
+    phases = [phase(40), phase(80, context=40, name="long")]
+
+    assert cut_steps(phases, [BatchLine(0, 20), BatchLine(40, 80)]) == [[Steps(2, 2)], [Steps(1, 2)]]
+
+
 def test_cut_steps_in_train_steps_counts_steps_of_any_size():
     assert cut_steps([phase(5, "train steps")], [BatchLine(0, 20), BatchLine(40, 40)]) == [[Steps(2, 2), Steps(3, 4)]]
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from mixing.ablation.runs import RunsError, read_csv, read_regmix, table_of, write_csv
+from mixing.scaling.table import ScalingError, read_table
 
 
 def row(name, weights, losses, **more):
@@ -68,6 +69,9 @@ def test_read_csv_of_a_foreign_table_normalises_rows_and_notes_it(tmp_path):
         ("w:a,loss:a\n1,high\n", r"bad.csv:2: loss:a is 'high', not a number"),
         ("a,b\n1,2\n", "a column w:DOMAIN per trained domain"),
         ("name,w:a,loss:a\nx,1,2\nx,1,3\n", "two runs are called 'x'"),
+        ("seed,w:a,loss:a\n\n0,1,2\n\nlast,1,3\n", r"bad.csv:5: seed is 'last', not a whole number"),
+        ("seed,w:a,loss:a\n1.5,1,2\n", r"bad.csv:2: seed is '1.5', not a whole number"),
+        ("diverged,w:a,loss:a\nperhaps,1,2\n", r"bad.csv:2: diverged is 'perhaps'; write 1 for"),
     ],
 )
 def test_read_csv_of_a_bad_table_says_what_and_where(tmp_path, text, message):
@@ -75,6 +79,27 @@ def test_read_csv_of_a_bad_table_says_what_and_where(tmp_path, text, message):
     path.write_text(text)
     with pytest.raises(RunsError, match=message):
         read_csv(path)
+
+
+def test_read_csv_as_data_frames_write_it_reads_truth_and_whole_numbers(tmp_path):
+    path = tmp_path / "frame.csv"
+    path.write_text("seed,diverged,w:a,loss:a\n1.0,False,1,2\n2,True,1,3\n,0.0,1,4\n,,1,5\n")
+    table = read_csv(path)
+    assert table.seeds == (1, 2, 0, 0)
+    assert table.diverged.tolist() == [False, True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [("name,w:ä,loss:a\nx,1,2\n".encode("latin-1"), r"bad.csv: not UTF-8 \(byte 7\)"), (None, "bad.csv: no such file")],
+)
+def test_tables_that_cannot_be_read_are_named(tmp_path, content, message):
+    if content is not None:
+        (tmp_path / "bad.csv").write_bytes(content)
+    with pytest.raises(RunsError, match=message):
+        read_csv(tmp_path / "bad.csv")
+    with pytest.raises(ScalingError, match=message):
+        read_table(tmp_path / "bad.csv")
 
 
 def test_read_regmix_joins_the_two_files_on_index(tmp_path):
