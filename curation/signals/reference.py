@@ -26,6 +26,24 @@ compares it with the registry.
 * A signal is null where there is no text, or where it would be a mean over nothing. It is never NaN.
 """
 
+# RedPajama-V2's tags that are no signals of one text here: what has their value.
+OTHER_TAGS = {
+    "ccnet_language_score": "`language_score` of a `language` step",
+    "ccnet_perplexity": "`perplexity` of a `perplexity` step (preset `ccnet`)",
+    "ccnet_bucket": "`bucket` of the same step",
+    "minhash_signature_0.7": "bands of `dedup: {preset: minhash, threshold: 0.7, shingle: {words: 13}}`: 14 of 9 rows",
+    "minhash_signature_0.8": "the same with 0.8: 9 of 13",
+    "minhash_signature_0.9": "the same with 0.9: 5 of 25",
+    "minhash_signature_1.0": "the same with 1: 1 of 128; or `dedup: exact`",
+}
+
+
+def tags() -> dict[str, str]:
+    """All 46 quality signals of RedPajama-V2 by their published names, each with what has its value here."""
+    known = [name for family in FAMILIES if family.name == "redpajama" for name in (s.name for s in family.signals)]
+    found = {name.removesuffix("_mean").removesuffix("_sum") if "_lines_" in name else name: name for name in known}
+    return {tag: f"`{name}`" for tag, name in (found | {name: name for name in GIVEN_SIGNALS}).items()} | OTHER_TAGS
+
 
 def _table(rows: Sequence[tuple[str, ...]], head: tuple[str, ...]) -> str:
     lines = [head, tuple("---" for _ in head), *rows]
@@ -48,6 +66,12 @@ def reference_page() -> str:
     )
     given = [(f"`{x.name}`", x.dtype, str(x.version), x.description) for x in GIVEN_SIGNALS.values()]
     parts.append(_table(given, ("signal", "type", "version", "what it is")))
+    parts.append(
+        "## RedPajama-V2's 46 tags\n\nAll but these have their own names above; signals of lines end in `_mean` or "
+        "`_sum` there, and `- measure: {signals: [...], per_line: true}` keeps each line's value under the tag's own "
+        "name.\n"
+    )
+    parts.append(_table([(f"`{tag}`", what) for tag, what in OTHER_TAGS.items()], ("tag", "what has its value")))
     parts.append("## Signals of lines and paragraphs\n\nFor the conditions of a `lines` step.\n")
     parts.append(_table([(f"`{name}`", text) for name, text in LINE_SIGNALS.items()], ("signal", "what it is")))
     parts.append("## Presets\n\nTheir files in `curation/presets/` give every value with its source.\n")

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from curation.signals import FAMILIES, SIGNALS, measure
-from curation.signals.reference import DOCUMENT, reference_page
+from curation.signals.reference import DOCUMENT, reference_page, tags
 
 NASTY = [
     "", " ", "\n", "\n\n\n", "\x00", "\x00\x00a", "...", "…", "!?!?!?", "😀" * 50,
@@ -99,6 +99,27 @@ def test_measure_sixty_megabytes_do_not_crash(unit: str) -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=600, check=True)
     assert done.stdout.strip() == "True"
+
+
+def test_all_tags_of_redpajama_v2_have_a_place() -> None:
+    text = """ccnet bucket language_score length nlines original_length original_nlines perplexity
+    rps_doc curly_bracket frac_all_caps_words frac_lines_end_with_ellipsis frac_no_alph_words lorem_ipsum
+    mean_word_length stop_word_fraction symbol_to_word_ratio frac_unique_words unigram_entropy word_count num_sentences
+    ldnoobw_words ut1_blacklist books_importance openwebtext_importance wikipedia_importance ml_wikiref_score
+    ml_palm_score ml_wikipedia_score frac_chars_top_2gram frac_chars_top_3gram frac_chars_top_4gram
+    frac_chars_dupe_5grams frac_chars_dupe_6grams frac_chars_dupe_7grams frac_chars_dupe_8grams frac_chars_dupe_9grams
+    frac_chars_dupe_10grams
+    rps_lines ending_with_terminal_punctution_mark javascript_counts num_words numerical_chars_fraction
+    start_with_bulletpoint uppercase_letter_fraction
+    minhash signature_0.7 signature_0.8 signature_0.9 signature_1.0"""
+    expected, family = set(), ""
+    for word in text.split():
+        if word in ("ccnet", "rps_doc", "rps_lines", "minhash"):
+            family = word
+        else:
+            expected.add(f"{family}_{word}")
+    assert len(expected) == 46
+    assert set(tags()) == expected
 
 
 def test_reference_page_is_generated_from_the_registry() -> None:
