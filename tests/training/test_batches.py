@@ -38,6 +38,9 @@ def test_skip_after_leaves_out_planned_steps_and_keeps_the_rest():
     # Within one span, before a later one:
     left = skip_after((Span(0, 0, 0, 8, 32), Span(9, 72, 2304, 16, 64)), 2, 3)
     assert left == (Span(0, 0, 0, 8, 32), Span(2, 40, 1280, 8, 32), Span(6, 72, 2304, 16, 64))
+    # From where one span begins to where another does: nothing of the former is left, and the latter is there once.
+    whole = (Span(0, 0, 0, 8, 32), Span(2, 16, 512, 4, 32), Span(5, 28, 896, 16, 64))
+    assert skip_after(whole, 2, 3) == (Span(0, 0, 0, 8, 32), Span(2, 28, 896, 16, 64))
 
 
 @given(st.integers(0, 200), st.integers(1, 9))
