@@ -22,10 +22,7 @@ def run_all(run: Run, until: str | None = None, as_json: bool = False) -> None:
     refuse_later(run)
     prepare_process(run, "run")
     check_until(run, until)
-    if run.recipe.finetuning is not None and until in (None, "finetune", "report"):
-        from recipes.finetuning.start import refuse_missing_parts
-
-        refuse_missing_parts(run.recipe)  # now, not when a model was trained for days
+    refuse_starts(run, until or "report")
     started = time.monotonic()
     run.until = None if until in parts_of(run) else until
     done = False
@@ -68,6 +65,7 @@ def run_parts(flags: Flags, part: str) -> None:
         if part not in parts_of(run):
             raise RunError(f"{run.recipe.path}: it asks for no {part}; `gristmill show` prints what it does")
         parts = parts_of(run)
+        refuse_starts(run, part)
         if flags.until is not None:  # a step is a part of curation
             wanted = flags.until if flags.until in parts else "curate"
             part = min(part, wanted, key=parts.index)
@@ -148,6 +146,24 @@ def refuse_later(run: Run) -> None:
 def stops_of(run: Run) -> list[str]:
     """What `--until` may name: the parts of a run and the recipe's steps."""
     return [*parts_of(run), *(step.name for step in run.recipe.steps)]
+
+
+def refuse_starts(run: Run, last: str) -> None:
+    """Refuse models to start from, examples and templates that are missing or do not fit: now, not after days.
+
+    Args:
+        run: of the recipe.
+        last: the part up to which it goes, or a step.
+    """
+    from recipes.finetuning.start import refuse_missing_parts
+    from recipes.pretraining.start_weights import refuse_other_start
+
+    parts = parts_of(run)
+    needed = parts[: parts.index(last) + 1] if last in parts else ["curate"]
+    if "train" in needed:
+        refuse_other_start(run.recipe)
+    if "finetune" in needed:
+        refuse_missing_parts(run.recipe)
 
 
 def refuse_until(run: Run, verb: str, until: str) -> None:

@@ -103,7 +103,7 @@ def with_rows(rows_VD: Tensor, vocabulary: int, base_ids: Mapping[int, list[int]
     if vocabulary < known:
         raise ImportFailed(
             f"the model has {known:,} token ids and the tokenizer {vocabulary:,}; use the model's own tokenizer, or "
-            "one extended from it (tokenizer: {extend: ...})"
+            "one extended from it (tokenizer: {base: ..., vocabulary: ...})"
         )
     whole_VD = torch.cat([rows_VD, rows_VD.mean(0).repeat(vocabulary - known, 1)])
     for token, spelt in base_ids.items():

@@ -5,18 +5,18 @@ Each check yields (path, value, reason).
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import suppress
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 from curation.fields import Problem, did_you_mean
+from recipes.checks.starts import shape_of_start, tokenizer_beside
 from recipes.pretraining.shapes import shape_of
 from recipes.schema.located import NOTHING
 from recipes.schema.names import Names
 from recipes.schema.recipe import Recipe
-from training.huggingface import ImportFailed, is_huggingface, shape_of_huggingface
+from training.huggingface import ImportFailed, is_huggingface
 from training.models.shape import ModelShape, ShapeError, linear_layers
 
 
@@ -48,7 +48,7 @@ def finetuning_problems(recipe: Recipe, names: Names) -> Iterator[Problem]:
             yield from _lora_problems(recipe, shape_of(recipe.model, 1))
 
 
-def start_problems(recipe: Recipe) -> Iterator[Problem]:
+def tuned_problems(recipe: Recipe) -> Iterator[Problem]:
     """What `finetuning.from` names and cannot be tuned as asked; its config.json or manifest.json is read."""
     wanted = recipe.finetuning
     if wanted is None or wanted.from_ is None:
@@ -68,37 +68,6 @@ def start_problems(recipe: Recipe) -> Iterator[Problem]:
         reason = f"more than the {shape.context} positions that the model knows"
         yield ("finetuning", "context"), wanted.context, reason
     yield from _lora_problems(recipe, shape)
-
-
-def shape_of_start(path: Path) -> ModelShape:
-    """The shape of the model in a checkpoint of ours or a Hugging Face folder.
-
-    Raises:
-        ImportFailed: if there is neither, the model is not imported, or the checkpoint holds adapters alone.
-    """
-    if is_huggingface(path):
-        return shape_of_huggingface(path)
-    try:
-        manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
-        shape = ModelShape(**manifest["shape"])
-    except OSError:
-        inside = sorted([*path.glob("step-*/manifest.json"), *path.glob("checkpoints/step-*/manifest.json")])
-        hint = f"; did you mean {inside[-1].parent}?" if inside else ""
-        raise ImportFailed(f"no checkpoint and no Hugging Face folder (manifest.json, config.json){hint}") from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise ImportFailed(f"manifest.json is no checkpoint's: {error!r}") from None
-    if any(".lora_" in name for name in manifest.get("tensors", {})):
-        raise ImportFailed(
-            "a checkpoint of low-rank updates, without the weights that they change; name the merged model: "
-            "huggingface in its tuned-… folder"
-        )
-    return shape
-
-
-def tokenizer_beside(checkpoint: Path) -> Path | None:
-    """The tokenizer that a training keeps beside its checkpoints."""
-    folder = checkpoint.parent.parent / "tokenizer"
-    return folder if (folder / "tokenizer.json").is_file() else None
 
 
 def _lora_problems(recipe: Recipe, shape: ModelShape) -> Iterator[Problem]:

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from curation.fields import Problem
-from recipes.checks.finetuning import start_problems
+from recipes.checks.finetuning import tuned_problems
+from recipes.checks.starts import trained_problems
 from recipes.schema.located import Located, Segments
 from recipes.schema.recipe import Recipe
 from recipes.schema.validation import located_problems
@@ -28,6 +29,11 @@ def path_problems(recipe: Recipe) -> list[Located]:
 def tokenizer_problems(recipe: Recipe) -> list[Located]:
     """A tokenizer that is not there, with its place."""
     return located_problems(recipe, list(_of_tokenizer(recipe)))
+
+
+def training_problems(recipe: Recipe) -> list[Located]:
+    """What a training starts from, where it is not there or does not fit the model."""
+    return located_problems(recipe, list(_of_training(recipe)))
 
 
 def finetuning_path_problems(recipe: Recipe) -> list[Located]:
@@ -73,6 +79,8 @@ def _of_training(recipe: Recipe) -> Iterator[Problem]:
     start = None if recipe.training is None else recipe.training.from_
     if start is not None and not Path(str(start)).exists():
         yield ("training", "from"), str(start), "no such file or folder"
+    else:
+        yield from trained_problems(recipe)
 
 
 def _of_finetuning(recipe: Recipe) -> Iterator[Problem]:
@@ -84,7 +92,7 @@ def _of_finetuning(recipe: Recipe) -> Iterator[Problem]:
     if start is not None and not start.exists():
         yield ("finetuning", "from"), str(start), f"no such file or folder{_beside(start)}"
     elif start is not None:
-        yield from start_problems(recipe)
+        yield from tuned_problems(recipe)
     if wanted.template not in TEMPLATES and not Path(wanted.template).is_file():
         yield ("finetuning", "template"), wanted.template, f"no such file{_beside(Path(wanted.template))}"
     for name, examples in wanted.examples.items():

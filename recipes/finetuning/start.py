@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from recipes.checks.finetuning import shape_of_start, tokenizer_beside
 from recipes.checks.paths import finetuning_path_problems
+from recipes.checks.starts import shape_of_start, tokenizer_beside
+from recipes.errors import RunError
 from recipes.pipeline import content_key
 from recipes.pretraining.shapes import shape_of
 from recipes.pretraining.start_weights import Origin, fitting_checkpoint
@@ -55,7 +56,21 @@ def start_of(run: Run, dry: bool = False) -> Start:
         tokenizer = _own_tokenizer(run, dry)
         return Start("" if dry else run.training.key, _own_shape(run, tokenizer), tokenizer, None)
     path = Path(recipe.finetuning.from_)
-    return Start(str(content_key(str(path))), shape_of_start(path), _tokenizer_of(run, path, dry), path)
+    shape, tokenizer = shape_of_start(path), _tokenizer_of(run, path, dry)
+    _refuse_more_ids(path, shape, tokenizer)
+    return Start(str(content_key(str(path))), shape, tokenizer, path)
+
+
+def _refuse_more_ids(path: Path, shape: ModelShape, tokenizer: Path) -> None:
+    """Refuse a tokenizer that is not the model's: one with more ids than the model has rows."""
+    from mixing.tokenizer import load_tokenizer
+
+    known = load_tokenizer(tokenizer).vocabulary
+    if known > shape.vocabulary:
+        raise RunError(
+            f"finetuning.from: {path}: the model knows {shape.vocabulary:,} token ids, and {tokenizer} has {known:,}; "
+            "name the tokenizer that the model was trained with"
+        )
 
 
 def _tokenizer_of(run: Run, path: Path, dry: bool) -> Path:

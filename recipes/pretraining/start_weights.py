@@ -16,15 +16,18 @@ from typing import TYPE_CHECKING
 
 from mixing.tokenizer_extension import EXTENSION_FILE
 from recipes.artifacts import key_of, write_atomically
-from recipes.checks.finetuning import shape_of_start, tokenizer_beside
+from recipes.checks.paths import training_problems
+from recipes.checks.starts import shape_of_start, tokenizer_beside
 from recipes.errors import RunError
 from recipes.pipeline import content_key, held
+from recipes.schema.located import RecipeErrors
 from training.huggingface import ImportFailed, is_huggingface
 from training.models.shape import ModelShape, num_parameters
 
 if TYPE_CHECKING:
     from recipes.pretraining.train import Training
     from recipes.run import Run
+    from recipes.schema.recipe import Recipe
 
 # Raised when the same weights and new tokens give another checkpoint.
 VERSION = 2
@@ -57,12 +60,9 @@ def start_weights(run: Run, training: Training) -> str | None:
     if start is None:
         return None
     folder = Path(start)
-    try:
-        theirs = shape_of_start(folder)
-    except ImportFailed as error:
-        raise RunError(f"training.from: {error}") from None
-    if not is_huggingface(folder):
-        _refuse_other_shape(folder, theirs, shape)
+    refuse_other_start(run.recipe)
+    _refuse_other_tokens(folder, Path(run.tokens.tokenizer))
+    theirs = shape_of_start(folder)
     known = _known_ids(folder, theirs.vocabulary)
     new = {token: ids for token, ids in _spelt(run.tokens.tokenizer).items() if token >= known}
     origin = Origin(folder, str(content_key(start)), replace(shape, vocabulary=theirs.vocabulary), new, "training.from")
@@ -104,22 +104,50 @@ def fitting_checkpoint(run: Run, origin: Origin, vocabulary: int) -> Path:
     return written
 
 
-def _refuse_other_shape(folder: Path, theirs: ModelShape, ours: ModelShape) -> None:
-    """Refuse a checkpoint of another model. Only learned positions are bound to the context."""
-    free = {"vocabulary"} if ours.family == "gpt_neo" else {"vocabulary", "context", "window"}
-    there, here = ({**asdict(one), "kv_heads": one.num_kv_heads} for one in (theirs, ours))
-    for name in there:
-        if name not in free and there[name] != here[name]:
-            raise RunError(
-                f"training.from: {folder}: {name} is {there[name]} there, {here[name]} in the recipe's model"
-            )
+def refuse_other_start(recipe: Recipe) -> None:
+    """Stop before anything is made where `training.from` does not fit the recipe's model, or a tokenizer it names.
+
+    Raises:
+        RecipeErrors: with its line.
+        RunError: if the tokenizer gives ids another meaning.
+    """
+    if recipe.training is None or recipe.training.from_ is None:
+        return
+    if found := training_problems(recipe):
+        raise RecipeErrors(found)
+    if recipe.tokenizer is not None and recipe.tokenizer.path is not None:
+        _refuse_other_tokens(Path(str(recipe.training.from_)), Path(str(recipe.tokenizer.path)))
+
+
+def _refuse_other_tokens(folder: Path, tokenizer: Path) -> None:
+    """Refuse a tokenizer under which a model's rows would stand for other tokens than they were trained on."""
+    from mixing.tokenizer import load_tokenizer
+
+    own = _own_tokenizer(folder)
+    if own is None:
+        return
+    theirs, ours = (load_tokenizer(one).encoder.get_vocab(with_added_tokens=True) for one in (own, tokenizer))
+    meant = {at: token for token, at in ours.items()}
+    other = sorted(at for token, at in theirs.items() if meant.get(at, token) != token)
+    if other:
+        was = next(token for token, at in theirs.items() if at == other[0])
+        raise RunError(
+            f"training.from: {folder}: {len(other):,} of its {len(theirs):,} token ids mean something else in "
+            f"{tokenizer} (the first: {other[0]} was {was!r} and is {meant[other[0]]!r}); say tokenizer: {own}, or "
+            "extend that one (tokenizer: {base: ..., vocabulary: ...})"
+        )
+
+
+def _own_tokenizer(folder: Path) -> Path | None:
+    """The tokenizer that a model brings, if it does."""
+    return folder if (folder / "tokenizer.json").is_file() else tokenizer_beside(folder)
 
 
 def _known_ids(folder: Path, rows: int) -> int:
     """Ids that a model's own tokenizer has; a model may have more rows. Without one, all its rows count."""
     from mixing.tokenizer import load_tokenizer
 
-    own = folder if (folder / "tokenizer.json").is_file() else tokenizer_beside(folder)
+    own = _own_tokenizer(folder)
     return rows if own is None else min(rows, load_tokenizer(own).vocabulary)
 
 

@@ -150,3 +150,54 @@ def test_told_number_of_trained_parameters_is_what_is_trained(name, embeddings, 
     model = lora.adapt(build(shape), LowRank(4, 8.0, 0.0, layers, embeddings))
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     assert _parameters(wanted, shape, embeddings).startswith(f"{trained:,} parameters are trained")
+
+
+CONTINUED = """
+sources: {web: {path: web.jsonl, language: de}}
+schedule: [{name: main, tokens: 4K}]
+model: {preset: llama_tiny, layers: 2, width: 32, heads: 4, kv_heads: 2, feedforward: 64, context: 64, tied: false}
+tokenizer: ./other
+training: {batch: 4 sequences, from: ./trained/checkpoints/STEP}
+"""
+
+
+@pytest.fixture
+def continued(tmp_path, write_byte_tokenizer):
+    """A recipe that goes on from a checkpoint which has its tokenizer beside it, and names another one."""
+    checkpoint = write_checkpoint(tmp_path / "trained" / "checkpoints", SHAPES["llama"])
+    write_byte_tokenizer(tmp_path / "trained" / "tokenizer")
+    write_byte_tokenizer(tmp_path / "other")
+    (tmp_path / "web.jsonl").write_text(json.dumps({"text": "a"}) + "\n")
+    path = tmp_path / "r.yaml"
+    path.write_text(CONTINUED.replace("STEP", checkpoint.name))
+    return path
+
+
+def test_checkpoint_of_another_shape_is_told_with_its_line_before_anything_is_read(continued, gristmill_here):
+    assert "valid" in gristmill_here("validate", continued).out
+    for verb in ("validate", "run", "train"):
+        refused = gristmill_here(verb, continued, "--set", "model.feedforward=96", code=2)
+        assert "r.yaml:6: training.from: value" in refused.err
+        assert "feedforward is 64 there, 96 in the recipe's model" in refused.err
+    assert not files_below(continued.parent / "work")
+
+
+def test_tokenizer_that_gives_ids_another_meaning_is_refused_before_anything_is_read(continued, gristmill_here):
+    other = continued.parent / "other" / "tokenizer.json"
+    changed = json.loads(other.read_text())
+    vocabulary = changed["model"]["vocab"]
+    vocabulary["a"], vocabulary["b"] = vocabulary["b"], vocabulary["a"]
+    other.write_text(json.dumps(changed))
+    refused = gristmill_here("train", continued, code=1)
+    assert "2 of its 25" in refused.err
+    assert f"say tokenizer: {continued.parent / 'trained' / 'tokenizer'}" in refused.err
+    assert not files_below(continued.parent / "work")
+
+
+def test_tokenizer_with_more_ids_than_the_model_knows_is_refused(tune, write_byte_tokenizer, gristmill_here, tmp_path):
+    checkpoint = write_checkpoint(tmp_path / "alone", replace(SHAPES["llama"], vocabulary=200))
+    write_byte_tokenizer(tmp_path / "other")
+    recipe = tune(start=checkpoint.relative_to(tmp_path))
+    recipe.write_text(recipe.read_text() + "tokenizer: ./other\n")
+    refused = gristmill_here("finetune", recipe, "--dry-run", code=1)
+    assert "the model knows 200 token ids, and" in refused.err

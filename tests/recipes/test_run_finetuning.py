@@ -147,3 +147,19 @@ def test_export_is_warmed_up_again_and_cooled_down_in_another_recipe(gristmill, 
     rates = pl.read_csv(runs["again"].with_name("metrics.csv"))["learning_rate"].to_list()
     assert max(rates) == pytest.approx(5e-4)
     assert rates[-1] == 0.0
+
+
+@pytest.mark.parametrize("lora", ["", "  lora: {rank: 4, targets: all}\n"])
+def test_checkpoint_of_a_training_is_tuned_with_the_tokenizer_that_it_keeps(
+    gristmill, copy_of_finished, tmp_path, lora
+):
+    last = Path(gristmill("train", copy_of_finished.recipe).out.strip())
+    rows = [{"instruction": f"Frage {n}?", "output": f"Antwort {n}."} for n in range(12)]
+    (tmp_path / "chat.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    recipe = tmp_path / "tune.yaml"
+    tuned = f"finetuning:\n  from: {last}\n  examples: chat.jsonl\n  epochs: 2\n  batch: 4 sequences\n{lora}"
+    recipe.write_text(tuned + "export: {format: huggingface, precision: fp32}\nexecution: {workdir: tuned}\n")
+    folder = Path(gristmill("finetune", recipe).out.strip())
+    assert all(len(text) > 0 for text in answers(folder, rows[:1]))
+    assert f"checkpoint {last.name} of {last.parent.parent.name}" in (folder / "README.md").read_text()
+    assert "done" in gristmill("status", recipe).out
