@@ -132,6 +132,16 @@ def compact(number: float) -> str:
     return f"{number:.4g}"
 
 
+def compact_bytes(number: float) -> str:
+    """A number of bytes: 950 B, 12.3 kB, 4.56 GB.
+
+    >>> compact_bytes(4.26e9)
+    '4.26 GB'
+    """
+    found = compact(number).replace("B", "G")
+    return f"{found[:-1]} {found[-1]}B" if found[-1].isalpha() else f"{found} B"
+
+
 def several(number: Any, thing: str) -> str:
     """1 document, 12,345 documents."""
     return f"{number:,} {thing}" if number == 1 else f"{number:,} {thing}s"

@@ -106,6 +106,9 @@ def _add_products(sums_VD: Tensor, scores_CV: Tensor, hidden_CD: Tensor) -> None
     if not fused.serves(scores_CV):
         sums_VD += scores_CV.T @ hidden_CD
         return
+    if scores_CV.dtype == torch.float32:  # the product itself adds to what is there: no part, and no pass over it
+        sums_VD.addmm_(scores_CV.T, hidden_CD)
+        return
     rows = max(1, CPU_PART_ELEMENTS // sums_VD.shape[1])
     for start in range(0, sums_VD.shape[0], rows):
         part = array(scores_CV[:, start : start + rows].T @ hidden_CD)

@@ -12,7 +12,7 @@ import click
 from recipes.artifacts import StageFolder
 from recipes.cli.options import Flags, print_json, shared_flags
 from recipes.pretraining.training_log import PINNED
-from recipes.progress import compact
+from recipes.progress import compact_bytes
 
 
 @click.command()
@@ -43,9 +43,9 @@ def command(flags: Flags, delete: bool, variants: bool) -> None:
         print_json([{"folder": path.name, "bytes": folder_bytes(path)} for path in unreached])
     else:
         for path in unreached:
-            click.echo(f"{compact(folder_bytes(path)):>8}B  {path.name}")
+            click.echo(f"{compact_bytes(folder_bytes(path)):>9}  {path.name}")
         total = sum(folder_bytes(path) for path in unreached)
-        click.echo(f"{len(unreached)} folders, {compact(total)}B that no run in {workdir} uses")
+        click.echo(f"{len(unreached)} folders, {compact_bytes(total)} that no run in {workdir} uses")
     if delete and not flags.dry_run:
         removed = [path for path in unreached if remove_unused(path)]
         click.echo("removed" if removed else "nothing to remove", err=True)

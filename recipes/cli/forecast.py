@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from recipes.cli.options import Flags, print_json, shared_flags
-from recipes.progress import compact, duration
+from recipes.progress import compact, compact_bytes, duration
 
 if TYPE_CHECKING:
     from recipes.pretraining.training_cost import TrainingForecast
@@ -57,7 +57,7 @@ def command(flags: Flags) -> None:
         amounts = f"{compact(step.disk_bytes):>7} {step.files:>6,}"
         click.echo(f"{step.stage:<48} {_time(step.cpu_hours):>10}   {interval:<20} {amounts}")
     click.echo(
-        f"curation: {found.cpu_hours:.2f} core hours, {compact(found.disk_bytes)}B in {found.files:,} files; "
+        f"curation: {found.cpu_hours:.2f} core hours, {compact_bytes(found.disk_bytes)} in {found.files:,} files; "
         f"from a sample of {found.sample:g}"
     )
     for line in [] if training is None else _training_lines(training):
@@ -73,10 +73,10 @@ def _training_lines(found: TrainingForecast) -> Iterator[str]:
     processes = "1 process" if found.processes == 1 else f"{found.processes} processes"
     took = "time unknown" if found.seconds is None else duration(found.seconds)
     yield f"  {took} with {processes}, {found.basis}"
-    free = "" if found.free_bytes is None else f" of {compact(found.free_bytes)}B that are free"
+    free = "" if found.free_bytes is None else f" of {compact_bytes(found.free_bytes)} that are free"
     yield (
-        f"  {compact(found.process_bytes)}B of memory a process{free}, with {found.micro_batch} of its {found.share} "
-        f"sequences at once; a checkpoint takes {compact(found.checkpoint_bytes)}B"
+        f"  {compact_bytes(found.process_bytes)} of memory a process{free}, with {found.micro_batch} of its "
+        f"{found.share} sequences at once; a checkpoint takes {compact_bytes(found.checkpoint_bytes)}"
     )
     if not found.fits:
         yield "  this does not fit: fewer processes (execution.training.devices), a smaller micro_batch, or recompute"

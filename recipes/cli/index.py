@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from recipes.cli.options import Flags, print_json, shared_flags
-from recipes.progress import compact
+from recipes.progress import compact, compact_bytes
 
 
 @click.command()
@@ -66,7 +66,7 @@ def _show_versions(found: list[dict[str, Any]], whole: bool) -> None:
         change = f"{told['added']:,} added, {told['removed']:,} removed"
         label = click.style(f"{told['name']}@{told['version']}", bold=True)
         after = f" after {told['parent']}" if told["parent"] else ""
-        click.echo(f"{label}  {told['documents']:,} documents ({change}){after}, {compact(told['bytes'])}B")
+        click.echo(f"{label}  {told['documents']:,} documents ({change}){after}, {compact_bytes(told['bytes'])}")
         config = " ".join(f"{name}={value}" for name, value in told["config"].items() if name != "compares")
         click.echo(f"  compares {told['config']['compares']}  {config}")
         for name, source in told["sources"].items():

@@ -19,7 +19,7 @@ from curation.fields import Problem
 from curation.stages.dedup import match_options
 from curation.stages.index import ENTRIES, REMOVALS, parent_of, read_facts
 from recipes.errors import RunError
-from recipes.progress import compact
+from recipes.progress import compact_bytes
 from recipes.schema.located import RecipeErrors
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ class Publication:
         change = f"{told['added']:,} added, {told['removed']:,} removed" if self.parent else "the first version"
         run.narrator.say(
             f"  index {version.label}: {told['documents']:,} documents ({change}), "
-            f"{compact(told['bytes'])}B{', published before' if before else ' published'}"
+            f"{compact_bytes(told['bytes'])}{', published before' if before else ' published'}"
         )
 
     def check(self, run: Run) -> None:
