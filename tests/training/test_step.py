@@ -1,9 +1,12 @@
+import math
+
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
 
 from training.batches import HeldOut, read_batch  # noqa: E402
-from training.evaluate import held_out_losses  # noqa: E402
+from training.evaluate import by_domain, held_out_losses, mean_bits_per_byte  # noqa: E402
 from training.spec import Optimizer, Span  # noqa: E402
 from training.step import PADDING, Hooks, StepOptions, accumulate, make_optimizer, sequence_nats, train_step  # noqa: E402
 
@@ -123,3 +126,12 @@ def test_held_out_losses_without_a_whole_window_of_text_are_none(tiny, make_mode
     one_short = HeldOut(["a"], [0], None, 16, [4.0])
     (found,) = held_out_losses(make_model(tiny["llama"]), one_short, StepOptions(2), torch.device("cpu"))
     assert (found.loss_nats, found.bits_per_byte, found.num_tokens) == (None, None, 0)
+
+
+def test_mean_bits_per_byte_is_all_bits_by_all_bytes():
+    # a: 10 tokens of 2 bytes with 1 nat each, in two sequences; b: 30 tokens of 5 bytes with 3 nats each
+    held_out = HeldOut(["a", "b"], [2, 1], None, 16, [2.0, 5.0])
+    losses = by_domain(held_out, np.array([[4.0, 4], [6.0, 6], [90.0, 30]]), np.array([0, 0, 1]))
+    assert [(found.loss_nats, found.num_tokens) for found in losses] == [(1.0, 10), (3.0, 30)]
+    assert losses[1].bits_per_byte == pytest.approx(3 / math.log(2) / 5)
+    assert mean_bits_per_byte(losses) == pytest.approx((10 + 90) / math.log(2) / (20 + 150))
