@@ -180,7 +180,8 @@ def main(arguments: list[str] | None = None) -> int:
         if wanted.profile is not None:
             profile(name, shape, figures.micro_batch, device, wanted.profile)
         if not wanted.json:
-            share = "peak unknown" if figures.mfu is None else f"MFU {figures.mfu:.1%} (target {figures.target:.0%})"
+            target = "" if figures.target is None else f" (target {figures.target:.0%})"
+            share = "peak unknown" if figures.mfu is None else f"MFU {figures.mfu:.1%}{target}"
             sys.stdout.write(
                 f"{name:16} {figures.tokens_per_s:12,.0f} tokens/s  {share}  micro-batch {figures.micro_batch}  "
                 f"{figures.peak_bytes / 2**30:.1f} GiB on {figures.device}\n"

@@ -81,7 +81,7 @@ def _packed(domain: Domain) -> tuple[tuple[int, int], ...]:
 
 
 def _phase(phase: PhaseOptions, supply: Mapping[str, int], caps: Mapping[str, float], batch_tokens: int) -> Any:
-    from mixing.patterns import members, winners
+    from mixing.patterns import winners
     from mixing.schedule import Amount, Blocked, BySignal, Phase, Uniform
     from mixing.weights import natural, unimax
 
@@ -101,7 +101,8 @@ def _phase(phase: PhaseOptions, supply: Mapping[str, int], caps: Mapping[str, fl
     order_kind, patterns, direction = phase.order
     order: Any = Uniform()
     if order_kind == "blocked":
-        order = Blocked(tuple(tuple(members(pattern, list(supply))) for pattern in patterns))
+        won = winners(patterns, list(supply))  # "*" is the rest, as everywhere
+        order = Blocked(tuple(tuple(name for name in supply if won[name] == pattern) for pattern in patterns))
     elif order_kind == "by":
         order = BySignal(patterns[0], direction == "desc")
     span, ramp = Amount(*phase.span), Amount(*phase.ramp)  # type: ignore[arg-type]

@@ -206,16 +206,16 @@ class StageFolder:
 
     @contextlib.contextmanager
     def locked(self, on_wait: Callable[[str], None]) -> Iterator[None]:
-        """Be the only run that writes into this stage; `on_wait` is called once when another run holds it.
+        """Be the only run that writes into this stage; `on_wait` is told once who holds it, and why, where one does.
 
         Two locks: one that the run holds, one that each of its workers shares while it writes. A run that was killed
         leaves workers that end by themselves; the next run waits for them, then removes what they left half-written.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         with (self.path / ".run.lock").open("a+") as run_lock:
-            _lock(run_lock, on_wait)
+            _lock(run_lock, on_wait, "process {} is making it in the same work directory; waiting for it")
             with (self.path / ".workers.lock").open("a+") as workers_lock:
-                _lock(workers_lock, on_wait)
+                _lock(workers_lock, on_wait, _LEFT_WORKERS)
                 self.remove_leftovers()
             run_lock.seek(0)
             run_lock.truncate()
@@ -224,13 +224,35 @@ class StageFolder:
             yield
 
 
-def _lock(stream: TextIO, on_wait: Callable[[str], None]) -> None:
+_LEFT_WORKERS = (
+    "the run that made it is gone, but a worker of it (process {}) is still writing; waiting until it ends, "
+    "which it does by itself"
+)
+
+
+def _lock(stream: TextIO, on_wait: Callable[[str], None], words: str) -> None:
+    """Take a lock; where another holds it, tell who (in place of `{}` in the words) and wait."""
     try:
         fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         stream.seek(0)
-        on_wait(stream.read() or "?")
+        on_wait(words.format(_holders(stream) or stream.read() or "(unknown)"))
         fcntl.flock(stream, fcntl.LOCK_EX)
+
+
+def _holders(stream: TextIO) -> str:
+    """Process ids of who holds a lock on a file, as Linux tells them; empty where the machine does not say.
+
+    What the last holder wrote into the file is older where it was killed and a child inherited its lock.
+    """
+    try:
+        lines = Path("/proc/locks").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return ""
+    status = os.fstat(stream.fileno())
+    place = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
+    held = [words for line in lines if (words := line.split()) and place in words and "->" not in words]
+    return ", ".join(sorted({words[words.index(place) - 1] for words in held}))
 
 
 @dataclass(frozen=True)

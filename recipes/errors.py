@@ -12,6 +12,6 @@ class RunError(Exception):
 
 
 class NotYet(RunError):  # noqa: N818  reads as a sentence
-    """A recipe asks for what gristmill does not do yet."""
+    """A recipe asks for what gristmill does not do yet, or for what another command has to make first."""
 
     exit_code = NOT_YET

@@ -167,8 +167,8 @@ def make_stage(
 def held(narrator: Narrator, folder: Path, title: str) -> Iterator[None]:
     """Be the only run that makes an artifact; waits for another one, and says so."""
 
-    def waiting(owner: str) -> None:
-        narrator.say(f"  {title}: process {owner} is making it in the same work directory; waiting for it")
+    def waiting(why: str) -> None:
+        narrator.say(f"  {title}: {why}")
 
     with StageFolder(folder).locked(waiting):
         yield
@@ -197,7 +197,7 @@ def _run_missing(
         "host": platform.node(),
         "process": os.getpid(),
         "workers": min(pool.workers, len(todo)),
-        "tasks": [task.name for task in todo],
+        "tasks": [task.name for rank, task in enumerate(todo) if rank not in outcome.set_aside],
     }
     write_atomically(stage.folder.path / "run.json", to_json(told))
     if outcome.set_aside:

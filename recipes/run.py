@@ -46,6 +46,7 @@ class Run:
     until: str | None = None
     checks: bool = True  # whether a step that drops too much stops the run; a forecast only counts
     publishes: bool = True  # whether `index: {publish}` gives what it made a name; not for samples
+    trains: bool = True  # whether proxies that are missing may be trained; not for verbs that only look
     remembers: bool = True  # whether what it makes is kept track of beside the run; not samples, nor by two of one run
     ledger_file: str = "ledger.json"  # that of an unfinished training where the recipe gives other text by now
     counts: dict[str, dict[str, Any]] = field(default_factory=dict)  # stage folder name -> counts

@@ -7,6 +7,7 @@ finished run is one file, found by key, so that a half-finished swarm resumes an
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from curation.stage import Counts, Output
 from mixing.ablation.analysis import AnalysisOptions, analyse
 from mixing.ablation.confirmation import proposed_weights
 from mixing.ablation.design import DesignOptions, PlannedRun, design, optimum_runs
-from mixing.ablation.lineage import Evidence, read_evidence, runs_file, with_evidence
+from mixing.ablation.lineage import Carried, Evidence, read_evidence, runs_file, with_evidence
 from mixing.ablation.mixmin import mixmin
 from mixing.ablation.runs import RunsTable, table_of, write_csv
 from mixing.ablation.sequential import next_runs
@@ -27,21 +28,26 @@ from recipes.ablation.mixtures import (
     baselines_of,
     bounds_of,
     caps_of,
+    check_objective,
     domains_to_mix,
     most_weights,
     natural_weights,
     target_tokens,
 )
-from recipes.ablation.one_pass import announce_one_pass, plan_one_pass, train_one_pass, written
+from recipes.ablation.one_pass import OnePass, announce_one_pass, plan_one_pass, train_one_pass, written
 from recipes.ablation.swarm import (
     SwarmSize,
+    Untrained,
+    finished,
     make_swarm,
     plan_swarm,
+    plan_thinned,
     rows_of,
     run_file,
     signals_of_runs,
     swarm_options,
     thinned_domains,
+    untrained,
 )
 from recipes.ablation.swarm_cost import announce_swarm
 from recipes.curating.curate import ALL
@@ -91,29 +97,32 @@ def ablate(run: Run) -> Ablation:
     if confirmation is not None:
         stage = confirm(run, stage, swarm.listed, list(baselines_of(run, swarm.listed)), target_tokens(run))
     analysis = json.loads(Path(stage.file(ALL, ".analysis.json")).read_text(encoding="utf-8"))
-    for note in analysis["notes"]:
+    for note in analysis["notes"] if not run.narrator.brief else ():  # `gristmill ablate` shows them with the weights
         run.narrator.say(f"  {note}")
     return Ablation(dict(analysis["chosen"]), analysis, stage.folder.path)
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A swarm before it is trained: its domains, the thinned ones that it draws from, runs and options."""
+    """A swarm before it is trained: its domains, the thinned ones that it draws from, runs, options, earlier runs."""
 
     listed: list[Domain]
     drawn: PlannedStage
     planned: list[PlannedRun]
     options: SwarmOptions
+    earlier: list[Carried]
 
 
 def prepare(run: Run) -> Prepared:
     """Plan the swarm; its domains are made."""
     tokens = run.tokens
+    check_objective(run)
     listed = domains_to_mix(tokens)
     options = proxy_options(run)
-    return Prepared(
-        listed, thinned_domains(run, tokens, listed, options, target_tokens(run)), plan_design(run, listed), options
-    )
+    earlier = earlier_runs(run, natural_weights(listed))
+    thinned = thinned_domains if run.trains else plan_thinned  # who only looks needs no more than their key
+    drawn = thinned(run, tokens, listed, options, target_tokens(run))
+    return Prepared(listed, drawn, plan_design(run, listed, earlier), options, earlier)
 
 
 def proxy_options(run: Run) -> SwarmOptions:
@@ -132,12 +141,29 @@ class Trained:
 
 
 def train_swarm(run: Run, swarm: Prepared) -> Trained:
-    """Train the runs of the design that are missing, then place sequential ones where the results say."""
-    study: Any = run.recipe.ablation
+    """Train the runs of the design that are missing, then place sequential ones where the results say.
+
+    What it costs is said (and timed) only where a run is missing.
+
+    Raises:
+        Untrained: where runs are missing and this verb may not train; with how many there are, and hours.
+    """
     stage = plan_swarm(run, run.tokens, swarm.drawn, swarm.planned, swarm.options)
-    announce_evidence(run, swarm.listed, swarm.planned)
-    announce_cost(run, swarm.listed, len(swarm.planned), swarm.options, stage)
+    passes = plan_one_pass(run, swarm.listed, swarm.options.tokens)
+    announce_evidence(run, swarm)
+    with untrained(run), suppress(Untrained):
+        return _all_runs(run, swarm, stage, passes)
+    hours = announce_cost(run, swarm, passes, stage)
+    if not run.trains:
+        done, number = len(finished(stage, swarm.planned)), len(swarm.planned)
+        raise Untrained(run, f"which has {done} of {number} proxies ({duration(hours * 3600)} of training are left)")
     make_values(run, swarm.drawn, signals_of_runs(swarm.planned, swarm.options), "ablate")
+    return _all_runs(run, swarm, stage, passes)
+
+
+def _all_runs(run: Run, swarm: Prepared, stage: PlannedStage, passes: list[OnePass]) -> Trained:
+    """The runs of the design, then those that are placed by what the others say, then those of one pass."""
+    study: Any = run.recipe.ablation
     if study.stop is None:
         make_swarm(run, stage)
         trained = Trained(swarm.planned)
@@ -146,8 +172,7 @@ def train_swarm(run: Run, swarm: Prepared) -> Trained:
         make_swarm(run, halved.swarm)
         trained = Trained(halved.kept, halved.stopped)
     placed = place_optimum(run, swarm, place_next(run, swarm, trained.planned, train=True))
-    passes = train_one_pass(run, plan_one_pass(run, swarm.listed, swarm.options.tokens))
-    return replace(trained, planned=placed, one_pass=passes)
+    return replace(trained, planned=placed, one_pass=train_one_pass(run, passes))
 
 
 def place_next(run: Run, swarm: Prepared, planned: list[PlannedRun], *, train: bool) -> list[PlannedRun]:
@@ -227,8 +252,8 @@ def _table(
     return with_evidence(table_of(rows, kinds), read_evidence(earlier, options.natural), options.natural)
 
 
-def plan_design(run: Run, listed: list[Domain]) -> list[PlannedRun]:
-    """The runs of the swarm."""
+def plan_design(run: Run, listed: list[Domain], earlier: list[Carried]) -> list[PlannedRun]:
+    """The runs of the swarm; those that are placed go where earlier ones were not."""
     wanted: Any = run.recipe.ablation
     runs = wanted.runs
     options = DesignOptions(
@@ -244,42 +269,40 @@ def plan_design(run: Run, listed: list[Domain]) -> list[PlannedRun]:
         orders=tuple(order_of(order) for order in wanted.orders),
         seed=run.recipe.seed,
         caps=tuple(most_weights(run, listed)),
-        known=known_mixtures(earlier_runs(run, natural_weights(listed))),
+        known=known_mixtures(earlier),
     )
     return design([domain.name for domain in listed], natural_weights(listed), options)
 
 
 def announce(run: Run) -> None:
     """Say what the ablation would train, without training."""
-    tokens = run.tokens
-    listed = domains_to_mix(tokens)
-    options, planned = proxy_options(run), plan_design(run, listed)
-    for one in planned:
+    swarm = prepare(run)
+    for one in swarm.planned:
         shares = ", ".join(f"{name} {share:.3f}" for name, share in sorted(one.weights.items()) if share)
         run.narrator.say(f"  {one.name:<20} seed {one.seed}  {shares}")
-    announce_evidence(run, listed, planned)
-    announce_cost(run, listed, len(planned), options)
+    announce_evidence(run, swarm)
+    stage = plan_swarm(run, run.tokens, swarm.drawn, swarm.planned, swarm.options)
+    announce_cost(run, swarm, plan_one_pass(run, swarm.listed, swarm.options.tokens), stage)
 
 
-def announce_evidence(run: Run, listed: list[Domain], planned: list[PlannedRun]) -> None:
+def announce_evidence(run: Run, swarm: Prepared) -> None:
     """Say how many earlier runs still speak, of what, and whether the design has the new ones that are needed."""
-    natural = natural_weights(listed)
-    for line in needed_words(run, earlier_runs(run, natural), natural, planned):
+    for line in needed_words(run, swarm.earlier, natural_weights(swarm.listed), swarm.planned):
         run.narrator.say(f"  {line}")
 
 
-def announce_cost(
-    run: Run, listed: list[Domain], number: int, options: SwarmOptions, stage: PlannedStage | None = None
-) -> None:
-    """Say what the whole study costs, its confirmation too, before any of it is spent."""
+def announce_cost(run: Run, swarm: Prepared, passes: list[OnePass], stage: PlannedStage) -> float:
+    """Say what the whole study costs, its confirmation too, before any of it is spent; returns hours that are left."""
     study: Any = run.recipe.ablation
-    hours = announce_swarm(run, number + study.runs.sequential + study.runs.optimum, options, swarm=stage)
-    hours += announce_one_pass(run, plan_one_pass(run, listed, options.tokens))
+    number = len(swarm.planned) + study.runs.sequential + study.runs.optimum
+    hours = announce_swarm(run, number, swarm.options, swarm=stage)
+    hours += announce_one_pass(run, passes)
     if study.stop is not None:
         run.narrator.say(f"  less where runs are stopped after {study.stop.at:.0%} of the way")
     if study.confirm is not None:
-        hours += announce_confirmation(run, len(list(baselines_of(run, listed))))
+        hours += announce_confirmation(run, len(list(baselines_of(run, swarm.listed))))
         run.narrator.say(f"  {duration(hours * 3600)} in all")
+    return hours
 
 
 def analysis_options(run: Run, listed: list[Domain]) -> AnalysisOptions:

@@ -16,14 +16,16 @@ from mixing.ablation.runs import table_of, write_csv
 from mixing.domain_stage import Domain
 from recipes.ablation.swarm import (
     SwarmSize,
+    Untrained,
     make_swarm,
     plan_swarm,
+    plan_thinned,
     run_file,
     signals_of_runs,
     swarm_options,
     thinned_domains,
 )
-from recipes.ablation.swarm_cost import announce_swarm
+from recipes.ablation.swarm_cost import announce_swarm, duration
 from recipes.curating.curate import ALL
 from recipes.pipeline import PlannedStage, PlannedTask, plan_stage
 from recipes.tokenizing.sorting import make_values
@@ -95,15 +97,19 @@ def confirm(
     study: Any = run.recipe.ablation
     analysis = json.loads(Path(weights.file(ALL, ".analysis.json")).read_text(encoding="utf-8"))
     options = confirm_options(run)
-    drawn = thinned_domains(run, run.tokens, listed, options, target)
+    drawn = (thinned_domains if run.trains else plan_thinned)(run, run.tokens, listed, options, target)
     natural = analysis["natural"]
     orders = [order_of(order) for order in study.orders]
     planned = confirmation_runs(
         natural, proposed_weights(analysis), baselines, study.confirm.seeds, run.recipe.seed, orders
     )
-    make_values(run, drawn, signals_of_runs(planned, options), "ablate")
     swarm = plan_swarm(run, run.tokens, drawn, planned, options, "confirmation")
-    announce_swarm(run, len(planned), options, "runs of confirmation", swarm)
+    if missing := len(swarm.missing()):
+        hours = announce_swarm(run, len(planned), options, "runs of confirmation", swarm)
+        if not run.trains:
+            told = f"whose confirmation has {len(planned) - missing} of {len(planned)} runs"
+            raise Untrained(run, f"{told} ({duration(hours * 3600)} of training are left)")
+        make_values(run, drawn, signals_of_runs(planned, options), "ablate")
     make_swarm(run, swarm)
     inputs = ConfirmationInputs(
         weights.file(ALL, ".analysis.json"),

@@ -69,9 +69,10 @@ def halve(
     best = set(sorted((one.name for one in open_runs), key=lambda name: (values[name], name))[:number])
     kept = [one for one in planned if one in sure or one.name in best]
     stopped = [one for one in open_runs if one.name not in best]
-    run.narrator.say(
-        f"  {len(stopped)} of {len(open_runs)} drawn mixtures are behind after {step} train steps and are stopped"
-    )
+    if run.trains:  # else they were stopped long ago
+        run.narrator.say(
+            f"  {len(stopped)} of {len(open_runs)} drawn mixtures are behind after {step} train steps and are stopped"
+        )
     for one in stopped:
         if one.name not in done:
             state_file(swarm, run_task(one)).unlink(missing_ok=True)

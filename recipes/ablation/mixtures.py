@@ -6,10 +6,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from curation.fields import Problem
 from mixing.domain_stage import Domain, read_domains
-from mixing.patterns import resolve_weights, values_of
+from mixing.patterns import covers, resolve_weights, values_of
 from mixing.weights import natural, unimax
 from recipes.pretraining.shapes import batch_tokens_of, phase_tokens, tokens_of
+from recipes.schema.located import RecipeErrors
+from recipes.schema.validation import located_problems
 from recipes.tokenizing.tokens import weights_of
 
 if TYPE_CHECKING:
@@ -43,6 +46,32 @@ def most_weights(run: Run, listed: list[Domain]) -> Iterator[tuple[str, float]]:
         supply = next(domain.num_tokens for domain in listed if domain.name == name)
         if cap * supply < budget:
             yield name, cap * supply / budget
+
+
+def check_objective(run: Run) -> None:
+    """Refuse an objective that no held-out text of the run measures, before any proxy is trained.
+
+    Raises:
+        RecipeErrors: with the line of each pattern, once curation has told how much text there is.
+    """
+    study: Any = run.recipe.ablation
+    models = [study.proxy] if study.confirm is None else [study.proxy, study.confirm.model]
+    context = max(model.context for model in models)
+    listed = read_domains(run.tokens.domains_path)
+    measured = [domain.name for domain in listed if domain.num_held_out(context) > 0]
+    wanted = study.objective
+    patterns = [] if wanted is None else [*wanted.shares, *wanted.pareto]
+    less = f"held-out text of less than a sequence of {context:,} tokens, so nothing measures it"
+    fix = "raise domains.held_out (share and tokens), or take it out of the objective"
+    wrong: list[Problem] = []
+    for pattern in patterns:
+        if not any(covers(pattern, name) for name in measured):
+            had = ", ".join(f"{d.name}: {d.held_out_tokens:,} tokens" for d in listed if covers(pattern, d.name))
+            wrong.append((("ablation", "objective", pattern), pattern, f"{less} ({had or 'no such domain'}); {fix}"))
+    if not measured:
+        wrong.append((("ablation",), None, f"every domain has {less}; raise domains.held_out (share and tokens)"))
+    if wrong:
+        raise RecipeErrors(located_problems(run.recipe, wrong))
 
 
 def natural_weights(listed: list[Domain]) -> dict[str, float]:

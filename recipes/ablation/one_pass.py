@@ -8,6 +8,7 @@ them. Source: MindLLM, arXiv:2310.15777.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,8 +18,10 @@ from mixing.ablation.design import PlannedRun
 from mixing.ablation.runs import table_of
 from mixing.domain_stage import Domain
 from recipes.ablation.swarm import SwarmSize, make_swarm, plan_swarm, run_file, swarm_options
-from recipes.ablation.swarm_cost import announce_swarm
+from recipes.ablation.swarm_cost import duration, run_cost, several
 from recipes.pipeline import PlannedStage
+from recipes.progress import compact
+from training.models.shape import flops_per_token
 from training.swarm import SwarmOptions
 
 if TYPE_CHECKING:
@@ -63,8 +66,22 @@ def plan_one_pass(run: Run, listed: list[Domain], tokens: int) -> list[OnePass]:
 
 
 def announce_one_pass(run: Run, planned: list[OnePass]) -> float:
-    """Say what the runs of one pass cost; returns hours."""
-    return sum(announce_swarm(run, 1, one.options, f"run ({one.one.name})", one.swarm) for one in planned)
+    """Say what the runs of one pass cost, which are trained one after the other; returns hours that are left."""
+    if not planned:
+        return 0.0
+    lengths = [one.options.tokens for one in planned]
+    flops = sum(one.options.tokens * flops_per_token(one.options.shape) for one in planned)
+    run.narrator.say(
+        f"  {several(len(planned), 'run')} of one pass over a domain x {compact(min(lengths))} to "
+        f"{compact(max(lengths))} tokens = {compact(sum(lengths))} tokens, {flops:.2g} FLOPs"
+    )
+    costs = [run_cost(run, one.options) for one in planned if one.swarm.missing()]
+    if not costs:
+        return 0.0
+    seconds = sum(cost.seconds for cost in costs)
+    there = f"{len(planned) - len(costs)} are there; " if len(costs) < len(planned) else ""
+    run.narrator.say(f"  {there}{duration(seconds)}, {costs[-1].basis}")
+    return seconds / 3600
 
 
 def train_one_pass(run: Run, planned: list[OnePass]) -> tuple[tuple[str, str], ...]:
@@ -90,5 +107,17 @@ def written(runs: tuple[tuple[str, str], ...]) -> dict[str, Any]:
         named = [{**row, "name": f"{row['name']}#{place}"} for place, row in enumerate(own)]
         table = table_of(named)
         losses = {name: float(loss) for name, loss in zip(table.targets, table.losses.mean(0), strict=True)}
-        shown[domain] = {"tokens": int(own[0]["num_tokens"]), "losses": losses, "curve": table.curves[0]}
+        shown[domain] = {"tokens": int(own[0]["num_tokens"]), "losses": losses, "curve": _mean_of(table.curves)}
     return shown
+
+
+def _mean_of(curves: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Curves of runs that were measured at the same tokens as one; a loss that one of them lacks is unknown."""
+    first = curves[0]
+
+    def mean(name: str, place: int) -> float | None:
+        values = [curve["losses"][name][place] for curve in curves]
+        return None if any(value is None for value in values) else sum(values) / len(values)
+
+    losses = {name: [mean(name, k) for k in range(len(first["tokens"]))] for name in first["losses"]}
+    return {"tokens": first["tokens"], "losses": losses}

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mixing.ablation.analysis import AnalysisOptions, analyse
-from mixing.ablation.lineage import read_evidence, with_evidence
+from mixing.ablation.lineage import with_evidence
 from mixing.ablation.runs import RunsTable, read_csv, table_of, write_csv
 from mixing.domain_stage import Domain
 from recipes.ablation.ablate import (
@@ -20,7 +20,7 @@ from recipes.ablation.ablate import (
     prepare,
     proxy_options,
 )
-from recipes.ablation.earlier import evidence_of
+from recipes.ablation.earlier import earlier_runs
 from recipes.ablation.mixtures import bounds_of, caps_of, domains_to_mix, natural_weights, target_tokens
 from recipes.ablation.swarm import finished, plan_swarm, plan_thinned, rows_of
 from recipes.errors import RunError
@@ -50,7 +50,7 @@ def progress(run: Run) -> tuple[int, int] | None:
     if run.recipe.ablation is None or run.recipe.tokenizer is None or any(s.missing() for s in planned_stages(run)):
         return None
     listed, options = domains_to_mix(run.tokens), proxy_options(run)
-    planned = plan_design(run, listed)
+    planned = plan_design(run, listed, earlier_runs(run, natural_weights(listed)))
     drawn = plan_thinned(run, run.tokens, listed, options, target_tokens(run))
     swarm = plan_swarm(run, run.tokens, drawn, planned, options)
     return len(planned) - len(swarm.missing()), len(planned)
@@ -75,8 +75,7 @@ def analyse_finished(run: Run) -> dict[str, Any]:
     """The analysis of the runs that are there now, with a note of how many are missing. No weights are kept from it."""
     swarm, table = finished_rows(run)
     options = analysis_options(run, swarm.listed)
-    earlier = read_evidence(evidence_of(run.recipe.ablation), options.natural)
-    analysis = dict(analyse(with_evidence(table, earlier, options.natural), options))
+    analysis = dict(analyse(with_evidence(table, swarm.earlier, options.natural), options))
     total = _number(run, swarm)
     if table.num_runs < total:
         note = f"{table.num_runs} of {total} runs are finished: this is what they say so far."

@@ -6,7 +6,8 @@ the key of what its swarm shares and by the hash of what it trains, whoever asks
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from mixing.tokenizer import load_tokenizer
 from recipes.ablation.stacking import in_stacks
 from recipes.artifacts import key_of
 from recipes.curating.curate import ALL
+from recipes.errors import NotYet
 from recipes.pipeline import PlannedStage, PlannedTask, TasksSetAside, plan_stage
 from recipes.pretraining.shapes import batch_tokens_of, learning_rate_of, optimizer_of, shape_of, tokens_of
 from recipes.tokenizing.sorting import plan_values
@@ -31,6 +33,17 @@ VERSIONS = {"proxies": 1}
 # Windows of held-out text measured for each domain: half a target's. Measuring is a good part of what a short proxy run
 # costs, and the windows are the same for all proxies, so their error goes out of the differences that are compared.
 PROXY_HELD_OUT = 32
+
+
+class Untrained(NotYet):
+    """The weights that an ablation chooses are asked for by a verb that only looks, and proxies are missing."""
+
+    def __init__(self, run: Run, progress: str = "whose runs are not all trained") -> None:
+        asked = [phase.name for phase in run.recipe.schedule if phase.weights.kind == "ablation"]
+        whose = f"phase {', '.join(asked)}: its weights come from" if asked else "it asks for the weights of"
+        super().__init__(
+            f"{run.recipe.path}: {whose} the ablation, {progress}; `gristmill ablate {run.recipe.called}` trains them"
+        )
 
 
 @dataclass(frozen=True)
@@ -149,13 +162,26 @@ def make_swarm(run: Run, swarm: PlannedStage) -> None:
 
     Raises:
         TasksSetAside: with each run that failed twice and why; the others are kept.
+        Untrained: where runs are missing and this verb may not train.
     """
+    if not run.trains and swarm.missing():
+        raise Untrained(run)
     swarm = in_stacks(run, swarm)
     try:
         run.make([swarm])
     except TasksSetAside as failed:
         run.narrator.say(f"  {len(failed.tasks)} runs failed and are tried once more: {failed.tasks[0][1]}")
         run.make([swarm])
+
+
+@contextmanager
+def untrained(run: Run) -> Iterator[None]:
+    """Let nothing train meanwhile: a run that is missing raises `Untrained`."""
+    before, run.trains = run.trains, False
+    try:
+        yield
+    finally:
+        run.trains = before
 
 
 def run_task(one: PlannedRun) -> str:

@@ -46,7 +46,8 @@ def _place(share: Share, folder: str, suffix: str = "") -> str:
 
 
 def _number(value: float) -> str:
-    return f"{value:.6f}".rstrip("0").rstrip(".")
+    """Six decimals; the twelve that a plan counts in where a weight is small, so that none becomes nothing."""
+    return f"{value:.{6 if value >= 1e-3 else 12}f}".rstrip("0").rstrip(".")
 
 
 def _megatron(shares: Sequence[Share], folder: str) -> str:

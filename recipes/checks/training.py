@@ -261,6 +261,7 @@ def _ablation(recipe: Recipe, names: Names) -> Iterator[Problem]:
             if pattern not in names.validate_only and not names_domain(names, pattern):
                 hint = did_you_mean(pattern, [*names.domains, *names.validate_only], limit=20)
                 yield (*path, pattern), pattern, f"names no domain and no validate_only source{hint}"
+    yield from _unmeasured(recipe, study, names)
     yield from _confirmation(study)
     for place, baseline in enumerate(study.baselines):
         yield from _weights(baseline, names, ("ablation", "baselines", place))
@@ -268,6 +269,10 @@ def _ablation(recipe: Recipe, names: Names) -> Iterator[Problem]:
             yield ("ablation", "baselines", place), "ablation", "a baseline is what the ablation is compared with"
     for place, order in enumerate(study.orders):
         yield from domain_problems_of_list(order.domains, names, ("ablation", "orders", place, "blocked"))
+        left = [name for name in names.trained() if not _is_named(name, order.domains)] if order.domains else []
+        if left:
+            reason = f'natural weights in this order draw {", ".join(left)} too; name them, or "*" for the rest'
+            yield ("ablation", "orders", place, "blocked"), list(order.domains), reason
     runs = study.runs
     if not any(
         (runs.dirichlet, runs.space_filling, runs.d_optimal, runs.sequential, runs.leave_one_out, runs.one_domain)
@@ -276,6 +281,23 @@ def _ablation(recipe: Recipe, names: Names) -> Iterator[Problem]:
     step = _step_tokens(study.proxy.training, study.proxy)
     if step is not None and study.tokens.number < step:
         yield ("ablation", "tokens"), str(study.tokens), f"shorter than one train step of the proxy ({step:,} tokens)"
+
+
+def _unmeasured(recipe: Recipe, study: Ablation[Model], names: Names) -> Iterator[Problem]:
+    """Trained domains have held-out text of a sequence at least where the objective counts them."""
+    held_out, context = recipe.domains.held_out, study.proxy.context
+    if held_out.share > 0 and held_out.tokens.number > context:
+        return
+    fix = f"raise domains.held_out (tokens: {held_out.tokens}, share: {held_out.share:g})"
+    if study.objective is None or study.objective.kind == "worst":
+        if not names.validate_only:
+            told = None if study.objective is None else "worst"
+            yield ("ablation", "objective"), told, f"no domain has held-out text of a sequence of {context:,}; {fix}"
+        return
+    for pattern in (*study.objective.shares, *study.objective.pareto):
+        if names_domain(names, pattern) and not any(covers(pattern, name) for name in names.validate_only):
+            reason = f"its held-out text is less than a sequence of {context:,} tokens, so nothing measures it; {fix}"
+            yield ("ablation", "objective", pattern), pattern, reason
 
 
 def _confirmation(study: Ablation[Model]) -> Iterator[Problem]:

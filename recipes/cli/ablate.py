@@ -100,14 +100,14 @@ def _announce(run: Any, flags: Flags) -> None:
 
 
 def _show(analysis: dict[str, Any]) -> None:
-    click.echo(f"\n{'domain':<24} {'natural':>8} {'chosen':>8}   interval")
+    wide = max(24, *(len(name) for name in analysis["chosen"]))
+    click.echo(f"\n{'domain':<{wide}} {'natural':>8} {'chosen':>8}   interval of the optimum")
     intervals = analysis.get("weights_interval", {})
     for domain in sorted(analysis["chosen"]):
         low, high = intervals.get(domain, (None, None))
         interval = "" if low is None else f"{low:.3f} to {high:.3f}"
-        click.echo(
-            f"{domain:<24} {analysis['natural'].get(domain, 0):>8.3f} {analysis['chosen'][domain]:>8.3f}   {interval}"
-        )
+        natural, chosen = analysis["natural"].get(domain, 0), analysis["chosen"][domain]
+        click.echo(f"{domain:<{wide}} {natural:>8.3f} {chosen:>8.3f}   {interval}")
     if analysis.get("confirmation"):
         _show_confirmation(analysis["confirmation"])
     for note in analysis["notes"]:
@@ -119,10 +119,10 @@ def _show_confirmation(confirmed: dict[str, Any]) -> None:
     for arm in confirmed["arms"]:
         if "objective" not in arm:
             continue
-        click.echo(
-            f"\n{arm['name'] + ' against natural':<24} {'change':>8}   95% interval over {len(arm['seeds'])} seeds"
-        )
-        for name, one in [("objective", arm["objective"]), *sorted(arm["domains"].items())]:
+        title, measured = f"{arm['name']} against natural", sorted(arm["domains"].items())
+        wide = max(24, len(title), *(len(name) for name, _ in measured))
+        click.echo(f"\n{title:<{wide}} {'change':>8}   95% interval over {len(arm['seeds'])} seeds")
+        for name, one in [("objective", arm["objective"]), *measured]:
             interval = "" if one["high"] is None else f"{one['low']:+.2%} to {one['high']:+.2%}"
-            click.echo(f"{name:<24} {one['difference']:>+8.2%}   {interval}")
+            click.echo(f"{name:<{wide}} {one['difference']:>+8.2%}   {interval}")
     click.echo("")

@@ -58,11 +58,15 @@ class Flags:
         share = [] if self.sample is None else [f"--sample {self.sample:g}"]
         return " ".join([*(f"--set {shlex.quote(one)}" for one in self.overrides), *share])
 
-    def open_run(self, quiet: bool = False, brief: bool = False) -> Run:
-        """The run of the recipe: its work directory, and what is there already."""
+    def open_run(self, quiet: bool = False, brief: bool = False, trains: bool = True) -> Run:
+        """The run of the recipe: its work directory, and what is there already.
+
+        Without `trains` an ablation that has not run is an error: a verb that only looks never spends hours.
+        """
         from recipes.run import Run
 
         run = Run.open(self.load(), self.as_json or quiet, self.verify_inputs, brief)
+        run.trains = trains
         run.publishes = self.sample is None
         return run
 

@@ -22,7 +22,7 @@ def command(flags: Flags, phase: str | None) -> None:
     """
     from recipes.whole import show_plan
 
-    with flags.open_run(brief=True) as run:
+    with flags.open_run(brief=True, trains=False) as run:
         if flags.dry_run:
             show_plan(run, flags.as_json)
             return

@@ -37,6 +37,9 @@ _MOST_ROWS = 400  # of the table in the terminal; the page's tables have all
 def command(flags: Flags, old: Path | None, sizes: Path | None, out: Path | None) -> None:
     """Show what is drawn from each domain, phase and pattern, and over training, before anything trains.
 
+    Proxies are never trained for it: where an ablation has not chosen the weights of a phase yet, natural weights stand
+    in their place, marked so, and the exit code is 3.
+
     \b
     gristmill plan recipes/quickstart.yaml
     gristmill plan recipes/quickstart.yaml --set schedule.main.tokens=4M
@@ -44,13 +47,18 @@ def command(flags: Flags, old: Path | None, sizes: Path | None, out: Path | None
     gristmill plan recipes/examples/llammlein_plan.yaml --sizes recipes/examples/llammlein_sizes.csv
     """
     from mixing.plan_table import table
+    from recipes.errors import NotYet
     from recipes.whole import show_plan
 
-    with flags.open_run(brief=True) as run:
+    with flags.open_run(brief=True, trains=False) as run:
         if flags.dry_run:
             show_plan(run, flags.as_json)
             return
-        plan, file = _plan(run, sizes)
+        try:
+            plan, file = _plan(run, sizes)
+        except NotYet as untrained:
+            _show_provisional(run, sizes, flags.as_json, untrained)
+            raise
         groups = _groups(run, plan)
         if out is not None:
             out.write_text(plan.to_json(), encoding="utf-8")
@@ -77,16 +85,41 @@ def _plan(run: Run, sizes: Path | None) -> tuple[Plan, str | Path | None]:
 
     if sizes is None:
         return read_plan(run.plan), run.plan.file(ALL, ".plan.json")
-    from mixing.plan_stage import plan_of
+    from recipes.ablation.provisional import open_phases
+    from recipes.errors import NotYet
+
+    if asked := open_phases(run):
+        raise NotYet(
+            f"{run.recipe.path}: phase {', '.join(asked)}: an ablation chooses its weights, and simulated sizes hold "
+            "no text to train proxies on; write weights, or `gristmill ablate` over its own sources"
+        )
+    return _simulated(run, sizes), None
+
+
+def _simulated(run: Run, sizes: Path) -> Plan:
     from mixing.simulated_sizes import read_sizes
+    from recipes.ablation.provisional import provisional_plan
     from recipes.errors import RunError
-    from recipes.tokenizing.tokens import plan_options
 
     try:
-        plan: Plan = plan_of(read_sizes(sizes), plan_options(run))
-    except ValueError as error:  # sizes, patterns, weights and budgets: each says what to mend
-        raise RunError(f"{run.recipe.path} over {sizes}: {error}") from error
-    return plan, None
+        return provisional_plan(run, read_sizes(sizes))
+    except (ValueError, RunError) as error:  # sizes, patterns, weights and budgets: each says what to mend
+        raise RunError(f"over {sizes}: {error}") from error
+
+
+def _show_provisional(run: Run, sizes: Path | None, as_json: bool, untrained: Exception) -> None:
+    """The plan at natural weights, marked so: supply, caps and the other phases are as they will be."""
+    from mixing.plan_table import table
+    from recipes.ablation.provisional import open_phases, provisional_plan
+
+    plan = provisional_plan(run) if sizes is None else _simulated(run, sizes)
+    groups, told = _groups(run, plan), ", ".join(open_phases(run))
+    if as_json:
+        rows = [asdict(row) for row in table(plan, groups)]
+        print_json({"plan": None, "provisional": str(untrained), "warnings": plan.warnings, "rows": rows})
+        return
+    _show(plan, groups)
+    click.echo(f"\nNOT THE PLAN YET: phase {told} stands at natural weights above, until the ablation has chosen.\n")
 
 
 def _groups(run: Run, plan: Plan) -> dict[str, list[str]]:

@@ -50,7 +50,7 @@ def command(
 
     if (step is None) == (document is None):
         raise RunError("trace needs either --train-step N or --document ID")
-    with flags.open_run(quiet=True) as run:
+    with flags.open_run(quiet=True, trains=False) as run:
         if flags.dry_run:
             show_plan(run, flags.as_json)
             return

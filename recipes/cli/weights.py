@@ -10,6 +10,7 @@ import click
 from recipes.cli.options import Flags, print_json, shared_flags
 
 if TYPE_CHECKING:
+    from mixing.plan_record import Plan
     from recipes.run import Run
 
 _TRAINERS = ("json", "megatron", "tinyllama", "litdata", "nanotron", "olmo-core", "llm-foundry", "huggingface")
@@ -34,7 +35,7 @@ def command(flags: Flags, trainer: str | None, phase: str | None, folder: str, o
     from recipes.errors import RunError
     from recipes.whole import show_plan
 
-    with flags.open_run(quiet=trainer is not None and out is None, brief=True) as run:
+    with flags.open_run(quiet=trainer is not None and out is None, brief=True, trains=False) as run:
         if flags.dry_run:
             show_plan(run, flags.as_json)
             return
@@ -56,33 +57,68 @@ def command(flags: Flags, trainer: str | None, phase: str | None, folder: str, o
 
 
 def _shares(run: Run, wanted: str | None) -> tuple[str, list[Any]]:
-    """The phase's name and every domain's share, rounded so that they sum to 1."""
-    from recipes.ablation.mixtures import domains_to_mix, mixture_of, target_tokens
+    """The phase's name, and share and passes of every domain as the plan has them."""
+    from recipes.ablation.mixtures import domains_to_mix
     from recipes.ablation.trainers import Share
-    from recipes.cli.pin import rounded
     from recipes.errors import RunError
 
     phases = {phase.name: phase for phase in run.recipe.schedule}
     if not phases or wanted not in (None, *phases):
         raise RunError(f"{run.recipe.path}: no phase {wanted or 'at all'}; phases: {', '.join(phases) or 'none'}")
     phase = phases[wanted] if wanted is not None else run.recipe.schedule[0]
-    chosen = run.weights if phase.weights.kind == "ablation" else None
-    listed = domains_to_mix(run.tokens)
-    budget = target_tokens(run)
-    mixture = rounded(mixture_of(run, phase.weights, listed, budget, chosen))
+    weights, tokens = _planned(run, phase) if run.recipe.model is not None else _unplanned(run, phase)
     return phase.name, [
         Share(
-            domain.name, mixture[domain.name], domain.num_tokens, domain.num_documents,
-            mixture[domain.name] * budget / domain.num_tokens,
+            domain.name, weights.get(domain.name, 0.0), domain.num_tokens, domain.num_documents,
+            None if tokens is None else weights.get(domain.name, 0.0) * tokens / domain.num_tokens,
         )
-        for domain in sorted(listed, key=lambda one: one.name)
+        for domain in sorted(domains_to_mix(run.tokens), key=lambda one: one.name)
     ]  # fmt: skip
+
+
+def _planned(run: Run, phase: Any) -> tuple[dict[str, float], int]:
+    """Weights of a phase as the plan has them, and its tokens."""
+    planned = next(one for one in _plan_with(run, phase).phases if one.name == phase.name)
+    total = sum(planned.weights.values())
+    return {name: weight / total for name, weight in planned.weights.items()}, planned.num_tokens
+
+
+def _unplanned(run: Run, phase: Any) -> tuple[dict[str, float], int | None]:
+    """As `_planned`, of a recipe that trains no model: its weights over the domains there are."""
+    from recipes.ablation.mixtures import domains_to_mix, mixture_of
+    from recipes.errors import RunError
+
+    tokens = int(phase.tokens.number) if phase.tokens.unit == "tokens" else None
+    if tokens is None and phase.weights.kind == "unimax":
+        raise RunError(f"{run.recipe.path}: phase {phase.name}: unimax over {phase.tokens} needs a `model:`")
+    chosen = run.weights if phase.weights.kind == "ablation" else None
+    return mixture_of(run, phase.weights, domains_to_mix(run.tokens), tokens or 0, chosen), tokens
+
+
+def _plan_with(run: Run, phase: Any) -> Plan:
+    """The run's plan. A phase with weights of its own is asked for also while an ablation still chooses another's."""
+    from recipes.ablation.provisional import provisional_plan
+    from recipes.errors import NotYet
+    from recipes.pretraining.train import read_plan
+
+    try:
+        return read_plan(run.plan)
+    except NotYet:
+        if phase.weights.kind == "ablation":
+            raise
+        return provisional_plan(run)
 
 
 def _show(flags: Flags, phase: str, shares: list[Any]) -> None:
     if flags.as_json:
         print_json({"phase": phase, "weights": {share.domain: share.weight for share in shares}})
         return
-    click.echo(f"{'domain':<28} {'weight':>8} {'tokens there':>14} {'epochs':>7}")
+    click.echo(f"{'domain':<28} {'weight':>9} {'tokens there':>14} {'epochs':>7}")
     for share in shares:
-        click.echo(f"{share.domain:<28} {share.weight:>8.4f} {share.num_tokens:>14,} {share.epochs:>7.2f}")
+        epochs = "" if share.epochs is None else f"{share.epochs:.2f}"
+        click.echo(f"{share.domain:<28} {_percent(share.weight):>9} {share.num_tokens:>14,} {epochs:>7}")
+
+
+def _percent(weight: float) -> str:
+    """A weight in per cent; a small one keeps two digits that tell it from none."""
+    return f"{weight:.2%}" if weight >= 1e-4 or not weight else f"{100 * weight:.1e}%"

@@ -22,7 +22,7 @@ _REASONS = {
     "natural": "Natural weights stay: nothing was shown to beat them.",
     "best_run": "The weights of the best run were chosen; nothing has confirmed them.",
     "surrogate": "The surrogate's optimum was chosen; nothing has confirmed it.",
-    "confirmed": "The proposed weights held one size up and were chosen.",
+    "confirmed": "The proposed weights held when they were trained again, and were chosen.",
 }
 
 

@@ -25,10 +25,11 @@ def confirmation_figure(record: Record, found: Mapping[str, Any]) -> Figure:
         (arm, name, one["difference"], one["low"], one["high"], one["pairs"], one.get("nats"))
         for arm, name, one in lines
     )
+    larger = confirmed["num_parameters"] > (found.get("num_parameters") or 0)
     seeds = several(len(confirmed.get("seeds", ())), "seed")
     return Figure(
         "confirmation",
-        "Trained again, one size up",
+        "Trained again" + (", one size up" if larger else ""),
         f"Models of {confirmed['num_parameters']:,} parameters, {confirmed['num_tokens']:,} tokens each, on {seeds} "
         "that every set of weights shares. Dots: mean change of held-out loss against natural weights, seed by seed; "
         "bars: its 95 % interval by a paired t-test. Left of zero is better; a bar across zero has shown nothing. "
@@ -62,6 +63,5 @@ def _span(arm: str, name: str, one: Mapping[str, Any], place: int) -> Span:
     value, low, high = float(one["difference"]), one["low"], one["high"]
     bounds = "" if high is None else f", 95 % interval {low:+.2%} to {high:+.2%}"
     told = f"{_called(arm)}, {name}: {value:+.2%} from {several(int(one['pairs']), 'pair')}{bounds}"
-    mark = ("mark-chosen", "mark-optimum", "mark-natural")[min(place, 2)]
-    label = name if place == 0 else f"{name} ({_called(arm)})"
-    return Span(label, ((value, mark, told),), None if high is None else (low, high), told)
+    label = name if place == 0 else ""  # the arm's colour is in the legend
+    return Span(label, ((value, f"dot {colour(place)}", told),), None if high is None else (low, high), told)

@@ -31,10 +31,10 @@ def matrix_figure(record: Record, found: Mapping[str, Any]) -> Figure:
         for b, loss in row.items()
         if loss is not None and natural.get(b) is not None
     }
-    most = max((abs(value) for value in change.values()), default=0.0) or 1.0
+    ends = (-min(0.0, *change.values()) or 1.0, max(0.0, *change.values()) or 1.0) if change else (1.0, 1.0)
     cells = [
         [
-            _matrix_cell(a, b, matrix[a].get(b), change.get((a, b)), most, (bits.get(a) or {}).get(b))
+            _matrix_cell(a, b, matrix[a].get(b), change.get((a, b)), ends, (bits.get(a) or {}).get(b))
             for b in measured[:MOST_DOMAINS]
         ]
         for a in trained[:MOST_DOMAINS]
@@ -51,7 +51,8 @@ def matrix_figure(record: Record, found: Mapping[str, Any]) -> Figure:
         "matrix",
         "What training on one domain does to the others",
         "The number is the held-out loss (nats per token) on the column's domain of a proxy trained on the row's "
-        "domain alone. Colour compares it with a proxy trained at natural weights: blue is better, red is worse. "
+        "domain alone. Colour compares it with a proxy trained at natural weights: blue is better, red worse, "
+        "each on a scale of its own. "
         "Read down a column to see which text helps a domain; losses of different columns are not comparable."
         + (_TREE if branches else ""),
         legend([("better than natural weights", "cool"), ("worse", "warm")])
@@ -68,11 +69,12 @@ def matrix_figure(record: Record, found: Mapping[str, Any]) -> Figure:
     )
 
 
-def _matrix_cell(a: str, b: str, loss: float | None, change: float | None, most: float, bits: float | None) -> Cell:
+def _matrix_cell(
+    a: str, b: str, loss: float | None, change: float | None, ends: tuple[float, float], bits: float | None
+) -> Cell:
     if loss is None:
         return Cell("", 0.0, f"trained on {a}, evaluated on {b}: not measured")
     against = "" if change is None else f", {change:+.3f} nats against natural weights"
     in_bits = "" if bits is None else f", {bits:.3f} bits per byte"
-    return Cell(
-        f"{loss:.2f}", (change or 0.0) / most, f"trained on {a}, evaluated on {b}: {loss:.3f} nats{against}{in_bits}"
-    )
+    strength = (change or 0.0) / ends[(change or 0.0) > 0]
+    return Cell(f"{loss:.2f}", strength, f"trained on {a}, evaluated on {b}: {loss:.3f} nats{against}{in_bits}")

@@ -41,13 +41,18 @@ def mixture_figures(record: Record, found: Mapping[str, Any], groups: Mapping[st
 # ---------------------------------------------------------------- colours of the objective
 
 
-def _strength(value: float, runs: Sequence[Run]) -> float:
-    """-1 (the best run) over 0 (natural weights) to 1 (the worst tenth of runs): each side on a scale of its own.
+def _ends(runs: Sequence[Run]) -> tuple[float, float]:
+    """Where colours are strongest: the best run's objective, and that of the worst tenth of runs.
 
-    On one scale a few bad runs would leave the good ones, which are looked for, without colour.
+    Each side has a scale of its own: on one, a few bad runs would leave the good ones, which are looked for, grey.
     """
-    ends = sorted(run["objective"] for run in runs)
-    most = -ends[0] if value < 0 else ends[int(0.9 * (len(ends) - 1))]
+    values = sorted(run["objective"] for run in runs)
+    return values[0], values[int(0.9 * (len(values) - 1))]
+
+
+def _strength(value: float, ends: tuple[float, float]) -> float:
+    """-1 (the best run) over 0 (natural weights) to 1 (the worst tenth of runs)."""
+    most = -ends[0] if value < 0 else ends[1]
     return max(-1.0, min(1.0, value / most)) if most > 0 else math.copysign(1.0, value)
 
 
@@ -103,7 +108,8 @@ def _lines(found: Mapping[str, Any], names: Sequence[str], runs: Sequence[Run]) 
         marks.append(tag("line", x1=x, x2=x, y1=top, y2=top + tall, class_="axis"))
         marks.append(_axis_name(x, top + tall, name, room))
     marks += _objective_axis(objective, places[-1], top, tall)
-    marks += [_line(run, names, places, (weight, objective), _strength(run["objective"], runs)) for run in runs]
+    ends = _ends(runs)
+    marks += [_line(run, names, places, (weight, objective), _strength(run["objective"], ends)) for run in runs]
     for weights, class_, what in ((found["natural"], "way", "natural weights"),
                                   (found.get("optimum"), "way k1", "the surrogate's optimum")):  # fmt: skip
         if weights:
@@ -230,10 +236,10 @@ def _triangle(
         x, y = (sum(p * c[axis] for p, c in zip(parts, corners)) / total for axis in (0, 1))
         return x, y
 
-    marks = _grid_of_triangle(at, list(groups))
+    marks, ends = _grid_of_triangle(at, list(groups)), _ends(runs)
     for run in sorted(runs, key=lambda run: -float(run["objective"])):  # the best on top
         x, y = at(shares[run["name"]])
-        fill = _paint(_strength(run["objective"], runs), "fill")
+        fill = _paint(_strength(run["objective"], ends), "fill")
         marks.append(tag("circle", tip(_told(run)), cx=x, cy=y, r=5.0, class_="dot", style=fill))
     for weights, class_, what in ((found["natural"], "mark-natural hollow", "natural weights"),
                                   (found.get("optimum"), "mark-optimum", "the surrogate's optimum")):  # fmt: skip

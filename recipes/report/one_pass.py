@@ -19,10 +19,10 @@ def one_pass_figures(record: Record, found: Mapping[str, Any]) -> list[Figure]:
     """The loss matrix of one pass over each domain, and its curves over tokens."""
     runs: Mapping[str, Any] = found["one_pass"]
     order = [name for name in (found.get("clusters") or {}).get("order", []) if name in runs]
-    trained = [*order, *sorted(set(runs) - set(order))][:MOST_DOMAINS]
+    trained = [*order, *sorted(set(runs) - set(order))]
     there = {name for run in runs.values() for name in run["losses"]}
     columns = [name for name in (found.get("clusters") or {}).get("measured", []) if name in there]
-    measured = [*columns, *sorted(there - set(columns))][:MOST_DOMAINS]
+    measured = [*columns, *sorted(there - set(columns))]
     return [_matrix(record, found, trained, measured), _curves(record, runs, measured)]
 
 
@@ -35,7 +35,9 @@ def _matrix(record: Record, found: Mapping[str, Any], trained: list[str], measur
         if runs[a]["losses"].get(b) is not None and (equal.get(a) or {}).get(b) is not None
     }
     most = max((abs(value) for value in change.values()), default=0.0) or 1.0
-    cells = [[_cell(a, b, runs[a]["losses"].get(b), change.get((a, b)), most) for b in measured] for a in trained]
+    drawn, across = trained[:MOST_DOMAINS], measured[:MOST_DOMAINS]
+    cells = [[_cell(a, b, runs[a]["losses"].get(b), change.get((a, b)), most) for b in across] for a in drawn]
+    cut = len(drawn) < len(trained) or len(across) < len(measured)
     columns = (
         Column("trained on"), Column("tokens", "count"), Column("evaluated on"), Column("loss of one pass", "loss"),
         Column("loss of equal tokens", "loss"), Column("difference (nats)", "loss"),
@@ -50,17 +52,18 @@ def _matrix(record: Record, found: Mapping[str, Any], trained: list[str], measur
         "One pass over each domain, as MindLLM did it",
         "Losses (nats per token) of proxies that read their domain once, all domains scaled by one factor, so that a "
         "large source trains longer (tokens in brackets). Colour compares with the matrix of equal tokens: blue is "
-        "better, red worse. Where the two disagree on which text helps a domain, length spoke and not the text.",
+        "better, red worse. Where the two disagree on which text helps a domain, length spoke and not the text."
+        + (f" The first {MOST_DOMAINS} domains are drawn; the table has all." if cut else ""),
         legend([("better than with equal tokens", "cool"), ("worse", "warm")])
         + heat_map(
-            [f"{name} ({compact(runs[name]['tokens'])})" for name in trained],
-            measured,
+            [f"{name} ({compact(runs[name]['tokens'])})" for name in drawn],
+            across,
             cells,
             "Loss of one pass by domain trained on and evaluated on",
             ("trained on", "evaluated on"),
         ),
         record.command("ablate"),
-        Table("one_pass", columns, rows),
+        Table("one_pass", columns, rows, head=40),
     )
 
 
@@ -95,7 +98,8 @@ def _curves(record: Record, runs: Mapping[str, Any], measured: list[str]) -> Fig
         "one-pass-curves",
         "Loss over tokens of one pass",
         "A panel for each measured domain, a curve for each proxy; orange read that domain. Curves end where their "
-        "domain does: compare them at the same number of tokens, not at their ends.",
+        "domain does: compare them at the same number of tokens, not at their ends."
+        + (f" The first {MOST_PANELS} domains are drawn." if len(measured) > MOST_PANELS else ""),
         legend([("this domain's proxy", colour(1)), ("others", "kx")])
         + panels_over(panels, "Held-out loss of one pass over tokens", ("tokens", "nats per token")),
         record.command("ablate"),

@@ -111,14 +111,38 @@ def test_second_run_waits_and_is_told_who_holds_the_stage(tmp_path):
     code = (
         "import sys; from pathlib import Path; from recipes.artifacts import Store\n"
         f"folder = Store(Path({str(tmp_path)!r})).stage('signals.de', '00ff')\n"
-        "with folder.locked(lambda owner: print('waits for', owner, flush=True)): print('has it', flush=True)"
+        "with folder.locked(lambda why: print(why, flush=True)): print('has it', flush=True)"
     )
     with folder.locked(lambda owner: None):
         child = subprocess.Popen([sys.executable, "-P", "-c", code], stdout=subprocess.PIPE, text=True)
-        assert child.stdout.readline() == f"waits for {os.getpid()}\n"
+        assert child.stdout.readline().startswith(f"process {os.getpid()} is making it")
     assert child.stdout.readline() == "has it\n"
     assert child.wait() == 0
     child.stdout.close()
+
+
+def test_run_that_waits_for_a_killed_runs_worker_is_told_so(tmp_path):
+    folder = Store(tmp_path).stage("signals.de", "00ff")
+    code = (
+        "import sys; from pathlib import Path; from recipes.artifacts import Store\n"
+        f"with Store(Path({str(tmp_path)!r})).stage('signals.de', '00ff').output('a').held():\n"
+        "    print('writes', flush=True); sys.stdin.readline()"
+    )
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-P", "-c", code], **pipes) as worker:
+        assert worker.stdout.readline() == "writes\n"
+        told = []
+
+        def waiting(why):
+            told.append(why)
+            worker.stdin.write("end\n")
+            worker.stdin.flush()
+
+        with folder.locked(waiting):
+            pass
+    assert len(told) == 1
+    assert told[0].startswith("the run that made it is gone, but a worker of it")
+    assert str(worker.pid) in told[0] or not Path("/proc/locks").exists() or "unknown" in told[0]
 
 
 def test_read_only_store_is_used_when_it_has_every_task(tmp_path):

@@ -141,6 +141,17 @@ def test_section_of_an_analysis_from_a_table_has_its_figures():
     assert section.lead.startswith("3 proxies. Natural weights stay")
 
 
+def test_table_of_one_pass_is_whole_where_its_picture_is_cut():
+    names = [f"d{k:02}" for k in range(34)]
+    curve = {"tokens": [100], "losses": {name: [1.0] for name in names}}
+    passes = {name: {"tokens": 100, "losses": dict.fromkeys(names, 1.0), "curve": curve} for name in names}
+    grid, _ = one_pass_figures(FakeRecord, {"one_pass": passes})
+    assert len(grid.table.rows) == 34 * 34
+    assert "d31" in grid.picture
+    assert "d32" not in grid.picture
+    assert "the table has all" in grid.reading
+
+
 def test_one_pass_is_coloured_by_its_difference_to_equal_tokens():
     curve = {"tokens": [100, 200], "losses": {"a": [5.0, 4.0], "b": [6.0, 5.5]}}
     short = {"tokens": [100], "losses": {"a": [6.0], "b": [5.0]}}

@@ -16,6 +16,14 @@ def test_gpu_script_runs_its_lines_on_a_cpu(tmp_path, capsys, monkeypatch):
     assert found["mfu"] is None
 
 
+def test_gpu_script_prints_a_share_without_a_target(capsys, monkeypatch):
+    monkeypatch.setattr(gpu_mfu, "MOST_SEQUENCES", 2)
+    monkeypatch.setattr(gpu_mfu, "peak_of", lambda *_: 1e12)  # as on a GPU whose peak is known
+    assert gpu_mfu.main(["--device", "cpu", "--shape", "tiny", "--quick"]) == 0
+    assert "%" in (told := capsys.readouterr().out)
+    assert "target" not in told
+
+
 def test_gpu_script_without_a_gpu_says_so(capsys, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert gpu_mfu.main([]) == 2
