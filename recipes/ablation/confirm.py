@@ -25,9 +25,10 @@ from recipes.ablation.swarm import (
     swarm_options,
     thinned_domains,
 )
-from recipes.ablation.swarm_cost import announce_swarm, duration
+from recipes.ablation.swarm_cost import announce_swarm
 from recipes.curating.curate import ALL
 from recipes.pipeline import PlannedStage, PlannedTask, plan_stage
+from recipes.progress import duration
 from recipes.tokenizing.sorting import make_values
 from recipes.tokenizing.tokens import order_of
 from training.swarm import SwarmOptions, read_run

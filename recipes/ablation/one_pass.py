@@ -18,9 +18,9 @@ from mixing.ablation.design import PlannedRun
 from mixing.ablation.runs import table_of
 from mixing.domain_stage import Domain
 from recipes.ablation.swarm import SwarmSize, make_swarm, plan_swarm, run_file, swarm_options
-from recipes.ablation.swarm_cost import duration, run_cost, several
+from recipes.ablation.swarm_cost import run_cost
 from recipes.pipeline import PlannedStage
-from recipes.progress import compact
+from recipes.progress import compact, duration, several
 from training.models.shape import flops_per_token
 from training.swarm import SwarmOptions
 
