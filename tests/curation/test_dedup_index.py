@@ -335,6 +335,7 @@ def test_publishing_killed_before_its_manifest_leaves_no_version(tmp_path, monke
             _publish_nothing(tmp_path, "web", "killed")
     assert index.numbers_of(tmp_path, "web") == []
     assert len(list((tmp_path / "web").glob("000001-*"))) == 1
+    (tmp_path / "web" / "000001-feedc0ffee00.parquet").write_bytes(b"entries of another killed publishing")
     version = _publish_nothing(tmp_path, "web", "first")
     assert sorted(p.name for p in (tmp_path / "web").glob("0*")) == sorted([version.entries.name, "000001.json"])
 
