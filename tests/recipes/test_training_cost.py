@@ -61,7 +61,7 @@ schedule:
   - {name: short, tokens: 64K}
   - {name: long, tokens: 16K, context: 256}
 model: {preset: llama_tiny, context: 64}
-training: {batch: 16 sequences}
+training: {batch: 16 sequences, precision: bf16}
 """
 
 
