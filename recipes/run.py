@@ -96,6 +96,8 @@ class Run:
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:
+        if self.used and self.remembers:  # whatever verb it was, and wherever it ended: the report tells of it
+            self.write_summary()
         if "pool" in self.__dict__:
             self.pool.close(kill=kind is not None)
 
@@ -139,8 +141,12 @@ class Run:
         """Keep beside the run what it used, in order (`stages.json`), and what it reaches, by part (`reached.json`).
 
         A part that is `done` reaches what it used now and nothing of before; after a `whole` run that holds for all.
+        Where its parts used what they had used before, what was made from that stays in the summary.
         """
-        self.remember("stages", list(self.used.values()))
+        done_now = {told["part"] for told in self.used.values()}
+        before = {one["folder"] for one in self.recall("stages") or [] if one["part"] in done_now}
+        if whole or self.used.keys() != before:
+            self.remember("stages", list(self.used.values()))
         parts: dict[str, list[str]] = {}
         for name, told in sorted(self.used.items()):
             parts.setdefault(told["part"], []).append(name)

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
 from recipes.artifacts import StageFolder
 from recipes.cli.options import Flags, print_json, shared_flags
-from recipes.pretraining.training_log import PINNED
-from recipes.progress import compact_bytes
+from recipes.pretraining.training_log import PINNED, read_json
+from recipes.progress import compact_bytes, several
+from recipes.run import FLAGS
 
 
 @click.command()
@@ -32,12 +34,21 @@ def command(flags: Flags, delete: bool, variants: bool) -> None:
     """
     with flags.open_run() as run:
         workdir = run.store.workdir
-    unreached = unreached_folders(workdir, without_variants=variants)
-    if variants:
-        unreached += _variant_folders(workdir)
-    elif not flags.as_json and (told := _variant_folders(workdir)):
+    found = _variant_folders(workdir)
+    unfinished = [path for path in found if _is_training(path)]
+    left_out = [path for path in found if variants and path not in unfinished]
+    unreached = [*unreached_folders(workdir, left_out), *left_out]
+    for path in unfinished if variants else []:
         click.echo(
-            f"kept for {len(told)} runs made with --set or --sample: what they use; --variants lists it too", err=True
+            f"{path.name}{_called(path)}: left alone; its training has not come to its end. To give it up, remove "
+            f"{path / PINNED}.json",
+            err=True,
+        )
+    if found and not variants and not flags.as_json:
+        click.echo(
+            f"kept for {several(len(found), 'run')} made with --set or --sample: what they use; "
+            "--variants lists it too",
+            err=True,
         )
     if flags.as_json:
         print_json([{"folder": path.name, "bytes": folder_bytes(path)} for path in unreached])
@@ -58,14 +69,25 @@ def _variant_folders(workdir: Path) -> list[Path]:
     return sorted(path for path in (workdir / "runs").glob("*@????????") if path.is_dir())
 
 
-def unreached_folders(workdir: Path, without_variants: bool = False) -> list[Path]:
+def _is_training(variant: Path) -> bool:
+    """Whether a variant's training began and has not come to its last step: it may be taken up again."""
+    pinned = read_json(variant / f"{PINNED}.json")
+    return pinned is not None and not pinned["finished"]
+
+
+def _called(variant: Path) -> str:
+    """The flags that take a variant up again, where it tells them."""
+    words = read_json(variant / f"{FLAGS}.json")
+    return f" ({words})" if words else ""
+
+
+def unreached_folders(workdir: Path, left_out: Sequence[Path] = ()) -> list[Path]:
     """Artifact folders that no run's list of what it used names. Without any list nothing is unreached.
 
     Args:
         workdir: the work directory.
-        without_variants: whether lists of runs made with `--set` or `--sample` are passed over.
+        left_out: folders beside runs whose lists are passed over.
     """
-    left_out = _variant_folders(workdir) if without_variants else []
     lists = [path for path in sorted((workdir / "runs").glob("*/reached.json")) if path.parent not in left_out]
     if not lists:
         return []

@@ -19,7 +19,7 @@ def log_folder(folder: Path, run_name: str) -> Path:
 
 def read_status(log: Path) -> dict[str, Any] | None:
     """What a training last said of itself, from its log's folder."""
-    return _read_json(log / "status.json")
+    return read_json(log / "status.json")
 
 
 def read_end(log: Path) -> dict[str, Any] | None:
@@ -27,7 +27,7 @@ def read_end(log: Path) -> dict[str, Any] | None:
 
     Under torchrun each process says how it ended, and the one that tells most is told.
     """
-    ends = [found for path in sorted(log.glob("ended*.json")) if (found := _read_json(path)) is not None]
+    ends = [found for path in sorted(log.glob("ended*.json")) if (found := read_json(path)) is not None]
     order = {one.name: place for place, one in enumerate(MOST_TELLING)}
     return min(ends, key=lambda end: order.get(end.get("exit", ""), len(order)), default=None)
 
@@ -82,9 +82,9 @@ def _number(text: str | None) -> float | None:
     return float(text) if text else None
 
 
-def _read_json(path: Path) -> dict[str, Any] | None:
+def read_json(path: Path) -> Any:
+    """What a small file beside a run holds; None where it is not there, or only half written."""
     try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, json.JSONDecodeError):
         return None
-    return found

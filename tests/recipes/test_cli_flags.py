@@ -101,6 +101,28 @@ def test_clean_leaves_what_a_run_is_making(recipe, gristmill_here):
     assert not any(folder.exists() for folder in folders)
 
 
+def test_clean_of_variants_leaves_an_unfinished_training(recipe, gristmill_here):
+    workdir = recipe.parent / "work"
+    artifacts = {name: workdir / f"{name}-0123456789abcdef" for name in ("plain", "shared", "begun", "ended")}
+    for folder in artifacts.values():
+        folder.mkdir(parents=True)
+    for run, names in (("r", ["plain"]), ("r@00000001", ["shared", "begun"]), ("r@00000002", ["shared", "ended"])):
+        beside = workdir / "runs" / run
+        beside.mkdir(parents=True)
+        (beside / "reached.json").write_text(json.dumps({"train": [artifacts[name].name for name in names]}))
+        pinned = {"finished": run.endswith("2"), "folders": [artifacts[name].name for name in names]}
+        (beside / "trained_on.json").write_text(json.dumps(pinned))
+        (beside / "flags.json").write_text(json.dumps("--set seed=7"))
+    said = gristmill_here("clean", recipe, "--variants", "--delete")
+    assert {name for name, folder in artifacts.items() if folder.exists()} == {"plain", "shared", "begun"}
+    assert (workdir / "runs" / "r@00000001").exists()
+    assert not (workdir / "runs" / "r@00000002").exists()
+    assert "r@00000001 (--set seed=7): left alone; its training has not come to its end" in said.err
+    (workdir / "runs" / "r@00000001" / "trained_on.json").unlink()
+    gristmill_here("clean", recipe, "--variants", "--delete")
+    assert {name for name, folder in artifacts.items() if folder.exists()} == {"plain"}
+
+
 def test_sample_takes_a_share_of_what_a_source_would_read(recipe):
     recipe.write_text(RECIPE.replace("language: de}", "language: de, sample: 0.2}", 1))
     assert Flags(recipe, sample=0.5).load().sources["a"].sample == pytest.approx(0.1)

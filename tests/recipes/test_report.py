@@ -19,8 +19,10 @@ from recipes.report import write_report
 from recipes.report.axes import Scale, apart, log_ticks, ticks
 from recipes.report.bars import Bar, Piece, stacked_bars
 from recipes.report.curves import Curve, curves_over, thinned
+from recipes.report.funnel import funnels
 from recipes.report.markup import Column, Table, shown, tag
 from recipes.report.page import draw_figures
+from recipes.report.record import read_record
 from recipes.run import Run
 from recipes.schema.recipe import load_recipe
 from recipes.texts.made_text import made_lines
@@ -62,7 +64,6 @@ def planned(tmp_path_factory):
     path.write_text(f"{RECIPE}execution: {{raw: {folder}, workdir: {folder / 'work'}, workers: 1}}\n", "utf-8")
     with Run.open(load_recipe(path), silent=True) as run:
         assert run.plan
-        run.write_summary()
     return path
 
 
@@ -75,6 +76,19 @@ def opened(planned, tmp_path):
     run = Run.open(load_recipe(planned, [f"execution.workdir={tmp_path / 'work'}"]), silent=True)
     assert run.folder == beside
     return run
+
+
+def test_report_after_any_verb_tells_what_that_verb_made(planned):
+    """The plan was made by no verb that reports; a later `curate` leaves what was made from the same text."""
+    run = Run.open(load_recipe(planned), silent=True)
+    stages = run.recall("stages")
+    assert {one["part"] for one in stages} >= {"curate", "tokenize", "plan"}
+    record = read_record(run)
+    assert sum(one.rows for one in funnels(record)) > 80
+    assert record.plan is not None
+    with Run.open(load_recipe(planned), silent=True) as again:
+        assert again.curation
+    assert again.recall("stages") == stages
 
 
 def add_stage(run, part, title, folder, files):
