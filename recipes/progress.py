@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -10,6 +11,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
 
 Advance = Callable[..., None]
 _QUIET_LINE_EVERY_S = 10.0
@@ -140,6 +142,20 @@ def compact_bytes(number: float) -> str:
     """
     found = compact(number).replace("B", "G")
     return f"{found[:-1]} {found[-1]}B" if found[-1].isalpha() else f"{found} B"
+
+
+def folded(text: str, indent: str = "", hanging: str = "") -> list[str]:
+    """A text as lines of the terminal's width (120 columns where there is none), by the cells that characters take.
+
+    Args:
+        text: without line breaks.
+        indent: before the first line.
+        hanging: before the others.
+    """
+    width = shutil.get_terminal_size((120, 24)).columns
+    console = Console(width=width)
+    lines = Text(text).wrap(console, max(20, width - max(len(indent), len(hanging))))
+    return [f"{hanging if place else indent}{line.plain.rstrip()}" for place, line in enumerate(lines)]
 
 
 def several(number: Any, thing: str) -> str:

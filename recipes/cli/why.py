@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from recipes.cli.options import Flags, print_json, shared_flags
+from recipes.progress import folded
 
 if TYPE_CHECKING:
     from recipes.ledger.queries import Fate
 
 _SHOWN_CHARACTERS = 400
+_INDENT = "  "
 
 
 @click.command()
 @shared_flags
 @click.argument("document")
 @click.option("--most", default=5, show_default=True, help="Documents to show where several match.")
-def command(flags: Flags, document: str, most: int) -> None:
+@click.option("--whole", is_flag=True, help="Show the whole text, line by line, instead of its beginning.")
+def command(flags: Flags, document: str, most: int, whole: bool) -> None:
     """Tell a document's fate: which step dropped it, on which value, or that it was kept.
 
     DOCUMENT is a content id (or its beginning), the source's own id, a URL, or a piece of text.
@@ -39,19 +43,20 @@ def command(flags: Flags, document: str, most: int) -> None:
     if not found:
         raise RunError(f"no document with this id, URL or text: {document!r}")
     for fate in found:
-        _show(fate)
+        _show(fate, whole)
 
 
-def _show(fate: Fate) -> None:
+def _show(fate: Fate, whole: bool) -> None:
     verdict = click.style("kept", fg="green") if fate.kept else click.style(f"dropped: {fate.reason}", fg="red")
     click.echo(f"{fate.source}  {fate.shard} row {fate.row}  {verdict}")
-    click.echo(f"  content id {fate.content_id}")
-    for name, value in fate.who.items():
-        click.echo(f"  {name} {value}")
-    for said in fate.steps:
-        click.echo(f"  {said['step']}: {_verdict(said)}")
+    lines = [f"content id {fate.content_id}", *(f"{name} {value}" for name, value in fate.who.items())]
+    lines += [f"{said['step']}: {line}" for said in fate.steps for line in _verdicts(said)]
     text = " ".join((fate.text or "").split())
-    click.echo(f"  “{text[:_SHOWN_CHARACTERS]}{'…' if len(text) > _SHOWN_CHARACTERS else ''}”\n")
+    if not whole:
+        lines.append(f"“{text[:_SHOWN_CHARACTERS]}{'…' if len(text) > _SHOWN_CHARACTERS else ''}”")
+    for line in lines:
+        click.echo("\n".join(folded(line, _INDENT, 2 * _INDENT)))
+    click.echo(f"\n{fate.text}\n" if whole else "")
 
 
 def _removed(said: dict[str, Any]) -> str:
@@ -78,21 +83,22 @@ def _duplicate(said: dict[str, Any]) -> str:
     return f"duplicate of {source} {shard} row {row}{how}{why}"
 
 
-def _verdict(said: dict[str, Any]) -> str:
-    """What one step said, in a line."""
+def _verdicts(said: dict[str, Any]) -> Iterator[str]:
+    """What one step said: a line, or one for each reason to drop."""
     if "bucket" in said:
         perplexity = said["perplexity"]
-        return f"{said['bucket']}" + (f" (perplexity {perplexity:.1f})" if perplexity is not None else "")
+        yield f"{said['bucket']}" + (f" (perplexity {perplexity:.1f})" if perplexity is not None else "")
+        return
     if "paragraphs_removed" in said or "characters_removed" in said:
-        return _removed(said)
+        yield _removed(said)
+        return
     if "cluster_size" in said:
-        return _duplicate(said)
+        yield _duplicate(said)
+        return
     if not said["drops"]:
-        return "passed" + (f" (undecided: {', '.join(said['undecided'])})" if said["undecided"] else "")
-    parts = []
+        yield "passed" + (f" (undecided: {', '.join(said['undecided'])})" if said["undecided"] else "")
     for reason, rule in said["drops"].items():
         values = ", ".join(
             f"{n} = {v:.4g}" if isinstance(v, float) else f"{n} = {v}" for n, v in rule["values"].items()
         )
-        parts.append(f"{reason}: {rule['sql']}  with {values}")
-    return "drops by " + "; ".join(parts)
+        yield f"drops by {reason}: {rule['sql']}  with {values}"

@@ -17,11 +17,11 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from curation.compiled import GlobalStage, Program
+from curation.compiled import GlobalStage, LocalStage, Program
 from curation.decisions import DecisionOptions, RuleStep
 from curation.layers import drop_reasons, layer_columns, read_layers
 from curation.ledger import Ledger, Source
-from curation.passes import ShardInputs
+from curation.passes import ShardInputs, SignalOptions
 from recipes.curating.compiling import compile_recipe
 from recipes.errors import RunError
 from recipes.ledger.queries import open_ledger, rule_steps
@@ -90,7 +90,9 @@ def whatif(run: Run, changed: Recipe) -> list[Change]:
     before, after = rule_steps(run.recipe), rule_steps(changed)
     _same_steps(before, after)
     changed_sources = {name for name, steps in after.items() if steps != before[name]}
-    beyond = sources_beyond(compile_recipe(changed), changed_sources, before)
+    program = compile_recipe(changed)
+    _same_measures(compile_recipe(run.recipe), program)
+    beyond = sources_beyond(program, changed_sources, before)
     tallies = {s.name: _tally(s, before, after, keep_lost=bool(beyond)) for s in ledger.sources if s.shards}
     revived = _revived(ledger, tallies) if beyond else {}
     rates = token_rates(run, ledger)
@@ -116,6 +118,30 @@ def _only_rules_change(now: Recipe, changed: Recipe) -> None:
                 f"whatif cannot say what a change of step {new.name} ({new.kind}) does without running it; "
                 "it answers rules and languages. `gristmill curate` with the same --set reuses everything before it"
             )
+
+
+def _same_measures(now: Program, changed: Program) -> None:
+    """Refuse changes of how a signal is measured: the ledger has the values of the old way."""
+    old, new = _measures(now), _measures(changed)
+    for source, signal in sorted(old.keys() & new.keys()):
+        if old[source, signal] != new[source, signal]:
+            raise RunError(
+                f"{source}: the change measures {signal} in another way, which no query over the old values answers; "
+                "`gristmill curate` with the same --set does what it asks for"
+            )
+
+
+def _measures(program: Program) -> dict[tuple[str, str], object]:
+    """How the signals that a rule's or language step's options define are measured, by (source, signal)."""
+    found: dict[tuple[str, str], object] = {}
+    for stage in program.stages:
+        if not isinstance(stage, LocalStage) or not isinstance(stage.options, SignalOptions):
+            continue
+        asked = stage.options
+        if asked.language_model is not None:
+            found[stage.source, f"language{asked.suffix}"] = asked.language_model, asked.excerpt
+        found |= {(stage.source, f"{one.name}{asked.suffix}"): one for one in asked.given}
+    return found
 
 
 def _other_keys(now: Recipe, changed: Recipe, source: str) -> list[str]:

@@ -19,7 +19,8 @@ def log_folder(folder: Path, run_name: str) -> Path:
 
 def read_status(log: Path) -> dict[str, Any] | None:
     """What a training last said of itself, from its log's folder."""
-    return read_json(log / "status.json")
+    found: dict[str, Any] | None = read_json(log / "status.json")
+    return found
 
 
 def read_end(log: Path) -> dict[str, Any] | None:

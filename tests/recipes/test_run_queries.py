@@ -44,6 +44,21 @@ def rows(run):
 # ---------------------------------------------------------------- why
 
 
+def test_why_keeps_to_the_terminals_width_and_shows_the_whole_text_on_demand(
+    finished, rows, gristmill_here, monkeypatch
+):
+    longest = rows.filter(pl.col("source") == "de").sort("num_characters").to_dicts()[-1]
+    (fate,) = ask("why", finished.recipe, longest["origin_id"])
+    set_in = pytest.MonkeyPatch.setenv
+    monkeypatch.setattr(pytest.MonkeyPatch, "setenv", lambda patch, name, _: set_in(patch, name, "72"))  # COLUMNS
+    folded = gristmill_here("why", finished.recipe, longest["origin_id"]).out
+    assert max(map(len, folded.splitlines())) <= 72
+    assert " ".join(fate["text"].split())[:300] in " ".join(folded.split())
+    assert len(fate["text"]) > 500
+    assert fate["text"] not in folded
+    assert fate["text"] in gristmill_here("why", finished.recipe, longest["origin_id"], "--whole").out
+
+
 def test_why_finds_a_document_by_id_content_id_and_text(finished, rows):
     row = rows.filter(pl.col("kept") & (pl.col("source") == "en")).to_dicts()[3]
     by_id = ask("why", finished.recipe, row["origin_id"])
@@ -151,6 +166,28 @@ def test_whatif_equals_a_real_rerun(plain, change):
         assert told["newly_dropped"] == {reason: lost.count(reason) for reason in set(lost)}
         moved += len(gained) + len(lost)
     assert moved
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ("words.han=jieba", "the change of words changes what is read or measured"),
+        ("sources.en.language=de", "the change of sources.en.language changes what is read or measured"),
+        ("sources.en.max_document=1 MiB", "the change of sources.en.max_document changes what is read or measured"),
+        ("steps.language.excerpt={pieces: 2, characters: 40}", "de: the change measures language in another way"),
+        ("steps.gopher.sources=[en]", "de: the change adds or removes a rule step"),
+        ("steps.gopher.name=other", "the change adds or removes a rule step"),
+    ],
+)
+def test_whatif_refuses_what_is_no_decision_and_says_what_does_it(plain, gristmill_here, change, told):
+    refused = gristmill_here("whatif", plain, "--set", change, code=1).err
+    assert told in refused
+    assert "`gristmill curate` with the same --set" in refused or "`run` does the rest" in refused
+
+
+def test_whatif_refuses_another_option_of_a_step_that_edits_text(finished, gristmill_here):
+    refused = gristmill_here("whatif", finished.recipe, "--set", "steps.minhash.threshold=0.7", code=1).err
+    assert "whatif cannot say what a change of step minhash (dedup) does" in refused
 
 
 def test_whatif_before_a_global_step_is_an_estimate(finished):
