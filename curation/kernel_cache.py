@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.metadata
 import os
+import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 _ROOT = Path(__file__).parent.parent
 _FOLDERS = ("curation", "mixing", "training")
@@ -40,3 +44,24 @@ def kernels_folder() -> Path:
 def compiled_kernels(folder: Path) -> int:
     """How many kernels lie compiled in a folder, each for each type of its arguments."""
     return sum(1 for _ in folder.rglob("*.nbc"))
+
+
+@contextlib.contextmanager
+def compile_seconds() -> Iterator[list[float]]:
+    """CPU seconds of this process that go into compiling kernels meanwhile, one number for each. Imports numba."""
+    from numba.core import event
+
+    spent: list[float] = []
+    begun: list[float] = []  # one kernel may compile another on its way
+
+    class Timer(event.Listener):  # type: ignore[misc]
+        def on_start(self, _: Any) -> None:
+            begun.append(time.process_time())
+
+        def on_end(self, _: Any) -> None:
+            elapsed = time.process_time() - begun.pop()
+            if not begun:
+                spent.append(elapsed)
+
+    with event.install_listener("numba:compile", Timer()):
+        yield spent

@@ -44,10 +44,11 @@ class TaskFailed(Exception):  # noqa: N818  the run stops on it; the name is wha
 
 @dataclass
 class Outcome:
-    """What became of a stage's tasks: ranks done, and ranks set aside with the reason."""
+    """What became of a stage's tasks: ranks done, ranks set aside with the reason, and the time they took."""
 
     done: list[int] = field(default_factory=list)
     set_aside: dict[int, str] = field(default_factory=dict)
+    cpu_seconds: float = 0.0  # of the workers for these tasks, compiling of kernels left out
 
 
 def _end_with_parent(parent: int) -> None:
@@ -218,22 +219,39 @@ def pool_executor(
 
         def run(self, may_set_aside: Callable[[BaseException], str | None] = lambda error: None) -> Outcome:
             calls = [(self.pipeline, str(logging_dir), rank, tasks) for rank in range(tasks)]
-            return run_tasks(pool, _run_rank, calls, lambda rank, _: on_done(rank), may_set_aside)
+            spent: list[float] = []
+
+            def done(rank: int, cpu_seconds: float | None) -> None:
+                spent.append(cpu_seconds or 0.0)
+                on_done(rank)
+
+            outcome = run_tasks(pool, _run_rank, calls, done, may_set_aside)
+            outcome.cpu_seconds = sum(spent)
+            return outcome
 
     return PoolExecutor()
 
 
-def _run_rank(call: tuple[list[Any], str, int, int]) -> None:
-    """In a worker: run one rank as datatrove would, with its log file and statistics, and nothing on the console."""
+def _run_rank(call: tuple[list[Any], str, int, int]) -> float:
+    """In a worker: run one rank as datatrove would, with its log file and statistics, and nothing on the console.
+
+    Returns:
+        CPU seconds that it took, without those of compiling kernels, which no later run spends again.
+    """
     from loguru import logger
+
+    from curation.kernel_cache import compile_seconds
 
     logger.remove()  # its first sink is the console, where only the parent speaks
     pipeline, logging_dir, rank, tasks = call
     executor = pool_executor(_NO_POOL, pipeline, tasks, Path(logging_dir), lambda _: None)
     said = io.StringIO()
     try:
-        with contextlib.redirect_stderr(said):  # datatrove puts errors on the console too; they are in its log
+        # datatrove puts errors on the console too; they are in its log
+        with contextlib.redirect_stderr(said), compile_seconds() as compiling:
+            started = time.process_time()
             executor._run_for_rank(rank, local_rank=1)
+            return max(0.0, time.process_time() - started - sum(compiling))
     finally:
         logger.remove()
         with contextlib.suppress(OSError):  # the task's own error matters more

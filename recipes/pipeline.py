@@ -194,6 +194,7 @@ def _run_missing(
     told = {
         "started": started,
         "seconds": time.time() - started,
+        "cpu_seconds": outcome.cpu_seconds,
         "host": platform.node(),
         "process": os.getpid(),
         "workers": min(pool.workers, len(todo)),

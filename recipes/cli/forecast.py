@@ -51,14 +51,18 @@ def command(flags: Flags) -> None:
         )
         for reason, count in list(source.drops.items())[:3]:
             click.echo(f"    dropped {count:>9,}  {reason}")
-    click.echo(f"{'stage':<48} {'core time':>10}   {'interval':<20} {'disk':>7} {'files':>6}")
+    click.echo(f"{'stage':<48} {'core time':>10}   {'interval':<20} {'disk':>7}   {'interval':<16} {'files':>6}")
     for step in found.steps:
         interval = f"{_time(step.cpu_hours_low)} to {_time(step.cpu_hours_high)}"
-        amounts = f"{compact(step.disk_bytes):>7} {step.files:>6,}"
-        click.echo(f"{step.stage:<48} {_time(step.cpu_hours):>10}   {interval:<20} {amounts}")
+        disk = f"{compact(step.disk_bytes)}", f"{compact(step.disk_bytes_low)} to {compact(step.disk_bytes_high)}"
+        click.echo(
+            f"{step.stage:<48} {_time(step.cpu_hours):>10}   {interval:<20} {disk[0]:>7}   {disk[1]:<16} "
+            f"{step.files:>6,}"
+        )
     click.echo(
-        f"curation: {found.cpu_hours:.2f} core hours, {compact_bytes(found.disk_bytes)} in {found.files:,} files; "
-        f"from a sample of {found.sample:g}"
+        f"curation: {_time(found.cpu_hours)} of cores ({_time(found.cpu_hours_low)} to {_time(found.cpu_hours_high)}), "
+        f"{compact_bytes(found.disk_bytes)} ({compact_bytes(found.disk_bytes_low)} to "
+        f"{compact_bytes(found.disk_bytes_high)}) in {found.files:,} files; from a sample of {found.sample:g}"
     )
     for line in [] if training is None else _training_lines(training):
         click.echo(line)
@@ -83,7 +87,4 @@ def _training_lines(found: TrainingForecast) -> Iterator[str]:
 
 
 def _time(hours: float) -> str:
-    """Hours as `12 s`, `3.5 min` or `2.1 h`."""
-    if hours < 1 / 60:
-        return f"{hours * 3600:.0f} s"
-    return f"{hours * 60:.1f} min" if hours < 1 else f"{hours:,.1f} h"
+    return duration(hours * 3600)

@@ -1,8 +1,9 @@
 """Forecast: what a whole run will come to, from curating a sample of it.
 
 Shares of documents come with Wilson intervals, amounts of text and tokens with those of a ratio over documents. Steps
-that compare documents are forecast from a sample too: of n copies, a sample of a share s holds about s*n, so a sample
-shows fewer duplicates than the whole; the forecast says where that is. Times are of this machine.
+that compare documents are forecast from a sample too: a sample of a share s has both of two near-copies with
+probability s*s, so it shows fewer than the whole; `Counted.unique_share` allows for that. Times are CPU times of this
+machine.
 """
 
 from __future__ import annotations
@@ -19,24 +20,27 @@ from recipes.schema.recipe import load_recipe, sampled
 from recipes.tokenizing.token_rate import TokenRate, token_rates
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     import polars as pl
 
+    from curation.passes import ShardInputs
     from recipes.curating.curate import Plan
     from recipes.pipeline import PlannedStage
     from recipes.run import Run
 
 _Z = 1.96  # 95 %
-_START_S = 3.0  # a stage's kernels and models, at most
+_START_S = 3.0  # a stage's imports and models, at most
+_CHUNK_HEAD = 80  # bytes of page headers and statistics of a column in a Parquet file, as measured on ours
 
 
 @dataclass(frozen=True)
 class SourceForecast:
     """What a source will keep, each with a 95 % interval: documents, bytes of text, tokens; and drops by reason.
 
-    `tokens_by` says what tokens were counted with (`TokenRate.basis`). `duplicates` are in `drops` and grow faster than
-    the sample: where a step compares documents, `kept_low` leaves room for four times as many.
+    `tokens_by` says what tokens were counted with (`TokenRate.basis`). Near-copies grow faster than the sample: `kept`
+    and its interval allow for those that the sample has one of; `drops` are of the sample alone, scaled.
     """
 
     source: str
@@ -63,6 +67,8 @@ class StepForecast:
     cpu_hours_low: float
     cpu_hours_high: float
     disk_bytes: int
+    disk_bytes_low: int
+    disk_bytes_high: int
     files: int
 
 
@@ -74,7 +80,11 @@ class Forecast:
     sources: list[SourceForecast]
     steps: list[StepForecast]
     cpu_hours: float
+    cpu_hours_low: float
+    cpu_hours_high: float
     disk_bytes: int
+    disk_bytes_low: int
+    disk_bytes_high: int
     files: int
 
 
@@ -98,7 +108,11 @@ def forecast(run: Run, sample: float, overrides: tuple[str, ...]) -> Forecast:
         sources=[_source(ledger, s.name, sample, totals[s.name], rates[s.name]) for s in ledger.sources],
         steps=steps,
         cpu_hours=sum(step.cpu_hours for step in steps),
+        cpu_hours_low=sum(step.cpu_hours_low for step in steps),
+        cpu_hours_high=sum(step.cpu_hours_high for step in steps),
         disk_bytes=sum(step.disk_bytes for step in steps),
+        disk_bytes_low=sum(step.disk_bytes_low for step in steps),
+        disk_bytes_high=sum(step.disk_bytes_high for step in steps),
         files=sum(step.files for step in steps),
     )
 
@@ -115,22 +129,58 @@ def _step(stage: PlannedStage, sample: float, reading_s: float = 0.0) -> StepFor
     """Scale what a stage took.
 
     A sample is read whole and then thinned, so the time of reading does not grow; the rest does. The interval goes from
-    "start-up (kernels, models) was 3 s of it" to "all of it grows".
+    "start-up (imports, models) was 3 s of it" to "all of it grows".
     """
-    told = stage.folder.path / "run.json"
-    seconds = json.loads(told.read_text(encoding="utf-8"))["seconds"] if told.exists() else 0.0
-    files = [
-        file
-        for file in stage.folder.path.rglob("*")
-        if file.is_file() and file.suffix != ".json" and not file.name.startswith(".")
-    ]
+    seconds = _cpu_seconds(stage)
     fixed = min(seconds, reading_s) if not _reads(stage) else seconds
     low, middle, high = (
         (fixed + max(0.0, seconds - fixed - start) / sample) / 3600 for start in (_START_S, _START_S / 2, 0.0)
     )
-    return StepForecast(
-        stage.title, middle, low, high, round(sum(file.stat().st_size for file in files) / sample), len(files)
-    )
+    names = [f"{task}." for task in stage.task_names]
+    files = [
+        file
+        for file in stage.folder.path.rglob("*")
+        if file.is_file() and not file.name.startswith(".") and (not names or _is_of(stage, file, names))
+    ]
+    disk = [disk_bytes(file, sample) for file in files]
+    disk_low, disk_middle, disk_high = (round(sum(part)) for part in zip(*disk)) if disk else (0, 0, 0)
+    return StepForecast(stage.title, middle, low, high, disk_middle, disk_low, disk_high, len(files))
+
+
+def _is_of(stage: PlannedStage, file: Path, names: list[str]) -> bool:
+    """Whether a file of a stage's folder is of this run's tasks; others may lie there, of other inputs."""
+    path = file.relative_to(stage.folder.path).as_posix()
+    return any(path.startswith(name) for name in names) or path == "run.json" or path.startswith("manifest-")
+
+
+def _cpu_seconds(stage: PlannedStage) -> float:
+    """What the last making of a stage took of its workers, for all its tasks; kernels compiled meanwhile left out."""
+    path = stage.folder.path / "run.json"
+    told = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    seconds = told.get("cpu_seconds", told.get("seconds", 0.0) * told.get("workers", 1))
+    return float(seconds) * len(stage.tasks) / max(1, len(told.get("tasks", stage.tasks)))
+
+
+def disk_bytes(file: Path, sample: float) -> tuple[float, float, float]:
+    """Bytes that a file of a sample grows to: (least, expected, most).
+
+    What describes a file does not grow: records of tasks, a Parquet file's footer, some `_CHUNK_HEAD` bytes before each
+    column of it. Longer columns compress better, so between nothing of the rest and all of it grows with the rows.
+    """
+    size = file.stat().st_size
+    if file.suffix == ".json":
+        return size, size, size
+    columns, number = size, 0
+    if file.suffix == ".parquet":
+        import pyarrow.parquet as pq
+
+        described = pq.read_metadata(file)
+        groups = [described.row_group(group) for group in range(described.num_row_groups)]
+        chunks = [group.column(column).total_compressed_size for group in groups for column in range(group.num_columns)]
+        columns, number = sum(chunks), len(chunks)
+    heads = min(columns, _CHUNK_HEAD * number)
+    expected = size - columns + heads + (columns - heads) / sample
+    return (size + expected) / 2, expected, size - columns + columns / sample
 
 
 def _reads(stage: PlannedStage) -> bool:
@@ -152,62 +202,155 @@ def _steps(stages: list[PlannedStage], sample: float) -> list[StepForecast]:
 
 def _source(ledger: Ledger, name: str, sample: float, total: int | None, rate: TokenRate) -> SourceForecast:
     """Scale what was kept of a source; `total` is the number of its rows where reading has counted them."""
-    counted = Counted()
-    for shard in ledger.source(name).shards:
-        counted.add(scan_shard(shard).select("kept", "reason", "size_bytes").collect())
-    return scaled(name, counted, sample, total, rate)
+    frames = [_rows_of(shard) for shard in ledger.source(name).shards]
+    return scaled(name, counted(frames), sample, total, rate)
 
 
-def scaled(name: str, counted: Counted, sample: float, total: int | None, rate: TokenRate) -> SourceForecast:
-    """A source's forecast from what a sample of it holds; rows are sampled independently with probability `sample`."""
-    rows = round(counted.rows / sample) if total is None else total
-    low, high = wilson(counted.kept, counted.rows)
-    # of near-copies a sample shows about s*s: there may be 1/s times as many as it says
-    hidden = max(0.0, counted.duplicates / sample**2 - counted.duplicates / sample)
-    kept_low = max(0, math.floor(low * rows - hidden))
-    size, half = counted.size / sample, _Z * math.sqrt((1 - sample) * counted.squares) / sample
-    size_low = max(0.0, size - half) * (kept_low / (low * rows) if low * rows else 1.0)
+def _rows_of(shard: ShardInputs) -> pl.DataFrame:
+    """What is counted of a shard's rows; `cluster_size` is that of the first step that found it near another."""
+    import polars as pl
+
+    rows = scan_shard(shard)
+    near = [column for column in rows.collect_schema().names() if column.startswith("cluster_size@")]
+    size = pl.max_horizontal(near) if near else pl.lit(None, pl.Int64)
+    return rows.select(
+        "kept", "reason", "size_bytes", "content_id", size.alias("cluster_size"), pl.lit(bool(near)).alias("compared")
+    ).collect()
+
+
+def scaled(name: str, found: Counted, sample: float, total: int | None, rate: TokenRate) -> SourceForecast:
+    """A source's forecast from what a sample of it holds; contents are sampled independently with probability `sample`.
+
+    Copies to the letter have one content, and are in the sample together.
+    """
+    rows = round(found.rows / sample) if total is None else total
+    low, high = _kept_share(found, sample)
+    expected, least = (found.unique_share(sample, bound=bound) for bound in (False, True))
+    size, half = found.size / sample, _Z * math.sqrt((1 - sample) * found.squares) / sample
+    kept_low, kept_high = math.floor(low * rows * least), min(rows, math.ceil(high * rows))
+    size_low, size_high = max(0.0, size - half) * least, max(size + half, kept_high * found.mean_size)
     return SourceForecast(
         source=name,
         rows=rows,
-        kept=round(counted.kept / max(1, counted.rows) * rows),
+        kept=round(found.kept / max(1, found.rows) * rows * expected),
         kept_low=kept_low,
-        kept_high=min(rows, math.ceil(high * rows)),
-        bytes=round(size),
+        kept_high=kept_high,
+        bytes=round(size * expected),
         bytes_low=math.floor(size_low),
-        bytes_high=math.ceil(size + half),
-        tokens=rate.tokens(round(size)),
+        bytes_high=math.ceil(size_high),
+        tokens=rate.tokens(round(size * expected)),
         tokens_low=math.floor(size_low * rate.low),
-        tokens_high=math.ceil((size + half) * rate.high),
+        tokens_high=math.ceil(size_high * rate.high),
         tokens_by=rate.basis,
-        drops={reason: round(count / sample) for reason, count in counted.reasons.most_common()},
+        drops={reason: round(count / sample) for reason, count in found.reasons.most_common()},
     )
 
 
-@dataclass
+def _kept_share(found: Counted, sample: float) -> tuple[float, float]:
+    """95 % interval of the share of rows that are kept; a whole sample has none."""
+    if sample == 1:
+        return (share := found.kept / max(1, found.rows)), share
+    trials = found.rows / found.spread / (1 - sample)
+    return wilson(found.kept * trials / max(1, found.rows), trials)
+
+
+@dataclass(frozen=True)
 class Counted:
-    """What a sample of a source holds; `size` and `squares` are of kept texts' bytes."""
+    """What a sample of a source holds.
+
+    Attributes:
+        rows, kept: numbers of rows.
+        size: bytes of kept texts; `squares` is the sum over contents of their squares.
+        mean_size: bytes of a kept text, of any where none is kept.
+        spread: how much more the share that is kept varies than of rows that are sampled alone (copies are not).
+        compared: whether a step looked for near-copies.
+        alone, pairs: kept rows that resemble no other of the sample, and those that stay of two.
+        lost_pairs: rows dropped for one other that they resemble.
+        reasons: rows by why they were dropped.
+    """
 
     rows: int = 0
     kept: int = 0
     size: int = 0
     squares: float = 0.0
-    duplicates: int = 0
+    mean_size: float = 0.0
+    spread: float = 1.0
+    compared: bool = False
+    alone: int = 0
+    pairs: int = 0
+    lost_pairs: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
 
-    def add(self, frame: pl.DataFrame) -> None:
-        """Count the rows of one shard."""
-        sizes = frame.filter("kept")["size_bytes"].cast(float)
-        self.rows += frame.height
-        self.kept += len(sizes)
-        self.size += int(sizes.sum())
-        self.squares += float((sizes**2).sum())
-        counts = frame["reason"].drop_nulls().value_counts(sort=True)
-        self.reasons.update(dict(zip(counts["reason"].to_list(), counts["count"].to_list(), strict=True)))
-        self.duplicates += sum(n for r, n in zip(counts["reason"], counts["count"]) if r.endswith(".duplicate"))
+    def unique_share(self, sample: float, *, bound: bool) -> float:
+        """Of what would be kept if near-copies were as frequent in the whole as in the sample, the share that stays.
+
+        Of two near-copies a sample has both with probability s*s, so one pair stands for 1/s*s. That is exact where
+        there are pairs alone (Goodman 1949); of larger families it takes too many away, and then the number of
+        different ones is at least that of Chao and Lin 2012 (sampling without replacement), unless those of another
+        source always win. The better of these two lower bounds is taken.
+
+        Args:
+            sample: the share that was sampled.
+            bound: for the least share instead: with as many pairs as 2.5 % of samples would show so few of.
+        """
+        if not self.compared or not self.kept or sample == 1:
+            return 1.0
+        lost = poisson_upper(self.lost_pairs) if bound else float(self.lost_pairs)
+        rest = self.kept - self.alone - self.pairs
+        by_pairs = (self.alone + self.pairs + lost) / sample - lost / sample**2 + rest
+        unseen = self.alone**2 / (2 * lost + sample / (1 - sample) * self.alone) if self.alone else 0.0
+        by_families = self.kept + unseen if self.lost_pairs <= 2 * self.pairs + 1 else 0.0
+        return min(1.0, max(0.0, by_pairs, by_families) * sample / self.kept)
 
 
-def wilson(hits: int, trials: int) -> tuple[float, float]:
+def counted(frames: Sequence[pl.DataFrame]) -> Counted:
+    """Count the sampled rows of a source's shards. Memory: some 60 bytes a row of the sample.
+
+    Args:
+        frames: columns kept, reason, size_bytes, content_id, cluster_size (null where nobody looked) and compared.
+    """
+    import polars as pl
+
+    if not frames or not sum(frame.height for frame in frames):
+        return Counted()
+    rows = pl.concat(frames, how="vertical_relaxed").with_columns(
+        pl.col("cluster_size").fill_null(1), pl.col("size_bytes").cast(pl.Float64), pl.col("reason").cast(pl.String)
+    )
+    kept = pl.col("kept")
+    contents = rows.group_by("content_id").agg(
+        pl.len().alias("copies"), kept.sum(), (pl.col("size_bytes") * kept).sum().alias("size")
+    )
+    share, chosen = float(rows["kept"].sum()) / rows.height, rows.filter("kept")
+    noise = float(((contents["kept"] - share * contents["copies"]) ** 2).sum())
+    lost = rows.filter(pl.col("reason").str.ends_with(".duplicate").fill_null(value=False))
+    lost = lost.join(chosen.select("content_id"), on="content_id", how="anti")  # else it is a copy to the letter
+    sizes = (chosen if chosen.height else rows)["size_bytes"].mean()
+    counts = rows["reason"].drop_nulls().value_counts(sort=True)
+    return Counted(
+        rows=rows.height,
+        kept=chosen.height,
+        size=int(chosen["size_bytes"].sum()),
+        squares=float((contents["size"] ** 2).sum()),
+        mean_size=float(sizes) if isinstance(sizes, float) else 0.0,
+        spread=max(1.0, noise / (rows.height * share * (1 - share))) if 0 < share < 1 else 1.0,
+        compared=bool(rows["compared"].any()),
+        alone=chosen.filter(pl.col("cluster_size") <= 1).height,
+        pairs=chosen.filter(pl.col("cluster_size") == 2).height,
+        lost_pairs=lost.filter(pl.col("cluster_size") == 2).height,
+        reasons=Counter(dict(zip(counts["reason"].to_list(), counts["count"].to_list(), strict=True))),
+    )
+
+
+def poisson_upper(number: int) -> float:
+    """The rate above which so few events or fewer have a chance of 2.5 %.
+
+    Source: Wilson and Hilferty 1931 (chi-squared by its cube root); 3.7 where nothing was seen.
+    """
+    events = number + 1
+    return float(events * (1 - 1 / (9 * events) + _Z / (3 * math.sqrt(events))) ** 3)
+
+
+def wilson(hits: float, trials: float) -> tuple[float, float]:
     """95 % interval of a share.
 
     Source: Wilson 1927, Journal of the American Statistical Association 22.

@@ -9,10 +9,10 @@ import polars as pl
 import pytest
 
 from recipes.curating.curate import curate
-from recipes.ledger.forecasting import Counted, forecast, scaled, wilson
+from recipes.ledger.forecasting import counted, disk_bytes, forecast, poisson_upper, scaled, wilson
 from recipes.run import Run
 from recipes.schema.recipe import load_recipe
-from recipes.tokenizing.token_rate import rate_of
+from recipes.tokenizing.token_rate import TYPICAL, rate_of
 
 RECIPE = """
 sources:
@@ -42,6 +42,22 @@ def test_wilson_interval_of_half_is_even():
     assert wilson(0, 0) == (0.0, 1.0)
 
 
+def rows_of(kept, sizes, contents, clusters=None, compared=False):
+    """Rows of a sample: kept, their bytes, which content they have, how large the cluster is that they are in."""
+    kept = np.asarray(kept)
+    dropped = "minhash.duplicate" if compared else "rules.short"
+    return pl.DataFrame(
+        {
+            "kept": kept,
+            "reason": [None if one else dropped for one in kept],
+            "size_bytes": sizes,
+            "content_id": contents,
+            "cluster_size": np.ones(len(kept), np.int64) if clusters is None else clusters,
+            "compared": compared,
+        }
+    )
+
+
 def test_intervals_cover_documents_bytes_and_tokens_of_the_whole():
     """Over 200 samples of a twentieth of documents with long tails: at least nine in ten intervals hold the truth."""
     rng = np.random.default_rng(3)
@@ -52,18 +68,84 @@ def test_intervals_cover_documents_bytes_and_tokens_of_the_whole():
     covered = np.zeros((200, 3))
     for turn in range(200):
         chosen = rng.random(20_000) < 0.05
-        counted = Counted()
-        reason = np.where(kept, None, "rules.short")
-        frame = pl.DataFrame({"kept": kept[chosen], "reason": reason[chosen].tolist(), "size_bytes": sizes[chosen]})
-        counted.add(frame)
+        frame = rows_of(kept[chosen], sizes[chosen], np.flatnonzero(chosen))
         mine = chosen & kept
         rate = rate_of(tokens[mine][:150].tolist(), sizes[mine][:150].tolist(), "tokenizer")
-        found = scaled("a", counted, 0.05, 20_000, rate)
+        found = scaled("a", counted([frame]), 0.05, 20_000, rate)
         intervals = [(found.kept_low, found.kept_high), (found.bytes_low, found.bytes_high)]
         intervals.append((found.tokens_low, found.tokens_high))
         covered[turn] = [low <= value <= high for value, (low, high) in zip(truth, intervals)]
     assert (covered.mean(axis=0) >= 0.9).all()
     assert covered[:, :2].mean() < 1  # no interval is so wide that it says nothing
+
+
+def deduplicated(families, chosen):
+    """Rows of a sample of which one of each family is kept; families: a number for each document."""
+    mine = families[chosen]
+    _, first, inverse, number = np.unique(mine, return_index=True, return_inverse=True, return_counts=True)
+    kept = np.zeros(len(mine), bool)
+    kept[first] = True
+    return rows_of(kept, np.full(len(mine), 100), np.flatnonzero(chosen), number[inverse], compared=True)
+
+
+FAMILIES = {
+    "none": np.arange(8000),
+    "pairs": np.arange(8000) // 2,
+    "a tenth in pairs": np.concatenate([np.arange(7200), 7200 + np.arange(800) // 2]),
+    "tens": np.arange(8000) // 10,
+    "one large": np.concatenate([np.arange(4000), np.full(4000, 4000)]),
+}
+
+
+@pytest.mark.parametrize("share", [0.01, 0.05, 0.3])
+@pytest.mark.parametrize("name", FAMILIES)
+def test_intervals_cover_what_deduplication_keeps(name, share):
+    """Over 60 samples, whatever the families: at least nine in ten hold the truth, and the middle is near it."""
+    families, rng = FAMILIES[name], np.random.default_rng(5)
+    truth = len(np.unique(families))
+    found = [
+        scaled("a", counted([deduplicated(families, rng.random(8000) < share)]), share, 8000, rate_of([25], [100], "x"))
+        for _ in range(60)
+    ]
+    assert np.mean([one.kept_low <= truth <= one.kept_high for one in found]) >= 0.9
+    if share > 0.01:  # of a hundredth there are 80 documents, which show a pair or none
+        assert np.median([one.kept for one in found]) == pytest.approx(truth, rel=0.25)
+
+
+def test_copies_to_the_letter_are_sampled_together_and_widen_the_interval():
+    contents = np.repeat(np.arange(100), 20)
+    alone = counted([rows_of(contents % 2 == 0, np.full(2000, 10), np.arange(2000))])
+    together = counted([rows_of(contents % 2 == 0, np.full(2000, 10), contents)])
+    assert (alone.spread, together.spread) == (1.0, pytest.approx(20))
+    first = np.arange(2000) % 20 == 0  # one of each stays: their share is as sure as can be
+    assert counted([rows_of(first, np.full(2000, 10), contents, compared=True)]).lost_pairs == 0
+
+
+def test_poisson_upper_is_near_the_exact_bound():
+    exact = {0: 3.689, 1: 5.572, 5: 11.668, 50: 65.92}  # tables of the Poisson distribution
+    assert {n: poisson_upper(n) for n in exact} == pytest.approx(exact, rel=0.01)
+
+
+def test_a_source_of_which_a_sample_keeps_nothing_may_still_give_text():
+    found = scaled("a", counted([rows_of(np.zeros(50, bool), np.full(50, 300), np.arange(50))]), 0.01, 5000, TYPICAL)
+    assert (found.kept, found.bytes, found.tokens) == (0, 0, 0)
+    assert found.bytes_high == found.kept_high * 300 > 0
+    assert found.tokens_high > 0
+
+
+def test_disk_bytes_of_a_sample_hold_those_of_the_whole(tmp_path):
+    rng = np.random.default_rng(1)
+    columns = {f"signal_{n}": rng.random(40_000).astype(np.float32) for n in range(12)} | {"row": np.arange(40_000)}
+    whole = pl.DataFrame(columns)
+    whole.write_parquet(tmp_path / "whole.parquet")
+    for share in (0.01, 0.1):
+        whole.sample(fraction=share, seed=2).write_parquet(tmp_path / "some.parquet")
+        low, expected, high = disk_bytes(tmp_path / "some.parquet", share)
+        size = (tmp_path / "whole.parquet").stat().st_size
+        assert low <= size <= high
+        assert expected == pytest.approx(size, rel=0.35)
+    (tmp_path / "all.json").write_text("{}")
+    assert disk_bytes(tmp_path / "all.json", 0.01) == (2, 2, 2)
 
 
 REAL = """
