@@ -24,6 +24,7 @@ from mixing.domain_stage import Domain
 from recipes.ablation.confirm import announce_confirmation, confirm
 from recipes.ablation.earlier import earlier_runs, evidence_of, known_mixtures, needed_words
 from recipes.ablation.halving import halve
+from recipes.ablation.left_over import left_over, offer
 from recipes.ablation.mixtures import (
     baselines_of,
     bounds_of,
@@ -285,8 +286,19 @@ def announce(run: Run) -> None:
     announce_cost(run, swarm, plan_one_pass(run, swarm.listed, swarm.options.tokens), stage)
 
 
+def left_over_of(run: Run, swarm: Prepared) -> list[tuple[str, str]]:
+    """Finished runs of other designs of this swarm that the recipe takes no notice of."""
+    study: Any = run.recipe.ablation
+    placed = [kind for kind in ("sequential", "optimum") if getattr(study.runs, kind)]
+    known = {name for one in swarm.earlier for name in one.table.names}
+    return left_over(
+        plan_swarm(run, run.tokens, swarm.drawn, swarm.planned, swarm.options), swarm.planned, placed, known
+    )
+
+
 def announce_evidence(run: Run, swarm: Prepared) -> None:
     """Say how many earlier runs still speak, of what, and whether the design has the new ones that are needed."""
+    offer(run, left_over_of(run, swarm))
     for line in needed_words(run, swarm.earlier, natural_weights(swarm.listed), swarm.planned):
         run.narrator.say(f"  {line}")
 

@@ -29,7 +29,14 @@ from recipes.cli.options import Flags, print_json, shared_flags
     type=click.Path(dir_okay=False, path_type=Path),
     help="With --runs or --partial: write figures and tables of the analysis as this HTML page.",
 )
-def command(flags: Flags, table: Path | None, partial: bool, rows: Path | None, page: Path | None) -> None:
+@click.option(
+    "--earlier",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Train nothing: write finished proxies of other designs of this swarm to this CSV, for ablation.evidence.",
+)
+def command(
+    flags: Flags, table: Path | None, partial: bool, rows: Path | None, page: Path | None, earlier: Path | None
+) -> None:
     """Train the proxies that are missing, fit the surrogates, choose weights and say what they rest on.
 
     \b
@@ -48,6 +55,13 @@ def command(flags: Flags, table: Path | None, partial: bool, rows: Path | None, 
     with flags.open_run(brief=True) as run:
         if flags.dry_run:
             _announce(run, flags)
+            return
+        if earlier is not None:
+            from recipes.ablation.ablate import left_over_of, prepare
+            from recipes.ablation.left_over import write_left_over
+
+            number = write_left_over(left_over_of(run, prepare(run)), earlier)
+            click.echo(f"{earlier}: {number} proxies", err=flags.as_json)
             return
         if rows is not None:
             from recipes.ablation.runs_table import write_rows
