@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import click
 
 from recipes.cli.options import Flags, print_json, shared_flags
+
+# Sections whose entries have names: all values of an entry that only one recipe has are one-sided.
+_NAMED = ("sources.", "steps.", "schedule.")
 
 
 @click.command()
@@ -27,12 +31,8 @@ def command(flags: Flags, other: Path) -> None:
     if flags.as_json:
         print_json(found)
         return
-    for path, (old, new) in found["config"].items():
-        click.echo(f"{path}: {old} → {new}")
-    for name in found["only_in_first"]:
-        click.echo(f"source {name}: only in {flags.recipe}")
-    for name in found["only_in_second"]:
-        click.echo(f"source {name}: only in {other}")
+    for line in config_lines(found["config"], str(flags.recipe), str(other)):
+        click.echo(line)
     for name, source in found["sources"].items():
         (kept, kept_new), (size, size_new) = source["kept"], source["characters"]
         click.echo(
@@ -47,3 +47,22 @@ def command(flags: Flags, other: Path) -> None:
             click.echo(f"    {verdict}: {one['content_id'][:12]}  {one['shard']} row {one['row']}  {one['reason']}")
             if one["text"]:
                 click.echo(f"        “{one['text']}”")
+
+
+def config_lines(config: Mapping[str, Sequence[str | None]], first: str, second: str) -> Iterator[str]:
+    """A line for each value that differs; one for a source, step or phase that only one recipe has.
+
+    Args:
+        config: path -> its value in both recipes, None where one has none.
+        first: what the first recipe is called.
+        second: what the second is.
+    """
+    told = set()
+    for path, (old, new) in config.items():
+        owner = ".".join(path.split(".")[:2])
+        if owner.startswith(_NAMED) and (old is None or new is None):
+            if owner not in told:
+                yield f"{owner}: only in {second if old is None else first}"
+            told.add(owner)
+        else:
+            yield f"{path}: {'nothing' if old is None else old} → {'nothing' if new is None else new}"

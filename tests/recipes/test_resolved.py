@@ -2,6 +2,7 @@
 
 import json
 
+from recipes.cli.diff import config_lines
 from recipes.schema.recipe import load_recipe
 from recipes.schema.resolved import differing, values_of
 
@@ -70,3 +71,12 @@ def test_differing_tells_a_step_that_is_only_in_one(tmp_path):
     assert found.pop("steps") == ("[gopher, c4, minhash]", "[gopher, minhash]")
     assert found
     assert all(path.startswith("steps.c4.") and pair[1] is None for path, pair in found.items())
+
+
+def test_diff_tells_a_step_that_is_only_in_one_in_a_line(tmp_path):
+    found = changed(tmp_path, ("  - rules: {preset: c4}\n", ""), ("min_words: 30", "min_words: 31"))
+    assert list(config_lines(found, "one", "other")) == [
+        "steps: [gopher, c4, minhash] → [gopher, minhash]",
+        "steps.c4: only in one",
+        "steps.gopher.min_words: 30 → 31",
+    ]
