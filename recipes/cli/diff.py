@@ -9,8 +9,8 @@ import click
 
 from recipes.cli.options import Flags, print_json, shared_flags
 
-# Sections whose entries have names: all values of an entry that only one recipe has are one-sided.
-_NAMED = ("sources.", "steps.", "schedule.")
+# Sections whose entries have names, with a value that every entry has.
+_ALWAYS = {"sources": "path", "steps": "kind", "schedule": "tokens"}
 
 
 @click.command()
@@ -57,12 +57,14 @@ def config_lines(config: Mapping[str, Sequence[str | None]], first: str, second:
         first: what the first recipe is called.
         second: what the second is.
     """
-    told = set()
+    alone = {
+        path.rpartition(".")[0]: second if old is None else first
+        for path, (old, new) in config.items()
+        if (old is None or new is None) and _ALWAYS.get(path.split(".")[0]) == path.split(".")[-1]
+    }
     for path, (old, new) in config.items():
         owner = ".".join(path.split(".")[:2])
-        if owner.startswith(_NAMED) and (old is None or new is None):
-            if owner not in told:
-                yield f"{owner}: only in {second if old is None else first}"
-            told.add(owner)
-        else:
+        if owner not in alone:
             yield f"{path}: {'nothing' if old is None else old} → {'nothing' if new is None else new}"
+    for owner, recipe in alone.items():
+        yield f"{owner}: only in {recipe}"

@@ -77,6 +77,14 @@ def test_diff_tells_a_step_that_is_only_in_one_in_a_line(tmp_path):
     found = changed(tmp_path, ("  - rules: {preset: c4}\n", ""), ("min_words: 30", "min_words: 31"))
     assert list(config_lines(found, "one", "other")) == [
         "steps: [gopher, c4, minhash] → [gopher, minhash]",
-        "steps.c4: only in one",
         "steps.gopher.min_words: 30 → 31",
+        "steps.c4: only in one",
     ]
+
+
+def test_diff_tells_options_that_only_another_preset_has(tmp_path):
+    found = changed(tmp_path, ("{preset: c4}", "{preset: ccnet, name: c4}"))
+    lines = list(config_lines(found, "one", "other"))
+    assert "steps.c4.preset: c4 → ccnet" in lines
+    assert any(line.endswith("→ nothing") for line in lines)  # an option that ccnet does not have
+    assert not any("only in" in line for line in lines)
