@@ -268,9 +268,10 @@ def _ablation(recipe: Recipe, names: Names) -> Iterator[Problem]:
         if baseline.kind == "ablation":
             yield ("ablation", "baselines", place), "ablation", "a baseline is what the ablation is compared with"
     for place, order in enumerate(study.orders):
-        yield from domain_problems_of_list(order.domains, names, ("ablation", "orders", place, "blocked"))
+        unknown = list(domain_problems_of_list(order.domains, names, ("ablation", "orders", place, "blocked")))
+        yield from unknown
         left = [name for name in names.trained() if not _is_named(name, order.domains)] if order.domains else []
-        if left:
+        if left and not unknown:  # a misspelt name leaves out what it meant
             reason = f'natural weights in this order draw {", ".join(left)} too; name them, or "*" for the rest'
             yield ("ablation", "orders", place, "blocked"), list(order.domains), reason
     runs = study.runs
