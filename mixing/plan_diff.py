@@ -15,7 +15,7 @@ import numpy as np
 from mixing.order import Order, open_unsorted
 from mixing.plan_record import Plan
 from mixing.schedule import BySignal
-from mixing.targets import Int64s
+from mixing.targets import Int64s, count_drawn
 from mixing.windows import boundary
 
 _MOST_NAMES = 5
@@ -175,6 +175,30 @@ def prefix_id(plan: Plan, position: int) -> str:
             ends = order.tables.draws[entries] if s < last or _is_sorted(order, s) else high
             digest.update(ends.tobytes())
     return digest.hexdigest()
+
+
+def cut_windows(plan: Plan) -> list[tuple[int, int]]:
+    """Return where each span's last order window begins and the span ends, as positions, of windows that the end cuts.
+
+    What stands where in such a window depends on the end: a plan whose span goes on draws more there before it mixes.
+    Up to the beginning, spans of one law agree whatever their lengths.
+    """
+    order = open_unsorted(plan)
+    tables, cut = order.tables, []
+    for s, (_, span) in enumerate(plan.spans):
+        entries, num_windows = _entries(order, s), int(tables.num_windows[s])
+        begins = int(boundary(tables, s, num_windows - 1, np.zeros(entries.stop - entries.start, np.int64)))
+        if span.ramp or not np.array_equal(_drawn_by(order, s, num_windows), tables.draws[entries]):
+            cut.append((span.start + begins, int(tables.stop[s])))
+    return cut
+
+
+def _drawn_by(order: Order, s: int, window: int) -> Int64s:
+    """Return what each domain of a span without a ramp gives before a window if the span goes on, (entries,)."""
+    tables, entries = order.tables, _entries(order, s)
+    laws = zip(tables.weight[entries], tables.remainder[entries], strict=True)
+    time = window * int(tables.window[s])
+    return np.array([count_drawn(weight, 0, 0, remainder, time) for weight, remainder in laws], np.int64)
 
 
 def _entries(order: Order, s: int) -> slice:

@@ -10,9 +10,11 @@ from __future__ import annotations
 import time
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mixing.plan_diff import cut_windows
 from mixing.plan_record import Plan as SequencePlan
 from mixing.plan_record import PlannedPhase
 from mixing.schedule import BySignal
@@ -148,7 +150,10 @@ def _prefix(run: Run, tokens: Tokens, plan: SequencePlan, shape: ModelShape, fol
         course.append([decay_from, [rate.final, rate.total_tokens]])
     else:
         course[0][1] += [rate.final, rate.total_tokens]
-    order = [[span.start, [*_law_of(span, plan), phase.window, _order_of(phase, run)]] for phase, span in plan.spans]
+    laws = [(span.start, [*_law_of(span, plan), phase.window, _order_of(phase, run)]) for phase, span in plan.spans]
+    # A window that the end of its span cuts is mixed as it was cut: from there on the end matters too.
+    ends = [(begins, ["ends", end]) for begins, end in cut_windows(plan)]
+    order = [list(entry) for entry in sorted([*laws, *ends], key=itemgetter(0))]
     batch = [[span.first_position, [span.sequences, span.context]] for span in followed.spans]
     course += [[position, changed] for position, changed in followed.changed]
     return {

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from mixing.order import open_order
 from mixing.plan import DomainSupply, make_plan
-from mixing.plan_diff import diff, first_difference, prefix_id
+from mixing.plan_diff import cut_windows, diff, first_difference, prefix_id
 from mixing.schedule import Amount, BatchLine, Blocked, BySignal, Phase
 
 SCORES = {name: np.arange(1000) * 31 % 500 for name in ("web", "books", "code", "added")}
@@ -93,6 +93,23 @@ def test_first_difference_of_a_lengthened_phase_is_at_the_last_window_of_the_sho
 
     assert 200 - 66 <= position <= 200
     assert "another length" in reason
+
+
+@given(old=st.integers(1, 60), new=st.integers(1, 60), weights=st.sampled_from([EVEN, MORE, {"web": 1}]))
+@settings(max_examples=40, deadline=None)
+def test_cut_window_begins_where_a_phase_of_another_length_may_differ(old, new, weights):
+    first, second = plan_of([(old, weights), (9, MORE)]), plan_of([(new, weights), (9, MORE)])
+    first_ends, second_ends = cut_windows(first), cut_windows(second)
+    ours, theirs = sequences(first), sequences(second)
+    for position in range(4 * min(old, new) + 1):
+        if [one for one in first_ends if one[0] < position] == [one for one in second_ends if one[0] < position]:
+            assert ours[:position] == theirs[:position]
+
+
+def test_cut_window_of_a_phase_that_ends_with_a_whole_window_is_none():
+    plan = plan_of([(16, {"web": 1}), (17, {"web": 1})])  # 64 and 68 sequences, in windows of 64
+
+    assert cut_windows(plan) == [(128, 132)]
 
 
 def test_first_difference_of_an_added_phase_is_at_the_old_end():

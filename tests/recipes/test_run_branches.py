@@ -1,4 +1,4 @@
-"""Runs that share a trunk: a longer one goes on from its checkpoint, with its curve before it."""
+"""Runs that share a trunk: a longer one and another cooldown go on from its checkpoint, with its curve before them."""
 
 import csv
 import json
@@ -50,3 +50,21 @@ def test_lengthened_run_goes_on_from_the_trunk_and_lies_on_the_uninterrupted_cur
     assert longer == alone
     assert longer[:16] == trunk[:16]
     assert [row["learning_rate"] for row in longer[16:24]] != [row["learning_rate"] for row in trunk[16:]]
+
+
+@pytest.mark.slow
+def test_cooldown_on_another_mixture_goes_on_where_the_trunk_has_a_phase_border(train):
+    """The end of a phase decides how its last order window is mixed: only a trunk that has it there too is the same."""
+    cooldown = ", {name: cooldown, tokens: 8 train steps, weights: {a: 1, b: 0}}"
+    _, alone = train("cooled", "alone", 16, cooldown)
+    train("trunk", "shared", 24)
+    said, cooled = train("cooled", "shared", 16, cooldown)
+    assert "continues from step-00000016" not in said
+    assert cooled == alone
+
+    _, trunk = train("trunk", "bordered", 16, ", {name: more, tokens: 8 train steps, weights: natural}")
+    said, cooled = train("cooled", "bordered", 16, cooldown)
+    assert "continues from step-00000016" in said
+    assert cooled == alone
+    assert cooled[:16] == trunk[:16]
+    assert {row["loss/b"] for row in cooled[16:]} == {""}
