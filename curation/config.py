@@ -159,7 +159,9 @@ class Source(Section):
         default=1.0, description="Share of rows to read, chosen by content hash; smaller samples are nested."
     )
     broken: Share = Field(
-        default=0.0, description="Share of shards that may be set aside unreadable; above it the run stops."
+        default=0.0,
+        description="Share of shards that may be set aside unreadable; above it the run stops. It also stops "
+        "where more than 95% of the rows cannot be read, unless this share allows more.",
     )
     max_document: Bytes = Field(
         default=Amount(64 << 20, "bytes"),

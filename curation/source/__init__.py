@@ -10,7 +10,7 @@ shards           which files a source names
 """
 
 from curation.source.chunks import UnreadableShard
-from curation.source.kinds import column_types
+from curation.source.kinds import column_names, column_types
 from curation.source.read import read_shard
 from curation.source.reader import ReadCounts, Reader
 from curation.source.records import READ_REASONS
@@ -26,6 +26,7 @@ __all__ = [
     "Shard",
     "SourceError",
     "UnreadableShard",
+    "column_names",
     "column_types",
     "condition",
     "content_checksum",

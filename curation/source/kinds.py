@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import re
 from collections.abc import Iterator
@@ -122,3 +124,42 @@ def _check_names(path: str, prefix: bytes, absent: list[str]) -> None:
                 f"{path}: no column {name!r} in its first {len(prefix):,} bytes{did_you_mean(name, known)}; "
                 "if it comes later, declare its kind"
             )
+
+
+def column_names(path: str, reader: Reader) -> tuple[str, ...]:
+    """The columns that a shard has, in its order: a schema's, a header's, or those of the records in the first MiB.
+
+    Args:
+        path: a shard.
+        reader: how it is read; only its format counts.
+
+    Returns:
+        Names of the top level; none for lines and text, and where no record of the first MiB is whole.
+
+    Raises:
+        UnreadableShard: if nothing of the shard can be read.
+    """
+    if reader.format in ("lines", "text"):
+        return ()
+    try:
+        with closing(open_bytes(path)) as file:
+            if reader.format == "parquet":
+                return tuple(open_parquet(path, file).schema_arrow.names)
+            prefix = _prefix(path, file)[0].decode("utf-8-sig", "replace")
+    except OSError as error:
+        raise UnreadableShard(path, error) from error
+    if reader.format in ("csv", "tsv"):
+        return tuple(next(csv.reader(io.StringIO(prefix), delimiter="\t" if reader.format == "tsv" else ","), ()))
+    return tuple(dict.fromkeys(name for record in _objects(prefix, reader.format) for name in record))
+
+
+def _objects(text: str, kind: str) -> Iterator[dict[str, object]]:
+    """Whole JSON objects of a text; in jsonl a bad line is passed over, in a list nothing is told behind a bad one."""
+    decoder, place = json.JSONDecoder(strict=False), text.find("{")
+    while place >= 0:
+        try:
+            found, place = decoder.raw_decode(text, place)
+            yield found
+        except ValueError:
+            place = text.find("\n", place) if kind == "jsonl" else -1
+        place = text.find("{", place) if place >= 0 else -1

@@ -9,9 +9,14 @@ from typing import TYPE_CHECKING
 import click
 
 from recipes.cli.options import Flags, print_json, shared_flags
+from recipes.progress import several
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from curation.passes import ShardInputs
     from recipes.run import Run
+    from recipes.schema.located import Located
 
 
 @click.command()
@@ -40,7 +45,9 @@ def command(flags: Flags, look_at_data: bool) -> None:
     if flags.as_json:
         print_json({"valid": True, "sources": sorted(recipe.sources), "not_yet": [str(message) for message in later]})
     else:
-        click.echo(f"{flags.recipe}: valid; {len(recipe.sources)} sources, {len(recipe.steps)} steps")
+        click.echo(
+            f"{flags.recipe}: valid; {several(len(recipe.sources), 'source')}, {several(len(recipe.steps), 'step')}"
+        )
         for message in later:
             click.echo(str(message))
     if look_at_data:
@@ -52,17 +59,23 @@ def _open_sources(flags: Flags) -> None:
     from curation.source import SourceError, UnreadableShard
     from recipes.curating.compiling import compile_recipe
     from recipes.errors import RunError
+    from recipes.schema.located import RecipeErrors
 
     failed = False
+    wrong: list[Located] = []
     with flags.open_run() as run:
         ready = run.recipe.token_sources()
         for name in sorted(run.recipe.sources):
             try:
                 click.echo(f"source {name}: {_ready(run, name) if name in ready else _text(run, name)}")
+            except RecipeErrors as error:
+                wrong += error.errors
             except (SourceError, UnreadableShard, RunError) as error:
                 failed = True
                 told = str(error).removeprefix(f"source {name}: ")
                 click.echo(f"source {name}: {told}", err=True)
+        if wrong:
+            raise RecipeErrors(wrong)
         if failed:
             raise RunError("not every source can be opened")
         compile_recipe(run.recipe)  # what is ordered or split by a column that only the files tell
@@ -70,20 +83,52 @@ def _open_sources(flags: Flags) -> None:
 
 
 def _text(run: Run, name: str) -> str:
-    """What the first rows of a source of text hold."""
-    from curation.source import read_shard
+    """What the first rows of a source of text hold.
+
+    Raises:
+        RecipeErrors: where the column of the text is not there.
+    """
+    from curation.source import column_names, read_shard
     from recipes.curating.curate import plan_sources
 
     state = plan_sources(run, [name]).sources[name]
     first = state.shards[0]
+    columns = column_names(first.path, first.reader)
+    _check_fields(run, name, first, columns)
     batch = next(read_shard(first.path, first.reader, batch_bytes=1 << 20), None)
     rows = 0 if batch is None else batch.num_rows
     unread = 0 if batch is None else batch.num_rows - batch.column("text").drop_null().__len__()
     size = sum(Path(shard.path).stat().st_size for shard in state.shards)
     return (
-        f"{len(state.shards)} shards, {size / 1e6:.1f} MB, {first.reader.format}; "
-        f"of the first {rows} rows {unread} cannot be read"
+        f"{several(len(state.shards), 'shard')}, {size / 1e6:.1f} MB, {first.reader.format}; "
+        f"of the first {several(rows, 'row')} {unread} cannot be read"
+        + (f"; columns: {', '.join(columns)}" if columns else "")
     )
+
+
+def _check_fields(run: Run, name: str, first: ShardInputs, columns: Sequence[str]) -> None:
+    """Refuse `fields` that name a column which the first shard lacks, and a shard without a column of text.
+
+    Records of JSON may leave other columns out, so that what the first ones have tells nothing of them.
+    """
+    from curation.fields import did_you_mean
+    from recipes.schema.located import RecipeErrors
+    from recipes.schema.validation import located_problems
+
+    fields = {"text": "text"} | {str(role): column for role, column in run.recipe.sources[name].fields.items()}
+    there = f"its columns are {', '.join(columns)}"
+    sure = ("text",) if first.reader.format in ("json", "jsonl") else tuple(fields)
+    wrong = [
+        (
+            ("sources", name, "fields", role),
+            column,
+            f"{first.shard} has no such column{did_you_mean(column, columns, limit=0)}; {there}",
+        )
+        for role, column in sorted(fields.items())
+        if columns and column not in columns and role in sure
+    ]
+    if wrong:
+        raise RecipeErrors(located_problems(run.recipe, wrong))
 
 
 def _ready(run: Run, name: str) -> str:
@@ -100,4 +145,4 @@ def _ready(run: Run, name: str) -> str:
     check_split(run.recipe, name)
     beside = ", ".join(token_columns(run.recipe, name)) or "none"
     size = sum(file.size_bytes for file in files)
-    return f"{len(files)} shards, {size / 1e6:.1f} MB, ready tokens ({kind}); columns beside them: {beside}"
+    return f"{several(len(files), 'shard')}, {size / 1e6:.1f} MB, ready tokens ({kind}); columns beside them: {beside}"

@@ -21,7 +21,7 @@ from curation.source import Reader
 from curation.stages.inputs import GlobalInputs
 from recipes.artifacts import InputChecksums, Store, key_of, write_atomically
 from recipes.curating.compiling import compile_recipe
-from recipes.curating.drop_limits import TooMuchDropped, drop_check, duplicates_check
+from recipes.curating.drop_limits import TooMuchDropped, drop_check, duplicates_check, read_check
 from recipes.curating.indexes import Publication, check_indexes, index_artifacts, plan_publications
 from recipes.errors import RunError
 from recipes.pipeline import PlannedStage, PlannedTask, TasksSetAside, options_that_count, plan_stage
@@ -366,7 +366,8 @@ def task_name(path: str, content: str) -> str:
 
 def _make_rows(run: Run, plan: Plan) -> None:
     """Make the rows layers; set shards aside that cannot be read, as far as the source's `broken` share allows."""
-    for state, stage in zip(list(plan.sources.values()), plan_rows(plan)):
+    for state, planned in zip(list(plan.sources.values()), plan_rows(plan)):
+        stage = replace(planned, check=read_check(state.name, run.recipe.sources[state.name].broken))
         try:
             run.make([stage])
         except TasksSetAside as error:

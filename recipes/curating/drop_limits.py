@@ -9,7 +9,29 @@ from recipes.errors import RunError
 
 
 class TooMuchDropped(RunError):  # noqa: N818
-    """A step drops more of a source than its `max_drop` allows."""
+    """A step drops more of a source than its `max_drop` allows, or hardly a row of it can be read."""
+
+
+MOST_UNREADABLE = 0.95  # of a source's rows; as much as a step may drop before the run asks
+
+
+def read_check(source: str, broken: float) -> Callable[[Mapping[str, Any]], None]:
+    """Stops a run when (nearly) all rows of a source cannot be read, unless its `broken` share allows as much."""
+
+    def check(counts: Mapping[str, Any]) -> None:
+        by_reason = {k.removeprefix("drop.read."): n for k, n in counts.items() if k.startswith("drop.read.")}
+        unread, rows, most = sum(by_reason.values()), counts.get("rows", 0), max(MOST_UNREADABLE, broken)
+        if unread <= most * rows:
+            return
+        missing = by_reason.get("missing_text", 0)
+        fix = f"Name the column that holds the text with sources.{source}.fields.text" if missing else "Mend the files"
+        raise TooMuchDropped(
+            f"{source}: {unread:,} of {rows:,} rows cannot be read ({_most_first(by_reason)}), more than {most:.0%}. "
+            f"{fix}; `gristmill validate RECIPE --data` lists the columns. "
+            f"To go on without them: --set sources.{source}.broken=1"
+        )
+
+    return check
 
 
 def drop_check(source: str, steps: Sequence[tuple[str, float]]) -> Callable[[Mapping[str, Any]], None] | None:
@@ -51,10 +73,14 @@ def _refuse_too_much(
     dropped = sum(by_reason.values())
     if not reached or dropped <= max_drop * reached:
         return
-    most = ", ".join(f"{r} {n}" for r, n in sorted(by_reason.items(), key=lambda x: (-x[1], x[0]))[:4])
     raise TooMuchDropped(
-        f"{source}: step {step} drops {dropped} of {reached} rows ({most}), "
+        f"{source}: step {step} drops {dropped} of {reached} rows ({_most_first(by_reason)}), "
         f"and max_drop is {max_drop:.0%}. "
         f"Look at them with `gristmill inspect RECIPE {step} --source {source}`, or allow it with "
         f"--set {key}.max_drop=1"
     )
+
+
+def _most_first(by_reason: Mapping[str, int]) -> str:
+    """The four reasons with most rows."""
+    return ", ".join(f"{r} {n}" for r, n in sorted(by_reason.items(), key=lambda x: (-x[1], x[0]))[:4])

@@ -10,7 +10,7 @@ import xxhash
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from curation.source import ReadCounts, Reader, SourceError, UnreadableShard, read_shard
+from curation.source import ReadCounts, Reader, SourceError, UnreadableShard, column_names, read_shard
 
 
 def read(path, form, **options):
@@ -210,3 +210,17 @@ def test_zip_that_is_none_is_unreadable(tmp_path):
 def test_format_unknown_says_which_is_near(tmp_path):
     with pytest.raises(SourceError, match="did you mean 'jsonl'"):
         read(write(tmp_path, "a", ""), "josnl")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "names"),
+    [
+        ("a.jsonl", '{"id": 1, "meta": {"x": 1}}\n{"cut": {"inner": 1}, \n{"body": "a { b"}\n', ("id", "meta", "body")),
+        ("a.json", '[{"id": 1},\n {"body": {"x": 1}}, {"cut": {"y": 1}', ("id", "body")),
+        ("a.csv", 'id,"a, b"\n1,2\n', ("id", "a, b")),
+        ("a.txt", "text", ()),
+    ],
+)
+def test_column_names_are_those_of_the_top_level(tmp_path, name, content, names):
+    form = {"txt": "lines"}.get(name[2:], name[2:])
+    assert column_names(str(write(tmp_path, name, content)), Reader(form)) == names

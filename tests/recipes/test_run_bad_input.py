@@ -183,6 +183,17 @@ def test_source_of_which_all_is_dropped_stops_until_it_is_allowed(gristmill, wri
     assert_clear(outcome, "no text to train a tokenizer on")
 
 
+def test_wrong_column_of_text_stops_and_is_told_with_its_line_and_the_columns(gristmill_here, write):
+    recipe = RECIPE.replace("given.jsonl,", "given.jsonl, fields: {text: txet},")
+    assert "txet" in recipe
+    path = write(recipe, given__jsonl=GOOD)
+    outcome = gristmill_here("validate", path, "--data", code=2)
+    assert_clear(outcome, "sources.given.fields.text: value 'txet'", "did you mean text?", "its columns are ")
+    outcome = gristmill_here("curate", path, code=1)
+    assert_clear(outcome, "12 of 12 rows cannot be read (missing_text 12)", "--set sources.given.broken=1")
+    gristmill_here("curate", path, "--set", "sources.given.broken=1")
+
+
 def test_run_goes_on_with_the_sources_that_have_text(gristmill, write, ledger):
     recipe = """
     sources:
