@@ -22,7 +22,7 @@ from curation.kernel_cache import compiled_kernels, kernels_folder
 from recipes.artifacts import StageFolder, Store, checksum, key_of, to_json, write_atomically
 from recipes.engine import TaskFailed, WorkerPool, pool_executor
 from recipes.errors import RunError
-from recipes.progress import Narrator, amount_of
+from recipes.progress import Narrator, amount_of, several
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,7 @@ def make_stage(
             _run_missing(stage, [t for t in stage.tasks if t.name in missing], pool, narrator, logs)
         counts = _finish(stage, checks)
     compiled = compiled_kernels(kernels) - before
-    note = f", {compiled} kernels compiled on the way" if compiled else ""
+    note = f", {several(compiled, 'kernel')} compiled on the way" if compiled else ""
     narrator.made(stage.title, amount_of(counts), time.monotonic() - started, note)
     return counts
 

@@ -127,7 +127,12 @@ def _change(before: int, after: int) -> str:
 
 
 def compact(number: float) -> str:
-    """A number in at most five characters: 950, 12.3k, 4.56M, 3T."""
+    """A number in at most five characters: 950, 1,197, 12.3k, 4.56M, 3T. Whole numbers below 10,000 stay whole."""
+    return f"{number:,.0f}" if abs(number) < 10_000 and number == int(number) else scaled(number)
+
+
+def scaled(number: float) -> str:
+    """Three digits and a letter: 950, 1.2k, 12.3k, 4.56M, 3T."""
     for size, letter in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
         if abs(number) >= size:
             return f"{number / size:.3g}{letter}"
@@ -140,7 +145,7 @@ def compact_bytes(number: float) -> str:
     >>> compact_bytes(4.26e9)
     '4.26 GB'
     """
-    found = compact(number).replace("B", "G")
+    found = scaled(number).replace("B", "G")
     return f"{found[:-1]} {found[-1]}B" if found[-1].isalpha() else f"{found} B"
 
 

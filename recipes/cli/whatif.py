@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -36,25 +37,36 @@ def command(flags: Flags) -> None:
     if flags.as_json:
         print_json([asdict(change) for change in changes])
         return
-    click.echo(f"{'source':<20} {'kept now':>10} {'then':>10} {'':>8} {'characters':>10} {'tokens':>9} {'':>8}")
+    for line in table(changes):
+        click.echo(line)
+
+
+_COLUMNS = (
+    ("kept now", 10), ("kept then", 10), ("change", 9), ("% of documents", 15),
+    ("tokens now", 11), ("tokens then", 12), ("change", 9),
+)  # fmt: skip
+
+
+def table(changes: Sequence[Change]) -> Iterator[str]:
+    """Lines of a table of documents and (estimated) tokens by source, with the rules and rows that make the change."""
+    yield f"{'source':<20}" + "".join(f"{name:>{wide}}" for name, wide in _COLUMNS)
     for change in changes:
-        _say(change)
+        yield from _lines(change)
 
 
-def _say(change: Change) -> None:
-    sign = change.kept_after - change.kept_before
-    share = change.characters_after / change.characters_before - 1 if change.characters_before else 0.0
+def _lines(change: Change) -> Iterator[str]:
+    more, before = change.kept_after - change.kept_before, change.kept_before
     tokens = change.tokens_after - change.tokens_before
-    click.echo(
-        f"{change.source:<20} {change.kept_before:>10,} {change.kept_after:>10,} {sign:>+8,} {share:>+10.2%} "
-        f"{compact(change.tokens_after):>9} {'-' if tokens < 0 else '+'}{compact(abs(tokens)):>7}"
-    )
+    cells = (
+        f"{before:,}", f"{change.kept_after:,}", f"{more:+,}", f"{more / before:+.2%}" if before else "–",
+        compact(change.tokens_before), compact(change.tokens_after),
+        f"{'-' if tokens < 0 else '+'}{compact(abs(tokens))}",
+    )  # fmt: skip
+    yield f"{change.source:<20}" + "".join(f"{cell:>{wide}}" for cell, (_, wide) in zip(cells, _COLUMNS, strict=True))
     if not change.exact:
-        click.echo(
-            f"    estimate, {change.kept_low:,} to {change.kept_high:,}: a later step looks at what is kept here"
-        )
+        yield f"    estimate, {change.kept_low:,} to {change.kept_high:,}: a later step looks at what is kept here"
     for word, counted in (("newly kept", change.newly_kept), ("newly dropped", change.newly_dropped)):
         for reason, count in list(counted.items())[:5]:
-            click.echo(f"    {word} {count:>8,}  {reason}")
+            yield f"    {word} {count:>8,}  {reason}"
     for one in change.border:
-        click.echo(f"    changes sides: {one['content_id'][:12]}  {one['shard']} row {one['row']}  {one['reason']}")
+        yield f"    changes sides: {one['content_id'][:12]}  {one['shard']} row {one['row']}  {one['reason']}"

@@ -30,13 +30,16 @@ _ROWS = 65_536
 def differences(one: Run, other: Run) -> dict[str, Any]:
     """What two runs made of the same rows: config, newly kept and dropped by source and reason, examples, tokens.
 
-    Tokens are estimated from the kept text's bytes, with the rate of each run's own tokenizer.
+    Tokens are estimated from the kept text's bytes, with the rate of each run's own tokenizer; where one of them has
+    none yet, with one rate for both, so that the same documents come to the same tokens.
     """
     ledgers = [open_ledger(run) for run in (one, other)]
     rates = [token_rates(run, ledger) for run, ledger in zip((one, other), ledgers)]
     shared = sorted({s.name for s in ledgers[0].sources} & {s.name for s in ledgers[1].sources})
     sources = {
-        name: _source_difference(ledgers[0].source(name), ledgers[1].source(name), [rate[name] for rate in rates])
+        name: _source_difference(
+            ledgers[0].source(name), ledgers[1].source(name), comparable(rates[0][name], rates[1][name])
+        )
         for name in shared
     }
     only = [sorted({s.name for s in a.sources} - {s.name for s in b.sources}) for a, b in (ledgers, reversed(ledgers))]
@@ -46,6 +49,17 @@ def differences(one: Run, other: Run) -> dict[str, Any]:
         "only_in_first": only[0],
         "only_in_second": only[1],
     }
+
+
+def comparable(one: TokenRate, other: TokenRate) -> list[TokenRate]:
+    """The rates of two runs where both have a tokenizer; else one for both: that of the tokenizer there is.
+
+    A tokenizer that is trained on samples differs from another by its samples alone, which is no change of the text.
+    """
+    if one.basis == other.basis == "tokenizer":
+        return [one, other]
+    shared = other if other.basis == "tokenizer" else one
+    return [shared, shared]
 
 
 @dataclass

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from recipes.progress import compact
+from recipes.progress import scaled
 from recipes.report.markup import tag
 
 WIDTH = 760.0
@@ -76,7 +76,7 @@ def around(values: Iterable[float | None], margin: float = 0.05) -> tuple[float,
 
 def label(value: float) -> str:
     """A tick's number: short, and never 0.30000000000000004."""
-    return compact(value) if abs(value) >= 1000 else f"{value:.4g}"
+    return scaled(value) if abs(value) >= 1000 else f"{value:.4g}"
 
 
 def tip(*words: object) -> Markup:

@@ -12,7 +12,7 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-from recipes.progress import compact
+from recipes.progress import scaled
 
 MISSING = "–"
 
@@ -53,7 +53,7 @@ def size(value: Any) -> str:
     return (
         f"{value:,.0f} B"
         if value < 1000
-        else compact(value).replace("k", " k").replace("M", " M").replace("B", " G").replace("T", " T") + "B"
+        else scaled(value).replace("k", " k").replace("M", " M").replace("B", " G").replace("T", " T") + "B"
     )
 
 

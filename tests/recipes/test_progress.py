@@ -6,16 +6,16 @@ from recipes.progress import amount_of
 @pytest.mark.parametrize(
     ("counts", "said"),
     [
-        ({"rows": 1300, "drop.near.duplicate": 40, "drop.near.in_index": 3, "alarms": ""}, "1.3k rows, 43 dropped"),
+        ({"rows": 1300, "drop.near.duplicate": 40, "drop.near.in_index": 3, "alarms": ""}, "1,300 rows, 43 dropped"),
         ({"rows": 600, "kept": 550, "drop.gopher.too_few_words": 50}, "550 kept of 600 rows"),
         ({"rows": 600, "kept": 550, "bytes_before": 1000, "bytes": 989}, "550 documents, text -1.1 %"),
         ({"rows": 600, "kept": 550, "bytes_before": 1000, "bytes": 1002}, "550 documents, text +0.2 %"),
         ({"rows": 600, "kept": 550, "bytes_before": 1000, "bytes": 1000}, "550 documents, unchanged"),
         ({"rows": 600, "kept": 0, "bytes_before": 0, "bytes": 0}, "0 kept of 600 rows"),
-        ({"documents": 2000, "tokens": 12_300}, "2k documents, 12.3k tokens"),
+        ({"documents": 2000, "tokens": 12_300}, "2,000 documents, 12.3k tokens"),
         (
             {"documents": 2000, "tokens": 12_300, "by_library": 2000, "by_library_because": "its model is Unigram"},
-            "2k documents, 12.3k tokens, 2k documents by the tokenizers library (its model is Unigram)",
+            "2,000 documents, 12.3k tokens, 2,000 documents by the tokenizers library (its model is Unigram)",
         ),
     ],
 )  # fmt: skip

@@ -57,7 +57,7 @@ def test_running_training_says_so_with_losses_by_domain(left, capsys):
     assert (found["checkpoint"], found["tokens_lost"]) == ("step-00000030-ab", 1200)
     _show_training(found)
     shown = capsys.readouterr().out
-    assert "4.2k tokens  1,234 tokens/s  loss 4.125  lr 1.00e-03" in shown
+    assert "4,200 tokens  1,234 tokens/s  loss 4.125  lr 1.00e-03" in shown
     assert ["law", "4.500", "4.400"] in [line.split() for line in shown.splitlines()]
     assert ["web", "3.900", "4.200", "1.500"] in [line.split() for line in shown.splitlines()]
 
