@@ -89,8 +89,10 @@ class TrainingModule(LightningModule):
                 block.compile()
         if self.world > 1:
             size = num_parameters(spec.shape)
-            replicas, shards = mesh_shape(spec.execution.sharding, self.world, self.per_node, size)
-            shard(network, replicas, shards, device.type, spec.precision)
+            sharding = spec.execution.sharding
+            replicas, shards = mesh_shape(sharding, self.world, self.per_node, size)
+            again = sharding != "no_reshard"
+            shard(network, replicas, shards, device.type, spec.precision, reshard_after_forward=again)
         network.to_empty(device=device)
         if spec.lora is not None:
             lora.fill(network, Path(spec.start_from), self.resumed, spec.seed)

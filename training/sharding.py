@@ -1,7 +1,7 @@
 """How a model lies over processes: the mesh, what a rank holds of a parameter, and the sharding itself.
 
-There is one way, `fully_shard` over a mesh (replicas, shards): replicate is (world, 1), full is (1, world), hybrid is
-(nodes, devices of a node). A single process shards nothing.
+There is one way, `fully_shard` over a mesh (replicas, shards): replicate is (world, 1), full and no_reshard are
+(1, world), hybrid is (nodes, devices of a node). A single process shards nothing.
 """
 
 from __future__ import annotations
@@ -65,7 +65,8 @@ def mesh_shape(sharding: str, world: int, per_node: int, parameters: int) -> tup
     """Choose (replicas, shards) for a model.
 
     Args:
-        sharding: replicate, full, hybrid (sharded inside a node, replicated across) or auto.
+        sharding: replicate, full, no_reshard (as full, for the mesh), hybrid (sharded inside a node, replicated across)
+            or auto.
         world: number of processes.
         per_node: processes of one node.
         parameters: size of the model; auto replicates below 500 million and is hybrid above.
@@ -77,14 +78,16 @@ def mesh_shape(sharding: str, world: int, per_node: int, parameters: int) -> tup
         sharding = "replicate" if parameters < REPLICATE_BELOW else "hybrid"
     if sharding == "replicate":
         return world, 1
-    if sharding == "full":
+    if sharding in ("full", "no_reshard"):
         return 1, world
     if sharding == "hybrid":
         return world // per_node, per_node
-    raise ValueError(f"sharding '{sharding}' is unknown; choose replicate, full, hybrid or auto")
+    raise ValueError(f"sharding '{sharding}' is unknown; choose replicate, full, no_reshard, hybrid or auto")
 
 
-def shard(model: nn.Module, replicas: int, shards: int, device_type: str, precision: str) -> None:
+def shard(
+    model: nn.Module, replicas: int, shards: int, device_type: str, precision: str, *, reshard_after_forward: bool
+) -> None:
     """Shard a model's blocks, and the rest of it, over the processes in place.
 
     Args:
@@ -93,6 +96,8 @@ def shard(model: nn.Module, replicas: int, shards: int, device_type: str, precis
         shards: processes that share the rows of a parameter.
         device_type: cpu or cuda.
         precision: bf16 gathers weights in bfloat16 and adds gradients in float32; fp32 leaves all in float32.
+        reshard_after_forward: let go of a block's gathered weights after forward and gather them again for backward:
+            less memory for more traffic. Moments and gradients are shared out either way.
     """
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
@@ -103,5 +108,5 @@ def shard(model: nn.Module, replicas: int, shards: int, device_type: str, precis
         # Inputs are not cast: the rotary tables stay in float32.
         policy = MixedPrecisionPolicy(torch.bfloat16, torch.float32, cast_forward_inputs=False)
     for block in model.blocks:
-        fully_shard(block, mesh=mesh, mp_policy=policy, reshard_after_forward=shards > 1)
+        fully_shard(block, mesh=mesh, mp_policy=policy, reshard_after_forward=reshard_after_forward and shards > 1)
     fully_shard(model, mesh=mesh, mp_policy=policy, reshard_after_forward=False)

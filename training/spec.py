@@ -131,7 +131,7 @@ class Execution:
     Attributes:
         device: cpu, cuda or auto.
         threads: torch's threads a process.
-        sharding: auto, replicate, hybrid or full.
+        sharding: auto, replicate, hybrid, full or no_reshard.
         micro_batch: most sequences at once on a process; None takes as many as fit (`training.fitting`).
         recompute: compute activations again going backward.
         compile: compile each block.

@@ -70,8 +70,10 @@ class TrainingExecution(Section):
     threads: PositiveCount | None = Field(
         default=None, description="CPU threads of a process; default: cores / processes."
     )
-    sharding: Literal["auto", "replicate", "hybrid", "full"] = Field(
-        default="auto", description="Each device holds all parameters, a share inside a machine, or a share of all."
+    sharding: Literal["auto", "replicate", "hybrid", "full", "no_reshard"] = Field(
+        default="auto",
+        description="Each device holds all parameters, a share inside a machine, or a share of all; `no_reshard` is "
+        "`full` with weights kept from forward to backward: less traffic, more memory.",
     )
     micro_batch: OrAutomatic = Field(
         default=None, description="Sequences at once on a device; auto: the most that fit."

@@ -113,6 +113,7 @@ def test_one_process_killed_and_resumed_has_the_bits_of_the_plain_loop(make_spec
         (3, "replicate", "fp32"),
         (2, "hybrid", "bf16"),
         (8, "full", "fp32"),
+        (2, "no_reshard", "fp32"),
     ],
 )
 def test_processes_of_any_sharding_equal_the_plain_loop(make_spec, write_spec, alone, processes, sharding, precision):
