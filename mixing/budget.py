@@ -88,7 +88,51 @@ def check_caps(demand: Demand, weights: Sequence[Mapping[str, int]]) -> None:
     """Raise BudgetError, with a line and both remedies for every short domain, unless all caps hold."""
     short = short_domains(demand, weights)
     if short:
-        raise BudgetError("\n".join(shortage_line(demand, weights, g) for g in short))
+        lines = whole_shortage(demand, weights) or "\n".join(shortage_line(demand, weights, g) for g in short)
+        raise BudgetError(lines)
+
+
+def whole_shortage(demand: Demand, weights: Sequence[Mapping[str, int]]) -> str:
+    """Say that all domains together give less than the schedule asks, whatever the weights; nothing where they do not.
+
+    Lowering a weight helps nobody then. The length that fits keeps the weights as they are.
+    """
+    if any(math.isinf(cap) for cap in demand.max_epochs):
+        return ""
+    contexts = demand.contexts
+    supply = [max(c * counts[g] for c, counts in zip(contexts, demand.sequences)) for g in range(len(demand.names))]
+    caps = [exact(cap) for cap in demand.max_epochs]
+    if sum(supply[g] * cap for g, cap in enumerate(caps)) >= demand.budget:
+        return ""
+    epochs = [demand.epochs(demand.targets(weights, g), g) for g in range(len(demand.names))]
+    fits = min(cap / passes for cap, passes in zip(caps, epochs, strict=True) if passes)
+    return too_little(demand.budget, supply, demand.max_epochs, demand.budget * fits, max(epochs))
+
+
+def too_little(
+    asked: int,
+    supply: Sequence[int],
+    caps: Sequence[float],
+    fits: Fraction | None = None,
+    epochs: Fraction | None = None,
+) -> str:
+    """Say that a schedule is too long for all the text there is, and what can be done.
+
+    Args:
+        asked: tokens of the schedule.
+        supply: tokens of each domain, (G,).
+        caps: most passes over each domain, (G,), finite.
+        fits: tokens of the longest schedule under the weights that are asked for; by default, under any.
+        epochs: passes over the most repeated domain; by default as if all were passed over alike.
+    """
+    most = sum((tokens * exact(cap) for tokens, cap in zip(supply, caps, strict=True)), start=Fraction(0))
+    how = f"{amount(sum(supply))} x max_epochs {caps[0]:g}" if len(set(caps)) == 1 else "each domain x its max_epochs"
+    raised = math.ceil((Fraction(asked, max(1, sum(supply))) if epochs is None else epochs) * 100) / 100
+    shorter = amount(most if fits is None else fits, down=True)
+    return (
+        f"the schedule asks for {amount(asked)} tokens, but there is text for {amount(most)} at most ({how}); "
+        f"shorten it to {shorter}, raise domains.max_epochs to {raised:g}, or add text"
+    )
 
 
 def shortage_line(demand: Demand, weights: Sequence[Mapping[str, int]], g: int) -> str:
@@ -98,11 +142,10 @@ def shortage_line(demand: Demand, weights: Sequence[Mapping[str, int]], g: int) 
     supply = needed / epochs  # tokens of an epoch, at the contexts the run uses
     share = needed / demand.budget
     raised = math.ceil(epochs * 100) / 100
-    budget = Fraction(demand.budget)
     return (
-        f"domain {demand.names[g]!r}: {amount(needed, budget)} tokens needed ({float(share):.1%} of "
-        f"{amount(budget, budget)}) but supply {amount(supply, budget)} x {float(cap):g} epochs = "
-        f"{amount(supply * cap, budget)}; lower its weight to {_lowered(demand, weights, g, cap / epochs)} "
+        f"domain {demand.names[g]!r}: {amount(needed)} tokens needed ({float(share):.1%} of "
+        f"{amount(demand.budget)}) but supply {amount(supply)} x {float(cap):g} epochs = "
+        f"{amount(supply * cap)}; lower its weight to {_lowered(demand, weights, g, cap / epochs)} "
         f"or raise max_epochs to {raised:g}"
     )
 
@@ -127,18 +170,18 @@ def _below(weight: Fraction) -> str:
     return f"{math.floor(weight * 10**digits) / 10**digits:g}"
 
 
-def amount(tokens: Fraction, beside: Fraction) -> str:
-    """Write tokens as 3.12e9, in the thousands of the amount it stands beside where it is not tiny there."""
-    exponent = _thousands(beside)
-    if tokens * 10 < 10**exponent:
-        exponent = _thousands(tokens)
-    mantissa = f"{float(tokens / 10**exponent):.2f}"
-    mantissa = mantissa.removesuffix(".00")
-    return f"{mantissa}e{exponent}" if exponent else mantissa
+def amount(tokens: Fraction | int, down: bool = False) -> str:
+    """Write tokens as a recipe does, to three digits, to the nearest or `down`: 950, 12.3K, 4.7M.
 
-
-def _thousands(tokens: Fraction) -> int:
-    return next((exponent for exponent in (12, 9, 6, 3) if tokens >= 10**exponent), 0)
+    >>> amount(4_719_999), amount(4_719_999, down=True)
+    ('4.72M', '4.71M')
+    """
+    to_whole = math.floor if down else round
+    for exponent, letter in ((12, "T"), (9, "B"), (6, "M"), (3, "K")):
+        if tokens >= 10**exponent:
+            digits = 3 - len(str(math.floor(tokens / 10**exponent)))  # behind the point
+            return f"{to_whole(Fraction(tokens) * 10**digits / 10**exponent) / 10**digits:.10g}{letter}"
+    return str(to_whole(tokens))
 
 
 def spread_shortage(demand: Demand, weights: Sequence[Mapping[str, int]]) -> list[dict[str, int]]:

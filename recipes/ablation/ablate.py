@@ -18,6 +18,7 @@ from mixing.ablation.confirmation import proposed_weights
 from mixing.ablation.design import DesignOptions, PlannedRun, design, optimum_runs
 from mixing.ablation.lineage import Carried, Evidence, read_evidence, runs_file, with_evidence
 from mixing.ablation.mixmin import mixmin
+from mixing.ablation.region import BoundsError
 from mixing.ablation.runs import RunsTable, table_of, write_csv
 from mixing.ablation.sequential import next_runs
 from mixing.domain_stage import Domain
@@ -30,9 +31,11 @@ from recipes.ablation.mixtures import (
     bounds_of,
     caps_of,
     check_objective,
+    check_supply,
     domains_to_mix,
     most_weights,
     natural_weights,
+    refuse_bounds,
     target_tokens,
 )
 from recipes.ablation.one_pass import OnePass, announce_one_pass, plan_one_pass, train_one_pass, written
@@ -119,6 +122,7 @@ def prepare(run: Run) -> Prepared:
     tokens = run.tokens
     check_objective(run)
     listed = domains_to_mix(tokens)
+    check_supply(run, listed)
     options = proxy_options(run)
     earlier = earlier_runs(run, natural_weights(listed))
     thinned = thinned_domains if run.trains else plan_thinned  # who only looks needs no more than their key
@@ -272,7 +276,10 @@ def plan_design(run: Run, listed: list[Domain], earlier: list[Carried]) -> list[
         caps=tuple(most_weights(run, listed)),
         known=known_mixtures(earlier),
     )
-    return design([domain.name for domain in listed], natural_weights(listed), options)
+    try:
+        return design([domain.name for domain in listed], natural_weights(listed), options)
+    except BoundsError as error:
+        refuse_bounds(run, error)
 
 
 def announce(run: Run) -> None:

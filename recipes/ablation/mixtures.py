@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from curation.fields import Problem
+from mixing.ablation.region import BoundsError
+from mixing.budget import too_little
 from mixing.domain_stage import Domain, read_domains
 from mixing.patterns import covers, resolve_weights, values_of
 from mixing.weights import natural, unimax
 from recipes.pretraining.shapes import batch_tokens_of, phase_tokens, tokens_of
-from recipes.schema.located import RecipeErrors
+from recipes.schema.located import RecipeErrors, Segments
 from recipes.schema.validation import located_problems
 from recipes.tokenizing.tokens import weights_of
 
@@ -46,6 +48,34 @@ def most_weights(run: Run, listed: list[Domain]) -> Iterator[tuple[str, float]]:
         supply = next(domain.num_tokens for domain in listed if domain.name == name)
         if cap * supply < budget:
             yield name, cap * supply / budget
+
+
+def check_supply(run: Run, listed: list[Domain]) -> None:
+    """Refuse a schedule that is longer than all text there is, before any proxy is trained.
+
+    Raises:
+        RecipeErrors: at the schedule's line.
+    """
+    caps, asked = caps_of(run, [domain.name for domain in listed]), target_tokens(run)
+    most = sum(caps[domain.name] * domain.num_tokens for domain in listed)
+    if most < asked:
+        supply = [domain.num_tokens for domain in listed]
+        reason = too_little(asked, supply, [caps[domain.name] for domain in listed])
+        where: Segments = (
+            ("ablation", "tokens") if not run.recipe.schedule else ("schedule", _longest_phase(run), "tokens")
+        )
+        raise RecipeErrors(located_problems(run.recipe, [(where, {}, reason)]))
+
+
+def refuse_bounds(run: Run, error: BoundsError) -> NoReturn:
+    """Tell bounds that no mixture meets as a mistake of the recipe, with its line."""
+    where = ("ablation", "bounds") if run.recipe.ablation and run.recipe.ablation.bounds else ("ablation",)
+    raise RecipeErrors(located_problems(run.recipe, [(where, {}, str(error))])) from error
+
+
+def _longest_phase(run: Run) -> int:
+    tokens = phase_tokens(run.recipe)
+    return tokens.index(max(tokens))
 
 
 def check_objective(run: Run) -> None:

@@ -142,6 +142,10 @@ def _no_space(error: BaseException | None) -> bool:
     return isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
+# What a plan refuses says itself what to change in the recipe; where it was found helps nobody.
+_OF_THE_RECIPE = {"BudgetError", "PatternError", "PlanError", "ScheduleError", "WeightError"}
+
+
 def _explain_task(error: Exception) -> int:
     """A task's error: its own words where it has a type of ours, and where the whole of it is written."""
     cause = error.__cause__
@@ -151,7 +155,7 @@ def _explain_task(error: Exception) -> int:
     kind = type(cause).__name__
     ours = type(cause).__module__.split(".")[0] in {"curation", "mixing", "training", "recipes"}
     _say(f"{error}" if ours else f"{kind}: {error}")
-    for note in getattr(error, "__notes__", ()):
+    for note in getattr(error, "__notes__", ()) if kind not in _OF_THE_RECIPE else ():
         _say(note)
     return FAILED
 

@@ -32,9 +32,23 @@ def test_check_caps_of_the_example_says_both_remedies_with_numbers():
         check_caps(asked, [weights])
 
     assert str(caught.value) == (
-        "domain 'code/head': 3.12e9 tokens needed (12.0% of 26e9) but supply 0.70e9 x 4 epochs = 2.80e9; "
+        "domain 'code/head': 3.12B tokens needed (12.0% of 26B) but supply 700M x 4 epochs = 2.8B; "
         "lower its weight to 0.107 or raise max_epochs to 4.46"
     )
+
+
+def test_check_caps_with_too_little_text_altogether_says_the_length_that_fits():
+    supply = {"kids": 48_000, "qa": 29_000, "wiki": 41_000}
+    asked = demand(supply, [2_000_000], 4)
+    with pytest.raises(BudgetError) as caught:
+        check_caps(asked, [to_integers(supply)])
+    assert str(caught.value) == (
+        "the schedule asks for 20M tokens, but there is text for 4.72M at most (1.18M x max_epochs 4); "
+        "shorten it to 4.71M, raise domains.max_epochs to 16.95, or add text"
+    )
+    # the advice holds: shorter, or more passes
+    check_caps(demand(supply, [471_000], 4), [to_integers(supply)])
+    check_caps(demand(supply, [2_000_000], 16.95), [to_integers(supply)])
 
 
 def test_check_caps_names_all_short_domains_at_once():

@@ -70,7 +70,7 @@ def test_weights_of_a_file_that_do_not_sum_to_one_are_refused_with_lines_to_past
 
 def test_a_short_domain_is_told_both_remedies_for_its_phase(tmp_path):
     told = refused(*asked("mindllm", tmp_path), "--set", 'schedule.mixed.weights={"en_*": 0.3, "zh_*": 0.7}')
-    assert "'zh_books': 18.61e9 tokens needed (5.7% of 325.58e9) but supply 15e9 x 1 epochs" in told
+    assert "'zh_books': 18.6B tokens needed (5.7% of 326B) but supply 15B x 1 epochs" in told
     assert "lower its weight to 0.09 in 'mixed' or raise max_epochs to 1.25" in told
 
 

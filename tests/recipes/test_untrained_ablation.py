@@ -72,3 +72,15 @@ def test_objective_that_nothing_measures_is_refused_with_its_line(asked):
     asked("validate", *objective)
     order = ("--set", "ablation.orders=[{blocked: [de]}]")
     assert "draw en, code too" in asked("validate", *order, code=RECIPE_ERRORS).err
+
+
+def test_schedule_longer_than_all_text_is_one_mistake_with_its_line(asked):
+    long = ("--set", "schedule.main.tokens=20M", "--set", "domains.max_epochs=2")
+    for verb, flags in (("ablate", ("--dry-run",)), ("run", ("--until", "plan"))):
+        said = asked(verb, *long, *flags, code=RECIPE_ERRORS)
+        (line,) = [line for line in said.err.splitlines() if "the schedule asks for" in line]
+        assert line.startswith("--set schedule.main.tokens=20M: schedule.main.tokens: the schedule asks for 20")
+        assert "x max_epochs 2); shorten it to" in line
+        assert "Traceback" not in said.err
+    said = asked("ablate", "--dry-run", "--set", "ablation.bounds={de/*: [0.9, 1], en: [0.2, 1]}", code=RECIPE_ERRORS)
+    assert "ablation.bounds: no mixture meets the bounds" in said.err
