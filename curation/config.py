@@ -24,6 +24,7 @@ from curation.fields import (
     refuse,
 )
 from curation.global_step_config import Buckets, Dedup, Index, KeepRule, LanguageModel, Perplexity, Pieces, Shingle
+from curation.language_codes import two_letter_codes
 from curation.step_config import (
     Classify,
     Clean,
@@ -89,7 +90,8 @@ _LANGUAGE_SLIPS = {
 
 def _language(code: str) -> str:
     """A language code such as `de`, `zh`, or `code` for program text."""
-    if not re.fullmatch(r"[a-z]{2,3}|code", code) or code in _LANGUAGE_SLIPS:
+    unknown = len(code) == 2 and code not in two_letter_codes()
+    if unknown or not re.fullmatch(r"[a-z]{2,3}|code", code) or code in _LANGUAGE_SLIPS:
         meant = _LANGUAGE_SLIPS.get(code.lower()) or _LANGUAGE_SLIPS.get(code.lower().split("_")[0].split("-")[0])
         fix = f"; did you mean {meant}?" if meant else "; write a two-letter code such as de, zh, en, or code"
         raise ValueError(f"not a language code{fix}")

@@ -269,6 +269,16 @@ zu|zul|Zulu
 _FASTTEXT = {"als": "gsw"}
 
 
+# Codes of ISO 639-1 whose languages no model here identifies, and so are not in the table.
+_NOT_IDENTIFIED = "aa ab ae bi ch cr cu ho hz ii ik iu kj kl lu mh na nd ng nr nv oj pi to ty ve za"
+
+
+@lru_cache(maxsize=1)
+def two_letter_codes() -> frozenset[str]:
+    """All codes of ISO 639-1."""
+    return frozenset(code for code in _known()[0] if len(code) == 2) | frozenset(_NOT_IDENTIFIED.split())
+
+
 @lru_cache(maxsize=1)
 def _known() -> tuple[dict[str, str], dict[str, str]]:
     """Codes of all systems to ours, and lower-case English names to ours."""

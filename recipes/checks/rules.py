@@ -16,6 +16,7 @@ from curation.config import COLUMN_FORMATS
 from curation.fields import Problem, did_you_mean
 from curation.language_codes import language_code
 from curation.rules import Rule, RuleError, preset_rules, signal_names
+from recipes.checks.condition_types import Types, condition_problem, types_of_lines, types_of_signals
 from recipes.schema.located import Located
 from recipes.schema.recipe import Recipe, matches, step_for
 from recipes.schema.validation import located_problems
@@ -77,8 +78,8 @@ def rule_problems(recipe: Recipe) -> list[Located]:
     return located_problems(recipe, problems + _of_orders(recipe, known))
 
 
-def _of_conditions(step: Any, path: tuple[str | int, ...], known: set[str], what: str) -> list[Problem]:
-    """Conditions that do not parse, or that name what is not known."""
+def _of_conditions(step: Any, path: tuple[str | int, ...], known: set[str], types: Types, what: str) -> list[Problem]:
+    """Conditions that do not parse, that name what is not known, or whose types make no truth value."""
     problems: list[Problem] = []
     for reason, sql in step.drop.items():
         try:
@@ -88,6 +89,8 @@ def _of_conditions(step: Any, path: tuple[str | int, ...], known: set[str], what
             continue
         unknown = [name for name in wanted if name not in known]
         problems += [((*path, "drop", reason), n, f"no such {what}{signal_hint(n, known)}") for n in unknown]
+        if not unknown and (wrong := condition_problem(sql, types)):
+            problems.append(((*path, "drop", reason), sql, wrong))
     return problems
 
 
@@ -97,11 +100,13 @@ def _of_lines(step: Any, path: tuple[str | int, ...]) -> list[Problem]:
         return []
     from curation.lines import LINE_SIGNALS  # brings kernels: half a second
 
-    return _of_conditions(step, path, set(LINE_SIGNALS), "signal of lines")
+    return _of_conditions(step, path, set(LINE_SIGNALS), types_of_lines(list(LINE_SIGNALS)), "signal of lines")
 
 
 def _of_rules(recipe: Recipe, step: Any, path: tuple[str | int, ...], known: set[str]) -> list[Problem]:
-    problems = _of_conditions(step, path, known, "signal or column")
+    brought = _brought(recipe)
+    types = {name: kind for name, kind in types_of_signals(signal_list()).items() if name not in brought}
+    problems = _of_conditions(step, path, known, types, "signal or column")
     for name in recipe.sources if step.preset is not None else ():
         mine = step_for(step, name, recipe)
         try:

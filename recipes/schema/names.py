@@ -98,9 +98,9 @@ def names_domain(names: Names, pattern: str) -> bool:
 
 
 def source_problems(patterns: Iterable[str], known: Iterable[str], path: Segments) -> Iterator[Problem]:
-    """Patterns of a list that match none of the sources."""
+    """Patterns of a list that match none of the sources; none where there are no sources, which is told as such."""
     sources = list(known)
-    for place, pattern in enumerate(patterns):
+    for place, pattern in enumerate(patterns if sources else ()):
         if not any(fnmatchcase(source, pattern) for source in sources):
             yield (*path, place), pattern, f"no source is called so{did_you_mean(pattern, sources)}"
 

@@ -57,12 +57,18 @@ def validated(tree: Node, path: Path, noticed: Sequence[Located] = ()) -> Recipe
     errors = [*noticed, *(located(tree, loc, *message) for loc, message in lines)]
     if recipe is not None:
         found = all_problems(recipe, tree)
-        errors += [_located_problem(tree, problem) for problem in found if not _touches(problem[0], cut)]
+        errors += [_located_problem(tree, problem) for problem in found if not _follows(problem[0], cut)]
     if errors or recipe is None:
         unique = {str(error): error for error in errors}
         raise RecipeErrors(sorted(unique.values(), key=lambda error: _reading_order(error.place, path)))
     recipe._tree, recipe._path = tree, path
     return recipe
+
+
+def _follows(path: Segments, cut: list[Segments]) -> bool:
+    """Whether a problem may follow from what was cut out: at its place, or in training values of a preset cut out."""
+    model = any(other[:1] == ("model",) for other in cut)
+    return _touches(path, cut) or (model and path[:1] == ("training",))
 
 
 def not_yet(recipe: Recipe) -> list[Located]:

@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import models, pre_tokenizers
 
+from mixing.config import Tokenizer as TokenizerSection
 from mixing.tokenizer import TokenizerError, decode, encode, encode_counting, load_tokenizer
 from mixing.tokenizer_training import TokenizerOptions, train_tokenizer, word_pattern
 
@@ -273,3 +274,13 @@ def test_own_encoder_gives_the_library_s_ids_for_every_preset_s_pattern(tmp_path
     ]
     wanted = [tokenizer.encoder.encode(document, add_special_tokens=False).ids for document in documents]
     assert found == [([token for each in wanted for token in each], [len(each) for each in wanted], 0)]
+
+
+@pytest.mark.parametrize("algorithm", ["byte_bpe", "bpe", "unigram"])
+def test_recipe_refuses_the_vocabularies_that_training_refuses(algorithm):
+    special = ("<|user|>", "<s>")
+    least = 257 + len(TokenizerOptions(algorithm, 1000, special=special).special_tokens())
+    TokenizerOptions(algorithm, least, special=special).check()
+    assert TokenizerSection(algorithm=algorithm, vocabulary=least, special=special).vocabulary == least
+    with pytest.raises(ValueError, match=f"{least} at least"):
+        TokenizerSection(algorithm=algorithm, vocabulary=least - 1, special=special)

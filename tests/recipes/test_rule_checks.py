@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from curation.signals import SIGNALS
+from recipes.checks.condition_types import TRUTH, types_of_signals
 from recipes.checks.rules import rule_problems, signal_hint, signal_list
 from recipes.curating.compiling import compile_recipe
 from recipes.errors import RunError
@@ -45,6 +46,44 @@ def test_syntax_error_unknown_signal_and_unknown_measure_are_named_with_line_and
     assert "did you mean word_count?" in found[1]
     assert "r.yaml:13" in found[2]
     assert "did you mean mean_word_length?" in found[2]
+
+
+@pytest.mark.parametrize(
+    ("sql", "said"),
+    [
+        ("word_count = 'a'", "cannot compare string with a number"),
+        ("language < 3", "cannot compare string with a number"),
+        ("word_count + 1", "a number, not true or false: compare it with something"),
+        ("licence", "text, not true or false"),
+        ("digit_share > 20", "digit_share is a share, from 0 to 1, and is compared with 20; did you mean 0.2?"),
+        ("word_count < 3 OR (NOT latin_share <= 120)", "latin_share is a share, from 0 to 1, and is compared with 120"),
+        ("100 * digit_share > 20", None),
+        ("digit_share > 0.2 AND word_count % 2 = 1 OR NOT c4_lorem_ipsum", None),
+        ("url LIKE 'http%' AND upper(language) = 'DE' AND repaired IS NOT NULL", None),
+        ("pages + 1", None),  # its type only the data tells
+    ],
+)
+def test_conditions_without_a_truth_value_and_shares_above_one_are_named_with_their_line(tmp_path, sql, said):
+    text = RECIPE[: RECIPE.index("  - rules")] + f'  - rules: {{name: house, drop: {{odd: "{sql}"}}}}\n'
+    found = [str(problem) for problem in problems_of(text, tmp_path)]
+    assert len(found) == (said is not None)
+    assert said is None or ("r.yaml:6: steps.house.drop.odd" in found[0] and said in found[0])
+
+
+def test_types_of_truths_are_the_registrys():
+    assert {name for name, kind in types_of_signals(signal_list()).items() if kind == TRUTH} == {
+        name for name, signal in SIGNALS.items() if signal.dtype == "bool"
+    }
+
+
+def test_misspelt_sources_bring_no_errors_about_patterns(tmp_path):
+    (tmp_path / "r.yaml").write_text(
+        "sorces: {a: {path: a.jsonl, language: de}}\nsteps: [{rules: gopher}, {dedup: minhash}]\n"
+    )
+    with pytest.raises(RecipeErrors) as error:
+        load_recipe(tmp_path / "r.yaml")
+    assert "did you mean sources?" in str(error.value)
+    assert "no source is called so" not in str(error.value)
 
 
 LABELS = """
