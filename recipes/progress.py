@@ -53,13 +53,13 @@ class Narrator:
         self.console.print(f"  {title:<38} {amount:<26} {elapsed_s:6.1f} s{note}", soft_wrap=True)
 
     @contextlib.contextmanager
-    def bar(self, title: str, total: float) -> Iterator[Advance]:
+    def bar(self, title: str, total: float, in_bytes: bool = False) -> Iterator[Advance]:
         """A bar for one stage. `advance(1)` moves it on; `advance(completed=…, note=…)` sets it."""
         if self.console.is_terminal and not self.console.quiet:
             with self._live_bar(title, total) as advance:
                 yield advance
             return
-        with self._plain_lines(title, total) as advance:
+        with self._plain_lines(title, total, in_bytes) as advance:
             yield advance
 
     @contextlib.contextmanager
@@ -85,7 +85,7 @@ class Narrator:
             yield advance
 
     @contextlib.contextmanager
-    def _plain_lines(self, title: str, total: float) -> Iterator[Advance]:
+    def _plain_lines(self, title: str, total: float, in_bytes: bool) -> Iterator[Advance]:
         done, last = 0.0, time.monotonic()
 
         def advance(step: float = 0, *, completed: float | None = None, note: str | None = None) -> None:
@@ -93,7 +93,8 @@ class Narrator:
             done = done + step if completed is None else completed
             if time.monotonic() - last > _QUIET_LINE_EVERY_S:
                 last = time.monotonic()
-                self.say(f"  {title:<38} {done:g} of {total:g} {note or ''}".rstrip())
+                how = compact_bytes if in_bytes else "{:,.10g}".format
+                self.say(f"  {title:<38} {how(done)} of {how(total)} {note or ''}".rstrip())
                 sys.stderr.flush()
 
         yield advance

@@ -115,13 +115,16 @@ def _announce(run: Any, flags: Flags) -> None:
 
 def _show(analysis: dict[str, Any]) -> None:
     wide = max(24, *(len(name) for name in analysis["chosen"]))
-    click.echo(f"\n{'domain':<{wide}} {'natural':>8} {'chosen':>8}   interval of the optimum")
-    intervals = analysis.get("weights_interval", {})
+    intervals, optimum = analysis.get("weights_interval", {}), analysis.get("optimum") or {}
+    kept = bool(optimum) and analysis["chosen"] != optimum  # the interval is of weights that were not chosen
+    beside = f" {'optimum':>8}" if kept else ""
+    click.echo(f"\n{'domain':<{wide}} {'natural':>8} {'chosen':>8}{beside}   interval of the optimum")
     for domain in sorted(analysis["chosen"]):
         low, high = intervals.get(domain, (None, None))
         interval = "" if low is None else f"{low:.3f} to {high:.3f}"
         natural, chosen = analysis["natural"].get(domain, 0), analysis["chosen"][domain]
-        click.echo(f"{domain:<{wide}} {natural:>8.3f} {chosen:>8.3f}   {interval}")
+        beside = f" {optimum.get(domain, 0):>8.3f}" if kept else ""
+        click.echo(f"{domain:<{wide}} {natural:>8.3f} {chosen:>8.3f}{beside}   {interval}")
     if analysis.get("confirmation"):
         _show_confirmation(analysis["confirmation"])
     for note in analysis["notes"]:

@@ -56,7 +56,11 @@ def command(flags: Flags, delete: bool, variants: bool) -> None:
         for path in unreached:
             click.echo(f"{compact_bytes(folder_bytes(path)):>9}  {path.name}")
         total = sum(folder_bytes(path) for path in unreached)
-        click.echo(f"{len(unreached)} folders, {compact_bytes(total)} that no run in {workdir} uses")
+        who = "no run" if not left_out else "only runs made with --set or --sample, or none,"
+        click.echo(
+            f"{several(len(unreached), 'folder')}, {compact_bytes(total)} that {who} in {workdir} use"
+            + ("" if left_out else "s")
+        )
     if delete and not flags.dry_run:
         removed = [path for path in unreached if remove_unused(path)]
         click.echo("removed" if removed else "nothing to remove", err=True)

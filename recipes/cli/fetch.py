@@ -30,7 +30,7 @@ def command(flags: Flags) -> None:
         return
     for entry in missing:
         size = entry.package.size_bytes if entry.package else 0
-        with narrator.bar(entry.name, size or 1) as advance:
+        with narrator.bar(entry.name, size or 1, in_bytes=True) as advance:
             folder = fetch_source(entry.name, raw, lambda received: advance(completed=received))
         narrator.say(f"  {entry.name:<20} {entry.about} ({entry.licence}): {folder}")
     if any(step.kind == "language" for step in recipe.steps):

@@ -51,12 +51,15 @@ def command(flags: Flags) -> None:
         )
         for reason, count in list(source.drops.items())[:3]:
             click.echo(f"    dropped {count:>9,}  {reason}")
-    click.echo(f"{'stage':<48} {'core time':>10}   {'interval':<20} {'disk':>7}   {'interval':<16} {'files':>6}")
+    click.echo(f"{'stage':<48} {'core time':>10}   {'interval':<20} {'disk':>8}   {'interval':<20} {'files':>6}")
     for step in found.steps:
         interval = f"{_time(step.cpu_hours_low)} to {_time(step.cpu_hours_high)}"
-        disk = f"{compact(step.disk_bytes)}", f"{compact(step.disk_bytes_low)} to {compact(step.disk_bytes_high)}"
+        disk = (
+            compact_bytes(step.disk_bytes),
+            f"{compact_bytes(step.disk_bytes_low)} to {compact_bytes(step.disk_bytes_high)}",
+        )
         click.echo(
-            f"{step.stage:<48} {_time(step.cpu_hours):>10}   {interval:<20} {disk[0]:>7}   {disk[1]:<16} "
+            f"{step.stage:<48} {_time(step.cpu_hours):>10}   {interval:<20} {disk[0]:>8}   {disk[1]:<20} "
             f"{step.files:>6,}"
         )
     click.echo(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -51,46 +53,73 @@ def pin_weights(
         RunError: if no phase of this file asks for an ablation's weights.
     """
     from ruamel.yaml import YAML
-    from ruamel.yaml.comments import CommentedMap
 
     from recipes.artifacts import write_atomically
     from recipes.errors import RunError
 
-    yaml = YAML()
-    yaml.preserve_quotes = True
-    yaml.width = 4096
-    document = yaml.load(path.read_text(encoding="utf-8"))
-    pinned = []
-    for entry in document.get("schedule") or []:
+    text = path.read_text(encoding="utf-8")
+    lines = text.splitlines(keepends=True)
+    pinned: list[str] = []
+    for entry in reversed(YAML().load(text).get("schedule") or []):  # from below: lines above keep their numbers
         if entry.get("weights") != "ablation" or phase not in (None, entry["name"]):
             continue
-        mapping = CommentedMap()
-        for name, weight in rounded(weights).items():
-            mapping[name] = weight
-            low, high = intervals.get(name, (None, None))
-            if low is not None:
-                mapping.yaml_add_eol_comment(f"{low:.3f} to {high:.3f}", name)
-        mapping.yaml_set_start_comment(note, indent=6)
-        entry["weights"] = mapping
-        entry.fa.set_block_style()
-        pinned.append(str(entry["name"]))
+        if not _replace(lines, entry, rounded(weights), intervals, note):
+            raise RunError(f"{path}: schedule.{entry['name']}.weights: write `weights: ablation` plainly in the phase")
+        pinned.insert(0, str(entry["name"]))
     if not pinned:
         raise RunError(
             f"{path}: no phase of this file says `weights: ablation`" + (f" and is named {phase}" if phase else "")
         )
-    import io
-
-    stream = io.StringIO()
-    yaml.dump(document, stream)
-    write_atomically(path, stream.getvalue())
+    write_atomically(path, "".join(lines))
     return pinned
 
 
+def _replace(lines: list[str], entry: Any, weights: dict[str, float], intervals: dict[str, Any], note: str) -> bool:
+    """Put weights in the place of the word in one phase, as it is written: below the key, or in braces on its line."""
+    place = entry.lc.data.get("weights")
+    if place is None:  # it came by a merge key
+        return False
+    _, key_column, line, column = place
+    found = re.match(r"(['\"]?)ablation\1", lines[line][column:])
+    if found is None:  # an anchor or an alias
+        return False
+    before, after = lines[line][:column], lines[line][column + found.end() :]
+    written = {_quoted(name): _plain(weight) for name, weight in weights.items()}
+    if entry.fa.flow_style():
+        shares = ", ".join(f"{name}: {weight}" for name, weight in written.items())
+        indent = before[: len(before) - len(before.lstrip())]
+        lines[line : line + 1] = [f"{indent}# {note}\n", f"{before}{{{shares}}}{after}"]
+        return True
+    rest, indent = after.rstrip(), " " * (key_column + 2)
+    below = [f"{indent}# {note}"]
+    for name, (quoted, weight) in zip(weights, written.items(), strict=True):
+        low, high = intervals.get(name, (None, None))
+        below.append(f"{indent}{quoted}: {weight}" + ("" if low is None else f"  # {low:.3f} to {high:.3f}"))
+    lines[line : line + 1] = [f"{before.rstrip()}{rest}\n", *(f"{one}\n" for one in below)]
+    return True
+
+
+def _quoted(name: str) -> str:
+    """A name as a key of YAML."""
+    is_plain = re.fullmatch(r"[^\W\d][\w/.-]*", name) and name.lower() not in ("true", "false", "null")
+    return name if is_plain else json.dumps(name, ensure_ascii=False)
+
+
+def _plain(weight: float) -> str:
+    """A weight without an exponent."""
+    return f"{weight:.12f}".rstrip("0").removesuffix(".")
+
+
 def rounded(weights: dict[str, float]) -> dict[str, float]:
-    """Weights in steps of 1e-4 that sum to 1 exactly, by largest remainders; names in order."""
-    scaled = {name: weights[name] * 10_000 for name in sorted(weights)}
+    """Weights in steps of 1e-4 that sum to 1, by largest remainders; names in order.
+
+    The steps are finer, to 1e-9, where the smallest weight above 0 would be less than ten of them: none is lost.
+    """
+    least = min((weight for weight in weights.values() if weight > 0), default=1.0)
+    steps = next((10**digits for digits in range(4, 9) if least * 10**digits >= 10), 10**9)
+    scaled = {name: weights[name] * steps for name in sorted(weights)}
     floors = {name: int(value) for name, value in scaled.items()}
-    left = 10_000 - sum(floors.values())
+    left = steps - sum(floors.values())
     for name in sorted(scaled, key=lambda n: (floors[n] - scaled[n], n))[:left]:
         floors[name] += 1
-    return {name: number / 10_000 for name, number in floors.items()}
+    return {name: number / steps for name, number in floors.items()}

@@ -32,6 +32,11 @@ def table(wanted: Any, prepared: Prepared, encoder: Encoder, shape: ModelShape) 
             f"{one.name:<16} {one.rows:>9,} {one.kept:>9,} {one.held_out:>8,} {one.cut:>7,} {one.tokens:>11,} "
             f"{one.answer_tokens:>11,} {one.sequences:>9,} {_padding(one, prepared.context):>8.1%} {epochs:>7.4g}"
         )
+        if wanted.held_out and one.kept and not one.held_out:
+            lines.append(
+                f"  nothing of {one.name} is held out: {wanted.held_out:g} of {one.kept:,} examples came to none, so "
+                "no held-out loss will be shown; raise finetuning.held_out"
+            )
         if one.dropped:
             lines.append("  dropped: " + ", ".join(f"{count:,} {reason}" for reason, count in one.dropped.items()))
     batch, steps = steps_of(wanted, prepared)

@@ -82,7 +82,8 @@ def progress_note(status: Mapping[str, Any]) -> str:
     held_out = status.get("held_out") or {}
     if isinstance(held_out.get("loss"), float):
         bits = held_out.get("bits_per_byte")
-        parts.append(f"held out {held_out['loss']:.3f}" + (f" ({bits:.3f} bpb)" if bits else ""))
+        then = f" at step {held_out['step']:,}" if held_out.get("step") not in (None, status.get("step")) else ""
+        parts.append(f"held out{then} {held_out['loss']:.3f}" + (f" ({bits:.3f} bpb)" if bits else ""))
     if isinstance(status.get("gradient_norm"), float):
         parts.append(f"norm {status['gradient_norm']:.2f}")
     if status.get("learning_rate"):

@@ -21,7 +21,7 @@ _WHOLE = (
     ("ablation", "objective"),
 )
 # Where a word is the preset of a mapping: a mapping over the word, or --set below it, changes the preset's values.
-_PRESET_WORDS = (("model",), ("ablation", "proxy"), ("ablation", "confirm", "model"), ("tokenizer",))
+_PRESET_WORDS = (("model",), ("ablation", "proxy"), ("ablation", "confirm", "model"), ("tokenizer",), ("export",))
 _STEP_OPTIONS_DEPTH = 3  # steps, place, kind
 _MAX_EXTENDS = 20
 
@@ -62,7 +62,7 @@ def merge(below: Node, above: Node, path: Segments = ()) -> Node:
     """`above` over `below`: mappings key by key; lists, values and mappings of shares, bounds and caps whole."""
     base = below
     if isinstance(above.value, dict) and isinstance(below.value, str) and path in _PRESET_WORDS:
-        base = _as_preset(below)
+        base = _as_preset(below, path)
     if not (isinstance(base.value, dict) and isinstance(above.value, dict)) or path in _WHOLE:
         return above
     merged = dict(base.value)
@@ -71,8 +71,10 @@ def merge(below: Node, above: Node, path: Segments = ()) -> Node:
     return Node(merged, above.place, above.key_place)
 
 
-def _as_preset(word: Node) -> Node:
-    return Node({"preset": replace(word, key_place=word.place)}, word.place, word.key_place)
+def _as_preset(word: Node, path: Segments) -> Node:
+    return Node(
+        {"format" if path == ("export",) else "preset": replace(word, key_place=word.place)}, word.place, word.key_place
+    )
 
 
 def apply_override(tree: Node, override: str) -> Node:
@@ -111,7 +113,7 @@ def _set(node: Node, path: tuple[str, ...], value: Node, done: Segments) -> Node
     if node.value is not None and not isinstance(node.value, dict):
         if done not in _PRESET_WORDS and not (len(done) == _STEP_OPTIONS_DEPTH and done[0] == "steps"):
             raise RecipeErrors([Located(value.place, dotted(done), node.value, "is a value, nothing stands below it")])
-        node = _as_preset(node)
+        node = _as_preset(node, done)
     mapping = dict(node.value or {})  # type: ignore[arg-type]
     for key in list(mapping) if head == "*" and rest else [head]:
         child = mapping.get(key, Node(None, value.place, value.place))

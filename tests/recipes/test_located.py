@@ -229,3 +229,8 @@ def test_located_prints_place_path_value_reason():
     assert shown == "r.yaml:4: domains.max_epochs: value -1: must be positive"
     assert str(Located(Place("r.yaml", 4), "a", None, "why")) == "r.yaml:4: a: value null: why"
     assert str(Located(Place("r.yaml", 4), "a", NOTHING, "missing")) == "r.yaml:4: a: missing"
+
+
+def test_set_below_the_word_of_an_export_keeps_the_word(write):
+    tree = load(write("a.yaml", "export: huggingface\n"), "export.precision=fp32")
+    assert tree.plain() == {"export": {"format": "huggingface", "precision": "fp32"}}

@@ -6,10 +6,12 @@ from recipes.pretraining.watching import Watching, held_out_line, progress_note
 def test_progress_note_has_what_is_known_and_nothing_else():
     status = {"tokens": 12_300_000, "tokens_per_s": 2107.4, "mfu": 0.412, "loss": 3.2146, "gradient_norm": 0.5}
     held_out = {"step": 5, "loss": 3.5, "bits_per_byte": 1.25, "domains": {}}
-    note = progress_note({**status, "learning_rate": 3e-4, "held_out": held_out})
+    note = progress_note({**status, "step": 5, "learning_rate": 3e-4, "held_out": held_out})
     assert note == (
         "12.3M tokens  2,107 tokens/s  MFU 41%  loss 3.215  held out 3.500 (1.250 bpb)  norm 0.50  lr 3.00e-04"
     )
+    later = progress_note({**status, "step": 9, "held_out": held_out})
+    assert "held out at step 5 3.500 (1.250 bpb)" in later
     assert progress_note({"tokens": 0, "loss": None, "mfu": None}) == ""
 
 
