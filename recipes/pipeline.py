@@ -11,6 +11,7 @@ import errno
 import json
 import os
 import platform
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,6 +24,9 @@ from recipes.artifacts import StageFolder, Store, checksum, key_of, to_json, wri
 from recipes.engine import TaskFailed, WorkerPool, pool_executor
 from recipes.errors import RunError
 from recipes.progress import Narrator, amount_of, several
+
+_COMPILING = "  compiling kernels, once per machine and version of gristmill; the next run finds them"
+_LOOK_EVERY_S = 10.0  # for kernels that were compiled meanwhile
 
 
 @dataclass(frozen=True)
@@ -153,14 +157,42 @@ def make_stage(
         kernels = kernels_folder()
         before = compiled_kernels(kernels)
         if not before:
-            narrator.say_once("  compiling kernels, once per machine and version of gristmill; the next run finds them")
+            narrator.say_once(_COMPILING)
         if missing:
-            _run_missing(stage, [t for t in stage.tasks if t.name in missing], pool, narrator, logs)
+            with compiling_told(narrator, stage.title, kernels, before):
+                _run_missing(stage, [t for t in stage.tasks if t.name in missing], pool, narrator, logs)
         counts = _finish(stage, checks)
     compiled = compiled_kernels(kernels) - before
     note = f", {several(compiled, 'kernel')} compiled on the way" if compiled else ""
     narrator.made(stage.title, amount_of(counts), time.monotonic() - started, note)
     return counts
+
+
+@contextlib.contextmanager
+def compiling_told(
+    narrator: Narrator, title: str, kernels: Path, before: int, every_s: float = _LOOK_EVERY_S
+) -> Iterator[None]:
+    """Say while a stage lasts that it compiles kernels, and without a terminal how many it has compiled so far."""
+    ended = threading.Event()
+
+    def look() -> None:
+        told = before
+        while not ended.wait(every_s):
+            there = compiled_kernels(kernels)
+            if there == told:
+                continue
+            narrator.say_once(_COMPILING)
+            if not narrator.console.is_terminal:
+                narrator.say(f"  {title:<38} {several(there - before, 'kernel')} compiled so far")
+            told = there
+
+    looking = threading.Thread(target=look, daemon=True)
+    looking.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        looking.join()
 
 
 @contextlib.contextmanager

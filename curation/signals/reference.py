@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from curation.lines import LINE_SIGNALS
-from curation.rule_presets import FOLDER, load_preset
+from curation.rule_presets import FOLDER, OptionValue, RulePreset, load_preset
 from curation.signals import FAMILIES
 from curation.signals.given import GIVEN_SIGNALS
 from curation.text.segment import SEGMENTATION
@@ -23,6 +23,9 @@ compares it with the registry.
 * **Sentences**: {SENTENCES}. `curation/text/sentences.py` has the rules.
 * A definition names its implementation, because shares of one name differ between implementations and thresholds do not
   transfer. With equal words our values equal that implementation's; the tests run it beside ours.
+* Conditions of `rules` may also name the columns of each row: `num_characters` and `size_bytes` (UTF-8) of the text as
+  read, `origin_id`, `url`, `date`, `licence`, `repaired` (sequences that were no UTF-8), what a source brings, and what
+  earlier steps give: `language`, `language_score`, `perplexity`, `bucket`.
 * A signal is null where there is no text, or where it would be a mean over nothing. It is never NaN.
 """
 
@@ -50,6 +53,19 @@ def _table(rows: Sequence[tuple[str, ...]], head: tuple[str, ...]) -> str:
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in lines) + "\n"
 
 
+def _values(options: Mapping[str, OptionValue]) -> str:
+    """Options with their values; null switches one off."""
+    return ", ".join(f"{name} {'null' if value is None else value}" for name, value in options.items())
+
+
+def _own_values(preset: RulePreset) -> str:
+    """The options that differ in a language; languages of the same values together."""
+    together: dict[str, list[str]] = {}
+    for code, options in preset.languages.items():
+        together.setdefault(_values(options), []).append(code)
+    return "; ".join(f"{', '.join(codes)}: {values or 'the same'}" for values, codes in together.items())
+
+
 def reference_page() -> str:
     """The whole page, Markdown."""
     parts = [_INTRODUCTION]
@@ -74,7 +90,9 @@ def reference_page() -> str:
     parts.append(_table([(f"`{tag}`", what) for tag, what in OTHER_TAGS.items()], ("tag", "what has its value")))
     parts.append("## Signals of lines and paragraphs\n\nFor the conditions of a `lines` step.\n")
     parts.append(_table([(f"`{name}`", text) for name, text in LINE_SIGNALS.items()], ("signal", "what it is")))
-    parts.append("## Presets\n\nTheir files in `curation/presets/` give every value with its source.\n")
+    parts.append(
+        "## Presets\n\nTheir files in `curation/presets/` give the source of each value. `null` switches a rule off.\n"
+    )
     names = sorted(path.stem for path in FOLDER.glob("*.yaml"))
     presets = [load_preset(name) for name in names]
     described = [
@@ -82,12 +100,14 @@ def reference_page() -> str:
             f"`{x.name}`",
             "lines" if x.unit else "rules",
             x.source,
-            ", ".join(x.languages) or "-",
-            ", ".join(x.options) or "-",
+            _own_values(x) or "-",
+            _values(x.options) or "-",
         )
         for x in presets
     ]
-    parts.append(_table(described, ("preset", "step", "source", "values of their own", "options")))
+    parts.append(
+        _table(described, ("preset", "step", "source", "other values in a language", "options and their values"))
+    )
     return "\n".join(parts)
 
 

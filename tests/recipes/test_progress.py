@@ -1,6 +1,9 @@
+import time
+
 import pytest
 
-from recipes.progress import amount_of
+from recipes.pipeline import compiling_told
+from recipes.progress import Narrator, amount_of
 
 
 @pytest.mark.parametrize(
@@ -21,3 +24,19 @@ from recipes.progress import amount_of
 )  # fmt: skip
 def test_amount_of_counts_says_what_a_stage_did(counts, said):
     assert amount_of(counts) == said
+
+
+def test_compiling_is_told_while_a_stage_lasts_and_only_where_kernels_are_compiled(tmp_path, capsys):
+    (tmp_path / "old.nbc").touch()
+    with compiling_told(Narrator(), "a: read", tmp_path, 1, every_s=0.01):
+        time.sleep(0.1)
+    assert capsys.readouterr().err == ""
+    said = ""
+    with compiling_told(Narrator(), "a: read", tmp_path, 1, every_s=0.01):
+        (tmp_path / "new.nbc").touch()
+        until = time.monotonic() + 10
+        while "so far" not in said and time.monotonic() < until:
+            said += capsys.readouterr().err
+            time.sleep(0.01)
+    assert said.count("compiling kernels, once per machine") == 1
+    assert said.split("\n")[1].split() == ["a:", "read", "1", "kernel", "compiled", "so", "far"]

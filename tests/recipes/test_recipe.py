@@ -288,7 +288,10 @@ CASES = {
     ),
     "tokenizer without room": (SMALL.replace("4096", "100"), "leave no room; 259 at least"),
     "language of no code": (SMALL.replace("language: zh", "language: xx"), "not a language code"),
-    "model misspelt": (SMALL.replace("model: llama_15m", "model: llama_tny"), "did you mean llama_tiny?"),
+    "model misspelt": (
+        SMALL.replace("model: llama_15m", "model: llama_tny").replace("1B", "400K").replace("M", "K"),
+        "did you mean llama_tiny?",
+    ),
     "tokenizer without size": (SMALL.replace(", vocabulary: 4096", ""), "the number of token ids"),
     "shares of text": (SMALL.replace("4096}", "4096, text: {shares: {zh_web: 0.4}}}"), "normalised: {zh_web: 1}"),
     "weight that is no number": (SMALL.replace("zh_web: 0.5", "zh_web: .nan"), "between 0 and 1"),
