@@ -70,7 +70,7 @@ def test_validate_data_names_every_source_that_cannot_be_opened(recipe, gristmil
     lines = "".join(f"  {name}: {{path: {name}.jsonl, language: de}}\n" for name in ("b", "c"))
     recipe.write_text(RECIPE.replace("tokenizer:", f"{lines}tokenizer:", 1))
     said = gristmill_here("validate", recipe, "--data", code=1)
-    assert "source a: 1 shards" in said.out
+    assert "source a: 1 shard," in said.out
     assert "source b: no file matches 'b.jsonl'" in said.err
     assert "source c: no file matches 'c.jsonl'" in said.err
 
