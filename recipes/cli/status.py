@@ -37,12 +37,15 @@ def command(flags: Flags) -> None:
         training = training_status(run.store.workdir, run.recall("training"), run.name)
         tunings = tuning_status(run.store.workdir, (run.recall("reached") or {}).get("finetune", []))
         proxies = None if any(s["missing"] for s in stages) else _proxies(run)
+        making, report = being_made(run.store.workdir), run.folder / "report.html"
+        last = [part for part in _LATE_PARTS if part in (run.recall("reached") or {})]
     found: dict[str, Any] = {
         "stages": len(stages),
         "missing": [s["stage"] for s in stages if s["missing"]],
         "proxies": None if proxies is None else {"finished": proxies[0], "planned": proxies[1]},
         "training": training,
         "finetuning": tunings,
+        "making": making,
     }
     if flags.as_json:
         print_json(found)
@@ -62,8 +65,34 @@ def command(flags: Flags) -> None:
         click.echo(f"{others} training{'s' * (others > 1)} of other recipes, or of earlier versions of this one")
     for one in tunings:
         _show_training(one, "fine-tuning")
+    if last:
+        click.echo(f"the last whole run made, beside text and tokens: {', '.join(last)}")
     recipe = f"{flags.recipe} {flags.words}".rstrip()
-    click.echo(f"next: {_next(mine, not found['missing'], tunings).format(recipe=recipe)}")
+    following = _next(mine, not found["missing"], tunings)
+    if making:
+        click.echo(f"a run in this work directory is making {', '.join(making)} now")
+        following = "nothing, it runs; gristmill status {recipe} shows where"
+    elif following.startswith("gristmill report") and report.exists() and _is_newer(report, mine):
+        following = f"nothing is left to make; the report is {report}"
+    click.echo(f"next: {following.format(recipe=recipe)}")
+
+
+_LATE_PARTS = ("ablate", "scale", "plan", "train", "evaluate", "export", "finetune")
+
+
+def being_made(workdir: Path) -> list[str]:
+    """Artifacts that some run holds now, by the names of their folders."""
+    from recipes.cli.clean import is_artifact
+    from recipes.pretraining.training_log import is_held
+
+    folders = sorted(workdir.iterdir()) if workdir.is_dir() else []
+    return [folder.name for folder in folders if is_artifact(folder) and is_held(folder)]
+
+
+def _is_newer(report: Path, mine: Sequence[dict[str, Any]]) -> bool:
+    """Whether a report was written after the trainings last said something."""
+    said = [Path(one["log"]) / "status.json" for one in mine]
+    return all(report.stat().st_mtime >= one.stat().st_mtime for one in said if one.exists())
 
 
 # What to do after an end that starting again alone does not mend.

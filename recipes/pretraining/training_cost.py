@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mixing.schedule import Amount, BatchLine, Phase, cut_steps
 from recipes.ablation.swarm import PROXY_HELD_OUT
 from recipes.pretraining.gpus import visible_gpus
 from recipes.pretraining.shapes import (
@@ -85,7 +86,7 @@ def training_forecast(run: Run) -> TrainingForecast | None:
         return None
     from recipes.pretraining.train import num_processes
 
-    shape = shape_of(recipe.model, _vocabulary(recipe))
+    shape = shape_of(recipe.model, vocabulary_of(recipe))
     batches = _batches(recipe)
     contexts = [phase.context or shape.context for phase in recipe.schedule]
     spans = list(zip(phase_tokens(recipe), contexts, strict=True))
@@ -115,7 +116,7 @@ def training_forecast(run: Run) -> TrainingForecast | None:
     return TrainingForecast(
         parameters=parameters,
         tokens=tokens,
-        steps=num_steps(batches, tokens),
+        steps=num_steps(recipe),
         flops=flops,
         processes=processes,
         seconds=seconds,
@@ -128,7 +129,8 @@ def training_forecast(run: Run) -> TrainingForecast | None:
     )
 
 
-def _vocabulary(recipe: Any) -> int:
+def vocabulary_of(recipe: Any) -> int:
+    """Tokens of the recipe's vocabulary: the tokenizer's where it is there, else as many as it is to have."""
     wanted = recipe.tokenizer
     if wanted.path is not None and Path(wanted.path).exists():
         from mixing.tokenizer import load_tokenizer
@@ -146,15 +148,14 @@ def _batches(recipe: Any) -> list[tuple[int, int]]:
     ]
 
 
-def num_steps(batches: list[tuple[int, int]], tokens: int) -> int:
-    """Train steps of a run whose batch grows on the way.
-
-    >>> num_steps([(0, 100), (1000, 200)], 2000)
-    15
-    """
-    ends = [*(start for start, _ in batches[1:]), tokens]
-    parts = zip(batches, ends, strict=True)
-    return sum(-(-max(0, min(end, tokens) - start) // size) for (start, size), end in parts)
+def num_steps(recipe: Any) -> int:
+    """Train steps of a recipe's schedule: each phase is rounded down to whole ones, as the plan does."""
+    batch = [BatchLine(start, size) for start, size in _batches(recipe)]
+    phases = [
+        Phase(phase.name, Amount(phase.tokens.number, phase.tokens.unit), {}, phase.context or recipe.model.context)
+        for phase in recipe.schedule
+    ]
+    return sum(run.num_steps for runs in cut_steps(phases, batch) for run in runs)
 
 
 def training_flops(shape: ModelShape, spans: Sequence[tuple[int, int]]) -> float:

@@ -7,7 +7,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from recipes.cli.status import _next, _show_training, training_status, tuning_status
+from recipes.artifacts import StageFolder
+from recipes.cli.status import _next, _show_training, being_made, training_status, tuning_status
 
 HELD_OUT = "step,position,tokens,domain,loss,bits_per_byte,num_tokens\n"
 
@@ -120,3 +121,12 @@ def test_tuning_of_this_recipe_is_told_and_others_are_not(left, capsys):
     assert _next([], True, [found]) == 'gristmill generate {recipe} --ask "..."'
     _show_training(found, "fine-tuning")
     assert "fine-tuning tuning-1: done, step 42 of 100" in capsys.readouterr().out
+
+
+def test_being_made_names_what_a_run_holds_and_nothing_else(tmp_path):
+    held, free = (StageFolder(tmp_path / f"{name}-0123456789abcdef") for name in ("proxies", "tokens"))
+    with free.locked(lambda _: None):
+        pass
+    with held.locked(lambda _: None):
+        assert being_made(tmp_path) == ["proxies-0123456789abcdef"]
+    assert being_made(tmp_path) == []
