@@ -68,3 +68,55 @@ def refuse_missing(run: Run, stages: list[PlannedStage], verb: str) -> None:
     missing = [stage.title for stage in stages if stage.missing()]
     if missing:
         raise RunError(f"{verb}: {missing[0]} was not made yet; `gristmill run {run.recipe.called}` makes it")
+
+
+def later_parts(run: Run, last: str) -> list[tuple[str, str]]:
+    """What comes after curation and tokens, up to the part `last`: (what it does, when), before anything runs."""
+    from recipes.whole import parts_of
+
+    parts = parts_of(run)
+    wanted = parts[: parts.index(last) + 1] if last in parts else []
+    is_made = not any(stage.missing() for stage in planned_stages(run))
+    waits = "" if is_made else "after the text"
+    if "ablate" in parts and "ablate" in wanted:
+        waits = waits or "reused where it is finished; ablate --dry-run counts and times it"
+    found = [(_told(run, part), waits or "reused where nothing changed") for part in wanted if part in _LATER]
+    if "ablate" in wanted or not is_made or not {"plan", "train"} & set(wanted):
+        return found
+    reused = _training_is_there(run)
+    state = "reused" if reused else "to make"
+    return [(told, state if told.startswith(("plan", "training")) else f"after training, {state}") for told, _ in found]
+
+
+_LATER = {
+    "ablate": "ablation: proxies for the weights",
+    "scale": "scaling: a ladder of sizes",
+    "plan": "plan",
+    "train": "training",
+    "evaluate": "evaluation",
+    "export": "export",
+    "finetune": "fine-tuning",
+}
+
+
+def _told(run: Run, part: str) -> str:
+    """A part in a few words; of training its size."""
+    if part != "train":
+        return _LATER[part]
+    from recipes.pretraining.shapes import phase_tokens, shape_of
+    from recipes.pretraining.training_cost import num_steps, vocabulary_of
+    from training.models.shape import num_parameters
+
+    size = num_parameters(shape_of(run.recipe.model, vocabulary_of(run.recipe)))
+    steps, tokens = num_steps(run.recipe), sum(phase_tokens(run.recipe))
+    return f"training: {steps:,} train steps, {compact(tokens)} tokens, {compact(size)} parameters"
+
+
+def _training_is_there(run: Run) -> bool:
+    """Whether this very training was finished before; the text is made, and weights wait for no ablation."""
+    from recipes.pretraining.train import finished_training, plan_training
+    from recipes.tokenizing.tokens import plan_options, plan_plan, plan_tokens
+
+    tokens = plan_tokens(run, plan_curation(run))
+    plan = plan_plan(run, tokens, plan_options(run))
+    return not plan.missing() and finished_training(run, plan_training(run, tokens, plan)) is not None

@@ -57,7 +57,7 @@ def run_parts(flags: Flags, part: str) -> None:
     """Make one part of a recipe with all that it needs."""
     with flags.open_run() as run:
         if flags.dry_run:
-            show_plan(run, flags.as_json)
+            show_plan(run, flags.as_json, part)
             return
         refuse_later(run)
         prepare_process(run, part)
@@ -181,9 +181,9 @@ def check_until(run: Run, until: str | None) -> None:
         raise RunError(f"--until {until}: the recipe has no such part or step; there are {', '.join(known)}")
 
 
-def show_plan(run: Run, as_json: bool = False) -> None:
-    """What would be made and what would be reused, as far as it is known before anything runs."""
-    from recipes.show import compiled_stages
+def show_plan(run: Run, as_json: bool = False, last: str = "curate") -> None:
+    """What would be made and what would be reused up to the part `last`, as far as it is known before anything runs."""
+    from recipes.show import compiled_stages, later_parts
 
     rows = compiled_stages(run)
     if as_json:
@@ -194,3 +194,5 @@ def show_plan(run: Run, as_json: bool = False) -> None:
     for row in rows:
         state = "reused" if not row["missing"] else f"{row['missing']} of {row['tasks']} to make"
         click.echo(f"{row['stage']:<44} {state}")
+    for told, when in later_parts(run, last):
+        click.echo(f"{told:<70} {when}")

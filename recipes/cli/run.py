@@ -21,6 +21,6 @@ def command(flags: Flags) -> None:
 
     with flags.open_run() as run:
         if flags.dry_run:
-            show_plan(run, flags.as_json)
+            show_plan(run, flags.as_json, flags.until or "report")
         else:
             run_all(run, flags.until, flags.as_json)

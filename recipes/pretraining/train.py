@@ -247,7 +247,7 @@ def num_processes(run: Run) -> int:
 
 def train(run: Run, training: Training) -> Path:
     """Train until the last step, or find that it was trained; return the last checkpoint's folder."""
-    done = _finished(run, training)
+    done = finished_training(run, training)
     run.use(training.folder.name, "train", "training", {"tokens": training.spec.learning_rate.total_tokens})
     model: Any = run.recipe.model
     title = f"{model.preset}, {num_parameters(training.spec.shape) / 1e6:.1f}M parameters"
@@ -341,7 +341,7 @@ def _roll_back(run: Run, training: Training) -> None:
     )
 
 
-def _finished(run: Run, training: Training) -> Path | None:
+def finished_training(run: Run, training: Training) -> Path | None:
     """The last checkpoint, where this very training was finished before."""
     remembered = run.recall("training")
     if not remembered or remembered["key"] != training.key:

@@ -84,3 +84,13 @@ def test_schedule_longer_than_all_text_is_one_mistake_with_its_line(asked):
         assert "Traceback" not in said.err
     said = asked("ablate", "--dry-run", "--set", "ablation.bounds={de/*: [0.9, 1], en: [0.2, 1]}", code=RECIPE_ERRORS)
     assert "ablation.bounds: no mixture meets the bounds" in said.err
+
+
+def test_dry_run_lists_what_comes_after_the_text_and_whether_it_is_made(asked):
+    said = asked("run", "--dry-run", asks=()).out.splitlines()
+    (training,) = [line for line in said if line.startswith("training: ")]
+    assert "train steps" in training
+    assert training.endswith("to make")
+    said = asked("run", "--dry-run").out
+    assert "ablation: proxies for the weights" in said
+    assert "ablation" not in asked("curate", "--dry-run").out
