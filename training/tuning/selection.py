@@ -115,7 +115,8 @@ def k_means(values: np.ndarray, clusters: int) -> np.ndarray:
     """
     centres = np.unique(np.quantile(values, (np.arange(clusters) + 0.5) / clusters))
     while True:
-        found = np.abs(values[:, None] - centres[None, :]).argmin(1)
+        # By borders, not by distances: those of a value to two centres may round to the same, and groups would overlap.
+        found = np.searchsorted((centres[:-1] + centres[1:]) / 2, values)
         named, found = np.unique(found, return_inverse=True)
         means = np.array([values[found == g].mean() for g in range(len(named))])
         if len(means) == len(centres) and np.array_equal(means, centres):

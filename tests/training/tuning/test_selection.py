@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from training.importing import write_weights
@@ -52,6 +52,7 @@ def test_clusters_are_kept_whole_by_their_mean():
 
 
 @given(st.lists(st.floats(0, 20), min_size=1, max_size=40), st.integers(1, 6))
+@example([0.0, 0.0, 1.0, 1.0, 0.0625, 1.6e-134], 4)  # 0.0625 is as far from 0 as from 1.6e-134, in floats
 @settings(max_examples=40, deadline=None)
 def test_k_means_ends_where_each_value_is_nearest_to_its_own_mean(values, clusters):
     values = np.array(values)
