@@ -23,3 +23,12 @@ def test_key_that_comes_later_is_named_with_its_line(tmp_path, order, engine, li
     path = tmp_path / "r.yaml"
     path.write_text(RECIPE.replace("ORDER", order).replace("ENGINE", engine))
     assert [one.place.line for one in not_yet(load_recipe(path))] == lines
+
+
+@pytest.mark.parametrize("option", ["attention: flex", "attention: varlen", "cache: /scratch"])
+def test_training_option_that_nothing_reads_yet_is_refused_instead_of_ignored(tmp_path, option):
+    path = tmp_path / "r.yaml"
+    path.write_text(RECIPE.replace("ORDER", "uniform").replace("engine: ENGINE", f"training: {{{option}}}"))
+    (one,) = not_yet(load_recipe(path))
+    assert one.place.line == 9
+    assert "is not there yet" in one.reason
