@@ -8,8 +8,7 @@ those, and what hangs inside one of them is still found.
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import Future
-from concurrent.futures import TimeoutError as NotYetError
+from concurrent.futures import Future, wait
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -29,16 +28,11 @@ def result_of(
         poll_s: seconds between looks.
     """
     seen = progress()
-    while True:
-        try:
-            return work.result(poll_s)
-        except NotYetError:
-            if work.done():  # the work's own error
-                return work.result()
-        now = progress()
-        if now != seen:
+    while wait([work], poll_s).not_done:
+        if (now := progress()) != seen:
             seen = now
             beat()
+    return work.result()
 
 
 def bytes_in(folder: Path) -> int:

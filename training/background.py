@@ -18,8 +18,9 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -77,11 +78,9 @@ class BackgroundSaver:
         self.rank, self.gather, self.min_free_bytes, self.beat = rank, gather, min_free_bytes, beat
         self.blocked_s = 0.0
         self._copies: dict[str, Tensor] = {}
-        self._writer = ThreadPoolExecutor(1, "checkpoint")
         self._writing: Future[None] | None = None
         self._folder = Path()
         self._copied = threading.Event()
-        self._error: BaseException | None = None
 
     def begin(
         self,
@@ -119,7 +118,7 @@ class BackgroundSaver:
             tensors = copy_to_host(tensors, self._copies)
             self._copied.set()
         copy = _Copy(folder, own, tensors, index, num_updates(optimizer), tokens[0], len(tokens), self._copied)
-        self._folder, self._writing = folder, self._writer.submit(self._write, copy, then)
+        self._folder, self._writing = folder, _in_thread(partial(self._write, copy, then))
         self.blocked_s += time.perf_counter() - since
         return folder
 
@@ -133,7 +132,7 @@ class BackgroundSaver:
 
     def look(self) -> None:
         """Raise what has gone wrong since, without waiting."""
-        if self._error is not None:
+        if self._writing is not None and self._writing.done():
             self.finish()
 
     def finish(self) -> None:
@@ -142,13 +141,15 @@ class BackgroundSaver:
         Raises:
             OSError, CheckpointError: if it could not be written.
         """
+        if self._writing is None:
+            return
         since = time.perf_counter()
-        if self._writing is not None:
+        try:
             result_of(self._writing, lambda: bytes_in(self._folder), self.beat)
-        self.blocked_s += time.perf_counter() - since
-        self._writing, error, self._error = None, self._error, None
-        if error is not None:
-            raise error
+        finally:
+            self.blocked_s += time.perf_counter() - since
+            if self._writing.done():  # not where the waiting was broken off
+                self._writing = None
 
     def wait(self) -> None:
         """Wait a while for the checkpoint that is being written, whatever becomes of it."""
@@ -169,10 +170,24 @@ class BackgroundSaver:
                 entries = _entries(copy) if copy.world > 1 else [entry]
                 commit(copy.folder, copy.manifest, entries, copy.updates)
             then()
-        except Exception as error:  # noqa: BLE001 - it is raised in the training's own thread
-            self._error = error
+        except Exception as error:
             if copy.world > 1 and self.rank:
                 _leave(copy, self.rank, {"error": str(error), "errno": getattr(error, "errno", None)})
+            raise
+
+
+def _in_thread(work: Callable[[], None]) -> Future[None]:
+    """Do work in a thread that dies with the process: a pool's would hold up the end of one that failed."""
+    written: Future[None] = Future()
+
+    def run() -> None:
+        try:
+            written.set_result(work())
+        except BaseException as error:  # noqa: BLE001 - it is raised in the training's own thread
+            written.set_exception(error)
+
+    threading.Thread(target=run, name="checkpoint", daemon=True).start()
+    return written
 
 
 def copy_to_host(tensors: Mapping[str, Tensor], copies: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -1,5 +1,7 @@
 import json
 import resource
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -201,6 +203,29 @@ def test_background_checkpoint_without_room_is_told_at_the_next_look(tmp_path, t
         saver.look()
     saver.finish()  # told once
     assert not list(tmp_path.glob("*/manifest.json"))
+
+
+HANGING = """
+import sys, threading
+from pathlib import Path
+from torch import nn
+from training.background import BackgroundSaver
+from training.checkpoint import alone
+
+written, manifest = threading.Event(), {"step": 1, "tokens": 64, "prefix": {"seed": 0}, "shape": {}}
+saver = BackgroundSaver(0, alone)
+saver.begin(Path(sys.argv[1]), nn.Linear(2, 2), None, manifest, then=lambda: (written.set(), threading.Event().wait()))
+if not written.wait(60):
+    saver.look()
+raise SystemExit("written, and never done")
+"""
+
+
+def test_background_checkpoint_that_hangs_does_not_hold_up_the_end_of_its_process(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", HANGING, tmp_path], timeout=120, check=False, stderr=subprocess.PIPE, text=True
+    )
+    assert (done.returncode, done.stderr) == (1, "written, and never done\n")
 
 
 @pytest.mark.parametrize("room", [0, 1 << 60])
