@@ -7,8 +7,9 @@ Arithmetic is exact: an amount is a whole number of its smallest unit.
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal, get_args
@@ -115,9 +116,18 @@ def told_tokens(number: float, *, up: bool = False) -> str:
         number: of tokens.
         up: round up, where a budget so large is to be enough.
     """
+    return f"{in_three_digits(number, math.ceil if up else round)} tokens"
+
+
+def in_three_digits(number: float | Fraction, to_whole: Callable[[Fraction], int] = round) -> str:
+    """A number of tokens as a recipe writes it, rounded to three digits: to the nearest, or by `ceil` or `floor`.
+
+    >>> in_three_digits(4_719_999), in_three_digits(4_719_999, math.floor)
+    ('4.72M', '4.71M')
+    """
     grain = 10 ** max(0, len(str(int(number))) - 3)
-    whole = -int(-number // grain) if up else round(number / grain)
-    return f"{str(Amount(whole * grain, 'tokens')).removesuffix(' tokens')} tokens"
+    whole = to_whole(Fraction(number) / grain)
+    return str(Amount(whole * grain, "tokens")).removesuffix(" tokens")
 
 
 def _split_unit(unit: str, number: str, units: Sequence[Unit]) -> tuple[int, str]:

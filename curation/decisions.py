@@ -65,7 +65,7 @@ def make_decisions(inputs: ShardInputs, options: DecisionOptions, output: Output
     columns = sorted(wanted | set(mask_columns(inputs.layers)))
     counts: Counter[str] = Counter()
     reasons = {
-        step.step: sorted(reason for reason, _ in step.rules) for step in options.steps if hasattr(step, "rules")
+        step.step: sorted(reason for reason, _ in step.rules) for step in options.steps if isinstance(step, RuleStep)
     }
 
     def rows() -> Iterator[pa.RecordBatch]:

@@ -87,6 +87,30 @@ def _next_filled(stream: Iterator[pa.RecordBatch]) -> pa.RecordBatch | None:
     return next((batch for batch in stream if batch.num_rows), None)
 
 
+class RowsAhead:
+    """Rows of a layer beside the texts of a pass: taken batch by batch, as many as the texts are."""
+
+    def __init__(self, path: Path, columns: list[str] | None = None) -> None:
+        self._path, self._batches = path, read_layer(path, columns)
+        self._held: pa.RecordBatch | None = None
+
+    def take(self, number: int) -> pa.RecordBatch:
+        """The next `number` rows, one or more.
+
+        Raises:
+            LayersDisagree: if there are fewer.
+        """
+        pieces: list[pa.RecordBatch] = []
+        while number:
+            held = self._held if self._held is not None else _next_filled(self._batches)
+            if held is None:
+                raise LayersDisagree(f"{self._path}: {number} rows fewer than the texts; remove it and run again")
+            pieces.append(held.slice(0, number))
+            self._held = held.slice(number) if held.num_rows > number else None
+            number -= pieces[-1].num_rows
+        return pieces[0] if len(pieces) == 1 else pa.concat_batches(pieces)
+
+
 def side_by_side(batches: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
     """Columns of aligned row batches in one batch; of columns with the same name the last stands."""
     columns: dict[str, pa.Array] = {}

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
+from curation.amounts import in_three_digits
 from mixing.targets import DENOMINATOR
 from mixing.weights import exact, to_integers
 
@@ -126,12 +127,14 @@ def too_little(
         epochs: passes over the most repeated domain; by default as if all were passed over alike.
     """
     most = sum((tokens * exact(cap) for tokens, cap in zip(supply, caps, strict=True)), start=Fraction(0))
-    how = f"{amount(sum(supply))} x max_epochs {caps[0]:g}" if len(set(caps)) == 1 else "each domain x its max_epochs"
+    how = "each domain x its max_epochs"
+    if len(set(caps)) == 1:
+        how = f"{in_three_digits(sum(supply))} x max_epochs {caps[0]:g}"
     raised = math.ceil((Fraction(asked, max(1, sum(supply))) if epochs is None else epochs) * 100) / 100
-    shorter = amount(most if fits is None else fits, down=True)
+    shorter = in_three_digits(most if fits is None else fits, math.floor)
     return (
-        f"the schedule asks for {amount(asked)} tokens, but there is text for {amount(most)} at most ({how}); "
-        f"shorten it to {shorter}, raise domains.max_epochs to {raised:g}, or add text"
+        f"the schedule asks for {in_three_digits(asked)} tokens, but there is text for {in_three_digits(most)} at most "
+        f"({how}); shorten it to {shorter}, raise domains.max_epochs to {raised:g}, or add text"
     )
 
 
@@ -143,9 +146,9 @@ def shortage_line(demand: Demand, weights: Sequence[Mapping[str, int]], g: int) 
     share = needed / demand.budget
     raised = math.ceil(epochs * 100) / 100
     return (
-        f"domain {demand.names[g]!r}: {amount(needed)} tokens needed ({float(share):.1%} of "
-        f"{amount(demand.budget)}) but supply {amount(supply)} x {float(cap):g} epochs = "
-        f"{amount(supply * cap)}; lower its weight to {_lowered(demand, weights, g, cap / epochs)} "
+        f"domain {demand.names[g]!r}: {in_three_digits(needed)} tokens needed ({float(share):.1%} of "
+        f"{in_three_digits(demand.budget)}) but supply {in_three_digits(supply)} x {float(cap):g} epochs = "
+        f"{in_three_digits(supply * cap)}; lower its weight to {_lowered(demand, weights, g, cap / epochs)} "
         f"or raise max_epochs to {raised:g}"
     )
 
@@ -168,20 +171,6 @@ def _below(weight: Fraction) -> str:
     """Write a weight to three digits, rounded down."""
     digits = 3 if weight >= Fraction(1, 100) else 3 - math.floor(math.log10(weight)) if weight else 3
     return f"{math.floor(weight * 10**digits) / 10**digits:g}"
-
-
-def amount(tokens: Fraction | int, down: bool = False) -> str:
-    """Write tokens as a recipe does, to three digits, to the nearest or `down`: 950, 12.3K, 4.7M.
-
-    >>> amount(4_719_999), amount(4_719_999, down=True)
-    ('4.72M', '4.71M')
-    """
-    to_whole = math.floor if down else round
-    for exponent, letter in ((12, "T"), (9, "B"), (6, "M"), (3, "K")):
-        if tokens >= 10**exponent:
-            digits = 3 - len(str(math.floor(tokens / 10**exponent)))  # behind the point
-            return f"{to_whole(Fraction(tokens) * 10**digits / 10**exponent) / 10**digits:.10g}{letter}"
-    return str(to_whole(tokens))
 
 
 def spread_shortage(demand: Demand, weights: Sequence[Mapping[str, int]]) -> list[dict[str, int]]:

@@ -83,9 +83,13 @@ class TokenizerText(Section):
     )
 
 
-# Special tokens of each algorithm; `mixing.tokenizer_training` has their roles, and a test holds them together.
-_SENTENCEPIECE = ("<unk>", "<s>", "</s>", "<pad>")
-_OWN_SPECIAL = {"byte_bpe": ("<|endoftext|>", "<|padding|>"), "bpe": _SENTENCEPIECE, "unigram": _SENTENCEPIECE}
+# Special tokens of each algorithm by their roles.
+_SENTENCEPIECE = {"unk": "<unk>", "bos": "<s>", "eos": "</s>", "pad": "<pad>"}
+SPECIAL_TOKENS = {
+    "byte_bpe": {"bos": "<|endoftext|>", "eos": "<|endoftext|>", "pad": "<|padding|>"},
+    "bpe": _SENTENCEPIECE,
+    "unigram": _SENTENCEPIECE,
+}
 
 
 class Tokenizer(Section):
@@ -143,7 +147,7 @@ class Tokenizer(Section):
             refuse(
                 (("path",), self.path, "a ready tokenizer is not trained: give the path alone, or `base` to extend it")
             )
-        least = 256 + len({*_OWN_SPECIAL[self.algorithm], *self.special}) + 1
+        least = 256 + len({*SPECIAL_TOKENS[self.algorithm].values(), *self.special}) + 1
         if self.base is None and self.vocabulary is not None and self.vocabulary < least:
             reason = f"special and byte tokens leave no room; {least} at least, such as 32000"
             refuse((("vocabulary",), self.vocabulary, reason))

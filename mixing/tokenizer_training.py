@@ -28,6 +28,7 @@ import sentencepiece
 import tokenizers
 from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
 
+from mixing.config import SPECIAL_TOKENS
 from mixing.text_passes import TextPasses, count_characters
 from mixing.tokenizer import TokenizerError
 
@@ -36,11 +37,6 @@ Digits = Literal["single", "three", "free"]
 
 _BYTES = [f"<0x{byte:02X}>" for byte in range(256)]
 _DIGITS = {"single": r"\p{N}", "three": r"\p{N}{1,3}", "free": r" ?\p{N}+"}
-_SPECIAL = {
-    "byte_bpe": {"bos": "<|endoftext|>", "eos": "<|endoftext|>", "pad": "<|padding|>"},
-    "bpe": {"unk": "<unk>", "bos": "<s>", "eos": "</s>", "pad": "<pad>"},
-    "unigram": {"unk": "<unk>", "bos": "<s>", "eos": "</s>", "pad": "<pad>"},
-}
 _NO_TEXT = "no text to train a tokenizer on; look at `tokenizer.text` and at what the steps kept"
 _SPACE = "▁"
 _BYTE_TOKENS = frozenset(_BYTES)
@@ -70,7 +66,7 @@ class TokenizerOptions:
 
     def special_names(self) -> dict[str, str]:
         """Names of bos, eos, pad and (unless byte_bpe) unk."""
-        return _SPECIAL[self.algorithm]
+        return SPECIAL_TOKENS[self.algorithm]
 
     def special_tokens(self) -> list[str]:
         """All special tokens in the order of their ids."""
@@ -78,8 +74,8 @@ class TokenizerOptions:
 
     def check(self) -> None:
         """Refuse a vocabulary that cannot hold special and byte tokens."""
-        if self.algorithm not in _SPECIAL:
-            raise TokenizerError(f"algorithm {self.algorithm!r}: choose one of {', '.join(_SPECIAL)}")
+        if self.algorithm not in SPECIAL_TOKENS:
+            raise TokenizerError(f"algorithm {self.algorithm!r}: choose one of {', '.join(SPECIAL_TOKENS)}")
         needed = len(self.special_tokens()) + 256
         if self.vocabulary <= needed:
             raise TokenizerError(

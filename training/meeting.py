@@ -11,8 +11,10 @@ import os
 import platform
 import time
 import uuid
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import islice
 from typing import Any
 
 import torch.distributed as dist
@@ -57,16 +59,18 @@ class Meeting:
 
 def _who_is_missing(missing: set[int], meeting: Meeting, topic: str) -> str:
     named = ", ".join(str(rank) for rank in sorted(missing)[:8]) + (" …" if len(missing) > 8 else "")
-    hosts = {}
-    for rank in sorted(set(range(meeting.world)) - missing)[:8]:
-        if meeting.store.check([f"host/{rank}"]):
-            hosts[rank] = meeting.store.get(f"host/{rank}").decode()
-    came = ", ".join(f"{rank} on {host}" for rank, host in hosts.items()) or "none"
-    where = {
-        rank: meeting.store.get(f"host/{rank}").decode() for rank in missing if meeting.store.check([f"host/{rank}"])
-    }
-    hung = "".join(f"; rank {rank} on {host} came and said no more" for rank, host in sorted(where.items())[:8])
+    there = sorted(set(range(meeting.world)) - missing)[:8]
+    came = ", ".join(f"{rank} on {host}" for rank, host in _hosts(meeting, there)) or "none"
+    silent = islice(_hosts(meeting, sorted(missing)), 8)
+    hung = "".join(f"; rank {rank} on {host} came and said no more" for rank, host in silent)
     return f"rank {named} sent no {topic} within {meeting.wait_s:.0f} s (came: {came}){hung}; look at its log"
+
+
+def _hosts(meeting: Meeting, ranks: Iterable[int]) -> Iterator[tuple[int, str]]:
+    """Those of some processes that have come, each with its machine."""
+    for rank in ranks:
+        if meeting.store.check([f"host/{rank}"]):
+            yield rank, meeting.store.get(f"host/{rank}").decode()
 
 
 def meet(rank: int, world: int, wait_s: float) -> Meeting:

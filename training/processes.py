@@ -149,8 +149,8 @@ def _reason(started: list[subprocess.Popen[bytes]], failed: list[int]) -> Exit:
     while time.monotonic() < deadline and any(process.poll() is None for process in started):
         time.sleep(POLL_S)
     codes = {process.poll() for process in started}
-    if any(code is not None and code < 0 for code in codes) and not codes & set(MOST_TELLING[:4]):
-        return Exit.RANK_LOST  # killed; the others have lost it
+    if any(code is not None and code < 0 for code in codes):  # killed; what it does to the others tells nothing
+        codes = codes - {Exit.STALLED, Exit.ERROR} | {Exit.RANK_LOST}
     return next((telling for telling in MOST_TELLING if telling in codes), Exit.ERROR)
 
 

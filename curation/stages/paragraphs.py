@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -15,7 +14,7 @@ from curation import config
 from curation.compiled import GlobalStage, LocalStage
 from curation.dedup.keep import preference_of_sources
 from curation.dedup.paragraph import ParagraphInput, ParagraphOptions, edit, find, hashes
-from curation.layers import LayersDisagree, read_layer
+from curation.layers import RowsAhead
 from curation.passes import ShardInputs, text_batches
 from curation.stage import Counts, Output
 from curation.stages.dedup import kept_mask
@@ -105,30 +104,6 @@ def remove_copies(inputs: ShardInputs, options: ParagraphStageOptions, output: O
         return made.column("text"), [made.column("removed")]
 
     return write_text(inputs, options.step, edited, output, {"paragraphs_removed": pa.int32()}) | counts
-
-
-class RowsAhead:
-    """Rows of a layer beside the texts of a pass: taken batch by batch, as many as the texts are."""
-
-    def __init__(self, path: Path, columns: list[str] | None = None) -> None:
-        self._path, self._batches = path, read_layer(path, columns)
-        self._held: pa.RecordBatch | None = None
-
-    def take(self, number: int) -> pa.RecordBatch:
-        """The next `number` rows, one or more.
-
-        Raises:
-            LayersDisagree: if there are fewer.
-        """
-        pieces: list[pa.RecordBatch] = []
-        while number:
-            held = self._held if self._held is not None else next((b for b in self._batches if b.num_rows), None)
-            if held is None:
-                raise LayersDisagree(f"{self._path}: {number} rows fewer than the texts; remove it and run again")
-            pieces.append(held.slice(0, number))
-            self._held = held.slice(number) if held.num_rows > number else None
-            number -= pieces[-1].num_rows
-        return pieces[0] if len(pieces) == 1 else pa.concat_batches(pieces)
 
 
 def _without_nulls(remove: pa.Array, text: pa.Array) -> pa.Array:

@@ -14,11 +14,11 @@ from curation import config
 from curation.compiled import GlobalStage, LocalStage
 from curation.dedup.keep import preference_of_sources
 from curation.dedup.substring import SubstringInput, SubstringOptions, edit, find, units
+from curation.layers import RowsAhead
 from curation.passes import ShardInputs, text_batches
 from curation.stage import Counts, Output
 from curation.stages.dedup import kept_mask
 from curation.stages.inputs import GlobalInputs
-from curation.stages.paragraphs import RowsAhead
 from curation.stages.text import add_text, write_text
 
 if TYPE_CHECKING:

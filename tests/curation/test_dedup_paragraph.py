@@ -8,15 +8,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curation.dedup import bloom, paragraph
 from curation.dedup.minhash import SignatureError
 from curation.dedup.paragraph import CCNET, DOLMA, ParagraphInput, ParagraphOptions
 from curation.dedup.paragraph_hash import line_hashes, normalize_line
-from curation.layers import LayersDisagree
-from curation.stages.paragraphs import RowsAhead
 
 PUNCTUATION = "，。、„”“«»１」「《》´∶：？！（）；–—．～’…━〈〉【】％►"
 DELETED = re.compile("[" + PUNCTUATION + "".join(map(chr, (*range(32), *range(127, 160)))) + "]")
@@ -254,15 +252,3 @@ def test_text_that_is_masked_out_is_passed_over(tmp_path):
     made = paragraph.edit(masked, pa.array([[False, True], None], pa.large_list(pa.bool_())))
     assert made.column("text").to_pylist() == ["eins zwei drei", None]
     assert made.column("removed_bytes").to_pylist() == [5, None]
-
-
-@given(st.lists(st.integers(1, 9), min_size=1, max_size=12), st.integers(1, 7))
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_rows_ahead_are_those_beside_the_texts_however_both_are_cut(tmp_path, wanted, group):
-    values = list(range(sum(wanted)))
-    table = pa.table({"value": values})
-    pq.write_table(table, tmp_path / "layer.parquet", row_group_size=group)
-    ahead = RowsAhead(tmp_path / "layer.parquet", ["value"])
-    assert [row for number in wanted for row in ahead.take(number).column("value").to_pylist()] == values
-    with pytest.raises(LayersDisagree, match="1 rows fewer"):
-        ahead.take(1)

@@ -4,11 +4,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from curation.layers import (
     LayersDisagree,
+    RowsAhead,
     drop_reasons,
     kept_rows,
     layer_columns,
@@ -119,3 +120,15 @@ def test_kept_are_rows_that_were_read_and_that_no_bit_drops(given_rows):
 def test_only_where_of_all_kept_is_the_array_itself():
     text = pa.array(["a", None], pa.large_string())
     assert only_where(text, np.ones(2, bool)) is text
+
+
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=12), st.integers(1, 7))
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_rows_ahead_are_those_beside_the_texts_however_both_are_cut(tmp_path, wanted, group):
+    values = list(range(sum(wanted)))
+    table = pa.table({"value": values})
+    pq.write_table(table, tmp_path / "layer.parquet", row_group_size=group)
+    ahead = RowsAhead(tmp_path / "layer.parquet", ["value"])
+    assert [row for number in wanted for row in ahead.take(number).column("value").to_pylist()] == values
+    with pytest.raises(LayersDisagree, match="1 rows fewer"):
+        ahead.take(1)

@@ -58,21 +58,23 @@ def test_decide_any_column_equals_plain_python(values: list[int | None], limit: 
 
 
 @pytest.mark.parametrize(
-    "sql",
+    ("sql", "answers"),
     [
-        "words > 1 AND NOT share < .5",
-        "words BETWEEN 1 AND 5",
-        "bucket IN ('head', 'tail') AND bucket IS NOT NULL",
-        "bucket LIKE 'h%'",
-        "COALESCE(words, 0) + ABS(share) > 2",
-        "CASE WHEN words > 5 THEN share > .1 ELSE FALSE END",
-        "CAST(words AS DOUBLE) / 3 > share",
-        "LENGTH(bucket) > 3",
-        "bucket = 'select'",
+        ("words > 1 AND NOT share < .5", [True, None, False]),
+        ("words BETWEEN 1 AND 5", [False, False, None]),
+        ("bucket IN ('head', 'tail') AND bucket IS NOT NULL", [True, True, False]),
+        ("bucket LIKE 'h%'", [True, False, None]),
+        ("COALESCE(words, 0) + ABS(share) > 2", [True, None, False]),
+        ("CASE WHEN words > 5 THEN share > .1 ELSE FALSE END", [True, None, False]),
+        ("CAST(words AS DOUBLE) / 3 > share", [True, None, None]),
+        ("LENGTH(bucket) > 3", [True, True, None]),
+        ("bucket = 'select'", [False, False, None]),
     ],
 )
-def test_parse_conditions_on_one_row_are_accepted(sql: str) -> None:
-    decide(FRAME, [Rule("r", sql)])
+def test_decide_conditions_on_one_row_have_the_answers_of_sql(sql: str, answers: list[bool | None]) -> None:
+    drop, undecided = decide(FRAME, [Rule("r", sql)])
+    assert drop.tolist() == [answer is True for answer in answers]
+    assert undecided.tolist() == [answer is None for answer in answers]
 
 
 @pytest.mark.parametrize(
