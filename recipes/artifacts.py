@@ -27,6 +27,9 @@ import xxhash
 
 Counts = dict[str, int | float | str | None]
 
+# Times, host and workers of the last making of a stage, beside what it made.
+LAST_MAKING = "run.json"
+
 _CHUNK = 1 << 20
 
 
@@ -158,6 +161,11 @@ class StageFolder:
         except (FileNotFoundError, json.JSONDecodeError, KeyError):
             return None
         return record if all(sizes[n] == f["bytes"] for n, f in record["files"].items()) else None
+
+    def last_making(self) -> dict[str, Any]:
+        """Times, host and workers of the last making of this stage; nothing where it is not told."""
+        path = self.path / LAST_MAKING
+        return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
 
     def missing(self, tasks: Sequence[str]) -> list[str]:
         """Those of the tasks that are not whole, in their order."""

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from curation.kernel_cache import compiled_kernels, kernels_folder
-from recipes.artifacts import StageFolder, Store, checksum, key_of, to_json, write_atomically
+from recipes.artifacts import LAST_MAKING, StageFolder, Store, checksum, key_of, to_json, write_atomically
 from recipes.engine import TaskFailed, WorkerPool, pool_executor
 from recipes.errors import RunError
 from recipes.progress import Narrator, amount_of, several
@@ -73,6 +73,10 @@ class PlannedStage:
     def file(self, task: str, suffix: str) -> str:
         """Path of a task's file."""
         return str(self.folder.file(task, suffix))
+
+    def read_json(self, task: str, suffix: str) -> Any:
+        """What a task's JSON file holds."""
+        return json.loads(self.folder.file(task, suffix).read_text(encoding="utf-8"))
 
     def counts(self) -> dict[str, Any]:
         """Counts of all tasks, numbers added up."""
@@ -232,7 +236,7 @@ def _run_missing(
         "workers": min(pool.workers, len(todo)),
         "tasks": [task.name for rank, task in enumerate(todo) if rank not in outcome.set_aside],
     }
-    write_atomically(stage.folder.path / "run.json", to_json(told))
+    write_atomically(stage.folder.path / LAST_MAKING, to_json(told))
     if outcome.set_aside:
         aside = [(todo[rank].name, reason) for rank, reason in sorted(outcome.set_aside.items())]
         raise TasksSetAside(stage.title, len(stage.tasks), aside)
@@ -260,8 +264,3 @@ def _finish(stage: PlannedStage, checks: bool) -> dict[str, Any]:
     if checks and stage.check is not None:
         stage.check(counts)
     return counts
-
-
-def read_json(path: Path) -> Any:
-    """Parsed JSON of a file."""
-    return json.loads(path.read_text(encoding="utf-8"))

@@ -180,15 +180,14 @@ class Run:
     @cached_property
     def weights(self) -> dict[str, float] | None:
         """Weights that the recipe's ablation chose, or None where no phase asks for them. Runs it."""
-        if not any(phase.weights.kind == "ablation" for phase in self.recipe.schedule):
+        if not self.recipe.open_phases():
             return None
         from recipes.pretraining.several import num_nodes
         from training.launch import place_under_torchrun
 
         nodes = num_nodes(self)
-        if (
-            nodes > 1 or place_under_torchrun() is not None
-        ):  # every node must read the same weights, whatever its work directory holds
+        # Every node must read the same weights, whatever its work directory holds.
+        if nodes > 1 or place_under_torchrun() is not None:
             raise RunError(
                 f"{self.recipe.path}: weights: ablation is not pinned, and training on {nodes} nodes needs weights "
                 "that stand in the recipe; `gristmill ablate`, then `gristmill pin`, then train"

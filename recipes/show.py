@@ -40,6 +40,11 @@ def planned_stages(run: Run) -> list[PlannedStage]:
     return [*curation.stages, *plan_tokens(run, curation).stages]
 
 
+def text_is_made(run: Run) -> bool:
+    """Whether curation and tokens are there: what comes after them is known from then on."""
+    return not any(stage.missing() for stage in planned_stages(run))
+
+
 def domain_tree(run: Run) -> list[str]:
     """Sources and their parts with documents and tokens, where token shards are there; else nothing."""
     from mixing.domain_stage import read_domains
@@ -76,7 +81,7 @@ def later_parts(run: Run, last: str) -> list[tuple[str, str]]:
 
     parts = parts_of(run)
     wanted = parts[: parts.index(last) + 1] if last in parts else []
-    is_made = not any(stage.missing() for stage in planned_stages(run))
+    is_made = text_is_made(run)
     waits = "" if is_made else "after the text"
     if "ablate" in parts and "ablate" in wanted:
         waits = waits or "reused where it is finished; ablate --dry-run counts and times it"

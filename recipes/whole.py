@@ -97,7 +97,7 @@ def parts_of(run: Run) -> list[str]:
     if recipe.tokenizer is not None:
         parts.append("tokenize")
     # An ablation without a phase that asks for its weights is left alone, unless nothing else is to be trained.
-    wanted = not recipe.schedule or any(phase.weights.kind == "ablation" for phase in recipe.schedule)
+    wanted = not recipe.schedule or recipe.open_phases()
     if recipe.ablation is not None and recipe.tokenizer is not None and wanted:
         parts.append("ablate")
     if recipe.scaling is not None and recipe.tokenizer is not None:

@@ -6,7 +6,7 @@ finished run is one file, found by key, so that a half-finished swarm resumes an
 
 from __future__ import annotations
 
-import json
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -66,6 +66,8 @@ if TYPE_CHECKING:
 VERSIONS = {"weights": 4}
 BOOTSTRAPS = 200
 SEQUENTIAL_BATCH = 4
+# Where new runs go: of a table of finished ones, at most so many.
+Placing = Callable[[RunsTable, AnalysisOptions, int], list[PlannedRun]]
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ def ablate(run: Run) -> Ablation:
     confirmation = run.recipe.ablation.confirm if run.recipe.ablation is not None else None
     if confirmation is not None:
         stage = confirm(run, stage, swarm.listed, list(baselines_of(run, swarm.listed)), target_tokens(run))
-    analysis = json.loads(Path(stage.file(ALL, ".analysis.json")).read_text(encoding="utf-8"))
+    analysis = stage.read_json(ALL, ".analysis.json")
     for note in analysis["notes"] if not run.narrator.brief else ():  # `gristmill ablate` shows them with the weights
         run.narrator.say(f"  {note}")
     return Ablation(dict(analysis["chosen"]), analysis, stage.folder.path)
@@ -183,11 +185,7 @@ def place_next(run: Run, swarm: Prepared, planned: list[PlannedRun], *, train: b
             make_swarm(run, stage)
         elif stage.missing():
             return planned
-        rows = rows_of(stage, planned)
-        kinds = {one.name: one.kind for one in planned}
-        number = min(SEQUENTIAL_BATCH, left)
-        # In a worker, where float sums have one order whatever the machine's number of threads.
-        more = run.pool.submit(next_of_rows, rows, kinds, options, number, evidence_of(study)).result()
+        more = _placed(run, next_runs, rows_of(stage, planned), planned, options, min(SEQUENTIAL_BATCH, left))
         if not more:
             run.narrator.say(f"  {left} sequential runs are left out: there are no more mixtures that differ")
             break
@@ -203,10 +201,8 @@ def place_optimum(run: Run, swarm: Prepared, planned: list[PlannedRun]) -> list[
     if not study.runs.optimum:
         return planned
     stage = plan_swarm(run, run.tokens, swarm.drawn, planned, swarm.options)
-    kinds = {one.name: one.kind for one in planned}
-    options, seeds = analysis_options(run, swarm.listed), study.runs.optimum
-    asked = (rows_of(stage, planned), kinds, options, seeds, evidence_of(study))
-    more = run.pool.submit(optimum_of_rows, *asked).result()
+    options = analysis_options(run, swarm.listed)
+    more = _placed(run, runs_at_optimum, rows_of(stage, planned), planned, options, study.runs.optimum)
     if not more:
         run.narrator.say("  the surrogate's optimum is natural weights: it needs no runs of its own")
         return planned
@@ -214,36 +210,47 @@ def place_optimum(run: Run, swarm: Prepared, planned: list[PlannedRun]) -> list[
     return [*planned, *more]
 
 
-def optimum_of_rows(
+def _placed(
+    run: Run,
+    place: Placing,
+    rows: list[dict[str, Any]],
+    planned: list[PlannedRun],
+    options: AnalysisOptions,
+    number: int,
+) -> list[PlannedRun]:
+    """The runs that finished ones ask for; in a worker, where float sums have one order whatever the machine's threads.
+
+    Args:
+        run: the run.
+        place: says where, of finished runs.
+        rows: of all runs that are planned.
+        planned: those runs.
+        options: what they are analysed for.
+        number: most runs that are placed.
+    """
+    kinds = {one.name: one.kind for one in planned}
+    asked = (place, rows, kinds, options, number, evidence_of(run.recipe.ablation))
+    more: list[PlannedRun] = run.pool.submit(place_by_rows, *asked).result()
+    return more
+
+
+def place_by_rows(
+    place: Placing,
     rows: list[dict[str, Any]],
     kinds: dict[str, str],
     options: AnalysisOptions,
     number: int,
     earlier: tuple[Evidence, ...] = (),
 ) -> list[PlannedRun]:
-    """Runs at the optimum of a study; none where that is natural weights."""
-    table = _table(rows, kinds, options, earlier)
+    """The runs that finished ones, and those of earlier swarms that still speak, ask for."""
+    table = with_evidence(table_of(rows, kinds), read_evidence(earlier, options.natural), options.natural)
+    return place(table, options, number)
+
+
+def runs_at_optimum(table: RunsTable, options: AnalysisOptions, number: int) -> list[PlannedRun]:
+    """Runs at the optimum of a study, on so many seeds; none where that is natural weights."""
     weights = proposed_weights(analyse(table, options))
     return [] if weights is None else optimum_runs(weights, number, options.seed)
-
-
-def next_of_rows(
-    rows: list[dict[str, Any]],
-    kinds: dict[str, str],
-    options: AnalysisOptions,
-    number: int,
-    earlier: tuple[Evidence, ...] = (),
-) -> list[PlannedRun]:
-    """The next runs that finished runs ask for."""
-    table = _table(rows, kinds, options, earlier)
-    return next_runs(table, options, number)
-
-
-def _table(
-    rows: list[dict[str, Any]], kinds: dict[str, str], options: AnalysisOptions, earlier: tuple[Evidence, ...]
-) -> RunsTable:
-    """Finished runs, and those of earlier swarms that still speak."""
-    return with_evidence(table_of(rows, kinds), read_evidence(earlier, options.natural), options.natural)
 
 
 def plan_design(run: Run, listed: list[Domain], earlier: list[Carried]) -> list[PlannedRun]:

@@ -96,7 +96,7 @@ def confirm(
         target: tokens of the run that the ablation is for.
     """
     study: Any = run.recipe.ablation
-    analysis = json.loads(Path(weights.file(ALL, ".analysis.json")).read_text(encoding="utf-8"))
+    analysis = weights.read_json(ALL, ".analysis.json")
     options = confirm_options(run)
     drawn = (thinned_domains if run.trains else plan_thinned)(run, run.tokens, listed, options, target)
     natural = analysis["natural"]

@@ -14,11 +14,6 @@ if TYPE_CHECKING:
     from recipes.run import Run
 
 
-def open_phases(run: Run) -> list[str]:
-    """Names of the phases whose weights an ablation chooses."""
-    return [phase.name for phase in run.recipe.schedule if phase.weights.kind == "ablation"]
-
-
 def provisional_plan(run: Run, domains: Sequence[Domain] | None = None) -> Plan:
     """The plan of a schedule with natural weights in place of those that an ablation has not chosen; kept nowhere.
 
@@ -34,12 +29,9 @@ def provisional_plan(run: Run, domains: Sequence[Domain] | None = None) -> Plan:
     listed = list(read_domains(run.tokens.domains_path) if domains is None else domains)
     tokens = {domain.name: domain.num_tokens for domain in listed if domain.training is not None and domain.num_tokens}
     total = sum(tokens.values())
-    natural = {name: number / total for name, number in tokens.items()} if open_phases(run) else None
+    natural = {name: number / total for name, number in tokens.items()} if run.recipe.open_phases() else None
     try:
         plan: Plan = plan_of(listed, plan_options(run, natural))
     except ValueError as error:  # each says what to mend
         raise RunError(f"{run.recipe.path}: {error}") from error
     return plan
-
-
-__all__ = ["open_phases", "provisional_plan"]

@@ -24,7 +24,7 @@ from recipes.ablation.earlier import earlier_runs
 from recipes.ablation.mixtures import bounds_of, caps_of, domains_to_mix, natural_weights, target_tokens
 from recipes.ablation.swarm import finished, plan_swarm, plan_thinned, rows_of
 from recipes.errors import RunError
-from recipes.show import planned_stages
+from recipes.show import text_is_made
 
 if TYPE_CHECKING:
     from recipes.run import Run
@@ -47,7 +47,7 @@ def finished_rows(run: Run) -> tuple[Prepared, RunsTable]:
 
 def progress(run: Run) -> tuple[int, int] | None:
     """Finished and planned proxies of the recipe's swarm; None while its domains are not made. Makes nothing."""
-    if run.recipe.ablation is None or run.recipe.tokenizer is None or any(s.missing() for s in planned_stages(run)):
+    if run.recipe.ablation is None or run.recipe.tokenizer is None or not text_is_made(run):
         return None
     listed, options = domains_to_mix(run.tokens), proxy_options(run)
     planned = plan_design(run, listed, earlier_runs(run, natural_weights(listed)))

@@ -20,13 +20,13 @@ from mixing.ablation.design import PlannedRun
 from mixing.scaling.study import Target, analyse
 from mixing.scaling.table import ScalingTable, make_table, read_table, write_table
 from mixing.tokenizer import load_tokenizer
-from recipes.ablation.mixtures import domains_to_mix, mixture_of
+from recipes.ablation.mixtures import domains_to_mix, mixture_of, natural_weights
 from recipes.ablation.swarm import SwarmSize, make_swarm, plan_swarm, run_file, swarm_options
 from recipes.ablation.swarm_cost import announce_swarm
 from recipes.curating.curate import ALL
 from recipes.errors import RunError
 from recipes.pipeline import PlannedStage, PlannedTask, plan_stage
-from recipes.pretraining.shapes import batch_tokens_of, shape_of, tokens_of
+from recipes.pretraining.shapes import phase_tokens, shape_of
 from recipes.progress import duration
 from training.models.shape import flops_per_token, num_parameters
 from training.swarm import SwarmOptions, read_run
@@ -79,7 +79,7 @@ def scale(run: Run) -> dict[str, Any]:
         tasks=(PlannedTask(ALL, ScalingInputs(tuple(planned))),),
     )
     run.make([stage])
-    found: dict[str, Any] = json.loads(Path(stage.file(ALL, ".scaling.json")).read_text(encoding="utf-8"))
+    found: dict[str, Any] = stage.read_json(ALL, ".scaling.json")
     for note in found["notes"]:
         run.narrator.say(f"  {note}")
     return found
@@ -149,8 +149,7 @@ def _mixture(run: Run, phase: Any, budget: int, chosen: dict[str, float] | None)
     """Weights of the schedule's first phase; natural ones without a schedule."""
     listed = domains_to_mix(run.tokens)
     if phase is None:
-        total = sum(domain.num_tokens for domain in listed)
-        return {domain.name: domain.num_tokens / total for domain in listed}
+        return natural_weights(listed)
     return mixture_of(run, phase, listed, budget, chosen)
 
 
@@ -160,8 +159,7 @@ def target_of(run: Run) -> tuple[float, float, float] | None:
     if recipe.model is None or not recipe.schedule:
         return None
     shape = shape_of(recipe.model, load_tokenizer(run.tokens.tokenizer).vocabulary)
-    batch = batch_tokens_of(recipe.training, shape.context)
-    tokens = sum(tokens_of(phase.tokens, shape.context, batch) for phase in recipe.schedule)
+    tokens = sum(phase_tokens(recipe))
     return float(num_parameters(shape)), float(tokens), float(tokens * flops_per_token(shape))
 
 

@@ -39,7 +39,7 @@ class Untrained(NotYet):
     """The weights that an ablation chooses are asked for by a verb that only looks, and proxies are missing."""
 
     def __init__(self, run: Run, progress: str = "whose runs are not all trained") -> None:
-        asked = [phase.name for phase in run.recipe.schedule if phase.weights.kind == "ablation"]
+        asked = run.recipe.open_phases()
         whose = f"phase {', '.join(asked)}: its weights come from" if asked else "it asks for the weights of"
         super().__init__(
             f"{run.recipe.path}: {whose} the ablation, {progress}; `gristmill ablate {run.recipe.called}` trains them"

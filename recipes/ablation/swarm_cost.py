@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -84,8 +83,7 @@ def run_cost(run: Run, options: SwarmOptions, swarm: PlannedStage | None = None)
 
 def _earlier(swarm: PlannedStage) -> RunCost | None:
     """What the last making of this stage took, by the machine that made it."""
-    path = swarm.folder.path / "run.json"
-    told = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    told = swarm.folder.last_making()
     if not told.get("tasks") or "workers" not in told:
         return None
     seconds = told["seconds"] * told["workers"] / len(told["tasks"])

@@ -148,4 +148,4 @@ TRAINERS: Mapping[str, Callable[[Sequence[Share], str], str]] = {
     "llm-foundry": _llm_foundry,
     "huggingface": _huggingface,
 }
-COMMENTS = {"json": None, "megatron": None}  # formats in which a line with # would be read
+WITHOUT_COMMENTS = frozenset({"json", "megatron"})  # formats in which a line with # would be read

@@ -104,10 +104,10 @@ def _analysed(run: Any, table: Path | None) -> dict[str, Any]:
 def _announce(run: Any, flags: Flags) -> None:
     """Say what would be trained; the design is not known before the domains are."""
     from recipes.ablation.ablate import announce
-    from recipes.show import planned_stages
+    from recipes.show import text_is_made
     from recipes.whole import show_plan
 
-    if any(stage.missing() for stage in planned_stages(run)):
+    if not text_is_made(run):
         show_plan(run, flags.as_json)
     else:
         announce(run)

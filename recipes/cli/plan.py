@@ -85,10 +85,9 @@ def _plan(run: Run, sizes: Path | None) -> tuple[Plan, str | Path | None]:
 
     if sizes is None:
         return read_plan(run.plan), run.plan.file(ALL, ".plan.json")
-    from recipes.ablation.provisional import open_phases
     from recipes.errors import NotYet
 
-    if asked := open_phases(run):
+    if asked := run.recipe.open_phases():
         raise NotYet(
             f"{run.recipe.path}: phase {', '.join(asked)}: an ablation chooses its weights, and simulated sizes hold "
             "no text to train proxies on; write weights, or `gristmill ablate` over its own sources"
@@ -110,10 +109,10 @@ def _simulated(run: Run, sizes: Path) -> Plan:
 def _show_provisional(run: Run, sizes: Path | None, as_json: bool, untrained: Exception) -> None:
     """The plan at natural weights, marked so: supply, caps and the other phases are as they will be."""
     from mixing.plan_table import table
-    from recipes.ablation.provisional import open_phases, provisional_plan
+    from recipes.ablation.provisional import provisional_plan
 
     plan = provisional_plan(run) if sizes is None else _simulated(run, sizes)
-    groups, told = _groups(run, plan), ", ".join(open_phases(run))
+    groups, told = _groups(run, plan), ", ".join(run.recipe.open_phases())
     if as_json:
         rows = [asdict(row) for row in table(plan, groups)]
         print_json({"plan": None, "provisional": str(untrained), "warnings": plan.warnings, "rows": rows})

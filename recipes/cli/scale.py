@@ -49,10 +49,10 @@ def command(flags: Flags, table: Path | None) -> None:
 def _announce(run: Any, flags: Flags) -> None:
     """Say what the ladder would cost; its sizes are not known before the tokenizer is."""
     from recipes.ablation.scaling import announce_ladder, rungs
-    from recipes.show import planned_stages
+    from recipes.show import text_is_made
     from recipes.whole import show_plan
 
-    if run.recipe.scaling is None or any(stage.missing() for stage in planned_stages(run)):
+    if run.recipe.scaling is None or not text_is_made(run):
         show_plan(run, flags.as_json)
     else:
         announce_ladder(run, [(rung, None) for rung in rungs(run)])

@@ -177,10 +177,12 @@ def training_status(workdir: Path, remembered: dict[str, Any] | None, name: str)
         remembered: what the run keeps of its training, None before the first finished one.
         name: the run's.
     """
+    logs = sorted(workdir.glob("training-*/runs/*"))
+    is_alone = remembered is None or sum(log.name == name for log in logs) == 1
     found = []
-    for log in sorted(workdir.glob("training-*/runs/*")):
+    for log in logs:
         one = _status_of(log, log.parent.parent)
-        newest = remembered is None or len(_logs(workdir, name)) == 1 or remembered.get("folder") == one["folder"]
+        newest = is_alone or (remembered or {}).get("folder") == one["folder"]
         found.append({**one, "this_recipe": log.name == name and newest})
     return found
 
@@ -217,10 +219,6 @@ def _status_of(log: Path, folder: Path) -> dict[str, Any]:
         "tokens_lost": tokens - checkpoint["tokens"] if tokens is not None and checkpoint else tokens,
         "age": f"said {age_s:.0f} s ago" if age_s < 3600 else f"said {age_s / 3600:.1f} h ago",
     }
-
-
-def _logs(workdir: Path, name: str) -> list[Path]:
-    return list(workdir.glob(f"training-*/runs/{name}"))
 
 
 def _state(status: dict[str, Any], end: dict[str, Any], age_s: float, held: bool | None) -> str:

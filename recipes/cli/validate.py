@@ -97,7 +97,7 @@ def _text(run: Run, name: str) -> str:
     _check_fields(run, name, first, columns)
     batch = next(read_shard(first.path, first.reader, batch_bytes=1 << 20), None)
     rows = 0 if batch is None else batch.num_rows
-    unread = 0 if batch is None else batch.num_rows - batch.column("text").drop_null().__len__()
+    unread = 0 if batch is None else batch.column("text").null_count
     size = sum(Path(shard.path).stat().st_size for shard in state.shards)
     return (
         f"{several(len(state.shards), 'shard')}, {size / 1e6:.1f} MB, {first.reader.format}; "

@@ -30,7 +30,7 @@ def command(flags: Flags, trainer: str | None, phase: str | None, folder: str, o
     gristmill weights recipe.yaml --to megatron --tokens /data/tokens
     gristmill weights recipe.yaml --to olmo-core --phase cooldown --out mix.yaml
     """
-    from recipes.ablation.trainers import COMMENTS, TrainersError, written_for
+    from recipes.ablation.trainers import WITHOUT_COMMENTS, TrainersError, written_for
     from recipes.artifacts import write_atomically
     from recipes.errors import RunError
     from recipes.whole import show_plan
@@ -47,7 +47,7 @@ def command(flags: Flags, trainer: str | None, phase: str | None, folder: str, o
         text = written_for(trainer, [share for share in shares if share.weight > 0], folder)
     except TrainersError as error:
         raise RunError(str(error)) from error
-    if trainer not in COMMENTS:
+    if trainer not in WITHOUT_COMMENTS:
         text = f"# {flags.recipe}, phase {name}: shares of tokens of this recipe's tokenizer\n{text}"
     if out is None:
         click.echo(text, nl=False)

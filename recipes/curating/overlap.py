@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -58,7 +57,7 @@ def overlap(run: Run, asked: Asked) -> dict[str, Any]:
     stages.append(GlobalStage("overlap", "overlap", "all", sources, make_overlap, options, "/", tuple(needs)))
     planned = plan_stages(plan, stages)
     run.make(planned)
-    found: dict[str, Any] = json.loads(Path(planned[-1].file(ALL, TABLE)).read_text(encoding="utf-8"))
+    found: dict[str, Any] = planned[-1].read_json(ALL, TABLE)
     return {"documents": "kept" if asked.curated else "read", **found}
 
 

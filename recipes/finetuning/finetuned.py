@@ -20,6 +20,7 @@ from recipes.pretraining.shapes import tokens_of
 from recipes.pretraining.start_weights import keep_tokenizer
 from training import spec as specs
 from training.exits import Exit
+from training.huggingface import is_huggingface
 from training.models.shape import ModelShape, num_parameters
 
 if TYPE_CHECKING:
@@ -190,7 +191,7 @@ def _write_adapter(run: Run, start: Start, tuned: Tuned, folder: Path, tokenizer
     from training.export import ExportOptions, export_huggingface
     from training.tuning.adapter import check_adapter, write_adapter
 
-    base = folder / "base" if start.path is None or not (start.path / "config.json").exists() else start.path
+    base = folder / "base" if start.path is None or not is_huggingface(start.path) else start.path
     if base == folder / "base":
         plain = run.trained if start.path is None else start.path
         # In float32: over rounded weights the adapter's logits would be others.
@@ -223,7 +224,7 @@ def base_name(run: Run, start: Start) -> str:
     """What the model that was tuned is called: the recipe, a training's checkpoint, or what a folder says of itself."""
     if start.path is None:
         return run.name
-    if (start.path / "manifest.json").exists():
+    if not is_huggingface(start.path):
         training, _, step = start.path.absolute().parts[-3:]
         return f"checkpoint {step} of {training}"
     config = json.loads((start.path / "config.json").read_text(encoding="utf-8"))

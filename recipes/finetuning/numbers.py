@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from recipes.pretraining.shapes import learning_rate_of, tokens_of
+from recipes.pretraining.shapes import fitted_rate, tokens_of
 from training.learning_rate import LearningRate
 from training.models.shape import ModelShape, linear_layers, num_parameters
 
@@ -104,14 +104,6 @@ def learning_rate_of_tuning(wanted: Any, prepared: Prepared) -> LearningRate:
     batch, steps = steps_of(wanted, prepared)
     total = positions_of_tuning(wanted, prepared) * prepared.context
     if wanted.learning_rate is not None:
-        values = wanted.model_copy(update={"batch": (_Batch(wanted.batch),)})
-        return learning_rate_of(values, prepared.context, total)
+        return fitted_rate(wanted.learning_rate, prepared.context, tokens_of(wanted.batch, prepared.context, 0), total)
     warmup = min(total, round(_WARMUP * steps) * batch * prepared.context)
     return LearningRate(wanted.default_peak, total, warmup, shape="linear")
-
-
-@dataclass(frozen=True)
-class _Batch:
-    """A batch size as pretraining's values have it."""
-
-    size: Any

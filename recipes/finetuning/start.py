@@ -13,6 +13,7 @@ from recipes.pipeline import content_key
 from recipes.pretraining.shapes import shape_of
 from recipes.pretraining.start_weights import Origin, fitting_checkpoint
 from recipes.schema.located import RecipeErrors
+from training.huggingface import is_huggingface
 from training.models.shape import ModelShape
 
 if TYPE_CHECKING:
@@ -76,13 +77,13 @@ def _refuse_more_ids(path: Path, shape: ModelShape, tokenizer: Path) -> None:
 def _tokenizer_of(run: Run, path: Path, dry: bool) -> Path:
     """The tokenizer of a model that `finetuning.from` names: a Hugging Face folder brings its own."""
     wanted = run.recipe.tokenizer
-    if (path / "manifest.json").exists():
-        beside = tokenizer_beside(path)
-        if beside is not None:  # the one it was trained with, whatever this recipe makes
-            return beside
-        assert wanted is not None  # `start_problems` asks for it
-        return _own_tokenizer(run, dry) if wanted.path is None else Path(str(wanted.path))
-    return path
+    if is_huggingface(path):
+        return path
+    beside = tokenizer_beside(path)
+    if beside is not None:  # the one it was trained with, whatever this recipe makes
+        return beside
+    assert wanted is not None  # `tuned_problems` asks for it
+    return _own_tokenizer(run, dry) if wanted.path is None else Path(str(wanted.path))
 
 
 def _own_tokenizer(run: Run, dry: bool) -> Path:

@@ -8,13 +8,13 @@ machine.
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from curation.ledger import Ledger, scan_shard
+from recipes.artifacts import LAST_MAKING
 from recipes.curating.curate import curate
 from recipes.schema.recipe import load_recipe, sampled
 from recipes.tokenizing.token_rate import TokenRate, token_rates
@@ -58,11 +58,10 @@ class SourceForecast:
     drops: dict[str, int]
 
 
-@dataclass(frozen=True)
-class StepForecast:
-    """What one stage will cost: CPU hours, bytes on disk and files of the whole run."""
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """CPU hours and bytes on disk, each with its interval, and files."""
 
-    stage: str
     cpu_hours: float
     cpu_hours_low: float
     cpu_hours_high: float
@@ -72,20 +71,20 @@ class StepForecast:
     files: int
 
 
-@dataclass(frozen=True)
-class Forecast:
-    """A run's forecast."""
+@dataclass(frozen=True, kw_only=True)
+class StepForecast(Cost):
+    """What one stage of the whole run will cost."""
+
+    stage: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Forecast(Cost):
+    """A run's forecast: what all its stages cost together, and what it keeps of each source."""
 
     sample: float
     sources: list[SourceForecast]
     steps: list[StepForecast]
-    cpu_hours: float
-    cpu_hours_low: float
-    cpu_hours_high: float
-    disk_bytes: int
-    disk_bytes_low: int
-    disk_bytes_high: int
-    files: int
 
 
 def forecast(run: Run, sample: float, overrides: tuple[str, ...]) -> Forecast:
@@ -107,13 +106,7 @@ def forecast(run: Run, sample: float, overrides: tuple[str, ...]) -> Forecast:
         sample=sample,
         sources=[_source(ledger, s.name, sample, totals[s.name], rates[s.name]) for s in ledger.sources],
         steps=steps,
-        cpu_hours=sum(step.cpu_hours for step in steps),
-        cpu_hours_low=sum(step.cpu_hours_low for step in steps),
-        cpu_hours_high=sum(step.cpu_hours_high for step in steps),
-        disk_bytes=sum(step.disk_bytes for step in steps),
-        disk_bytes_low=sum(step.disk_bytes_low for step in steps),
-        disk_bytes_high=sum(step.disk_bytes_high for step in steps),
-        files=sum(step.files for step in steps),
+        **{one.name: sum(getattr(step, one.name) for step in steps) for one in fields(Cost)},
     )
 
 
@@ -144,19 +137,27 @@ def _step(stage: PlannedStage, sample: float, reading_s: float = 0.0) -> StepFor
     ]
     disk = [disk_bytes(file, sample) for file in files]
     disk_low, disk_middle, disk_high = (round(sum(part)) for part in zip(*disk)) if disk else (0, 0, 0)
-    return StepForecast(stage.title, middle, low, high, disk_middle, disk_low, disk_high, len(files))
+    return StepForecast(
+        stage=stage.title,
+        cpu_hours=middle,
+        cpu_hours_low=low,
+        cpu_hours_high=high,
+        disk_bytes=disk_middle,
+        disk_bytes_low=disk_low,
+        disk_bytes_high=disk_high,
+        files=len(files),
+    )
 
 
 def _is_of(stage: PlannedStage, file: Path, names: list[str]) -> bool:
     """Whether a file of a stage's folder is of this run's tasks; others may lie there, of other inputs."""
     path = file.relative_to(stage.folder.path).as_posix()
-    return any(path.startswith(name) for name in names) or path == "run.json" or path.startswith("manifest-")
+    return any(path.startswith(name) for name in names) or path == LAST_MAKING or path.startswith("manifest-")
 
 
 def _cpu_seconds(stage: PlannedStage) -> float:
     """What the last making of a stage took of its workers, for all its tasks; kernels compiled meanwhile left out."""
-    path = stage.folder.path / "run.json"
-    told = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    told = stage.folder.last_making()
     seconds = told.get("cpu_seconds", told.get("seconds", 0.0) * told.get("workers", 1))
     return float(seconds) * len(stage.tasks) / max(1, len(told.get("tasks", stage.tasks)))
 

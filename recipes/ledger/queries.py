@@ -168,3 +168,8 @@ def _duplicate(row: Mapping[str, Any], step: str) -> dict[str, Any]:
     if row.get(f"kept_by@{step}"):
         said["kept_by"] = row[f"kept_by@{step}"]
     return said
+
+
+def most_first(counts: Mapping[str, int]) -> dict[str, int]:
+    """Counts by name, the greatest first, equal ones by name."""
+    return dict(sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])))

@@ -15,7 +15,7 @@ import polars as pl
 
 from curation.ledger import Ledger, Source, scan_shard
 from curation.passes import ShardInputs
-from recipes.ledger.queries import open_ledger
+from recipes.ledger.queries import most_first, open_ledger
 from recipes.schema.resolved import differing, values_of
 from recipes.tokenizing.token_rate import TokenRate, token_rates
 
@@ -87,8 +87,8 @@ def _source_difference(first: Source, second: Source, rates: list[TokenRate]) ->
         "kept": counted.kept,
         "characters": counted.characters,
         "tokens": [rate.tokens(size) for rate, size in zip(rates, counted.bytes)],
-        "newly_kept": _most_first(counted.newly_kept),
-        "newly_dropped": _most_first(counted.newly_dropped),
+        "newly_kept": most_first(counted.newly_kept),
+        "newly_dropped": most_first(counted.newly_dropped),
         "examples": [*counted.gained, *counted.lost],
     }
 
@@ -152,10 +152,6 @@ def _examples(known: list[dict[str, Any]], shard: str, rows: pl.DataFrame, *, ke
         for row in rows.sort("content_id", "row").head(_EXAMPLES).to_dicts()
     ]
     return sorted([*known, *found], key=lambda one: (one["content_id"], one["shard"], one["row"]))[:_EXAMPLES]
-
-
-def _most_first(counts: Counter[str]) -> dict[str, int]:
-    return dict(sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])))
 
 
 def with_texts(found: dict[str, Any], ledger: Ledger, characters: int) -> None:

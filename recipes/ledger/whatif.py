@@ -24,7 +24,7 @@ from curation.ledger import Ledger, Source
 from curation.passes import ShardInputs, SignalOptions
 from recipes.curating.compiling import compile_recipe
 from recipes.errors import RunError
-from recipes.ledger.queries import open_ledger, rule_steps
+from recipes.ledger.queries import most_first, open_ledger, rule_steps
 from recipes.tokenizing.token_rate import TokenRate, token_rates
 
 if TYPE_CHECKING:
@@ -383,12 +383,8 @@ def _change(name: str, tally: _Tally, beyond: str | None, revived: tuple[int, in
         characters_after=int(size[0]),
         tokens_before=rate.tokens(int(tally.size_before[1])),
         tokens_after=rate.tokens(int(size[1])),
-        newly_kept=_most_first(tally.newly_kept),
-        newly_dropped=_most_first(tally.newly_dropped),
+        newly_kept=most_first(tally.newly_kept),
+        newly_dropped=most_first(tally.newly_dropped),
         exact=beyond is None,
         border=[one for _, one in tally.border],
     )
-
-
-def _most_first(counts: Counter[str]) -> dict[str, int]:
-    return dict(sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])))

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import fcntl
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -88,23 +90,17 @@ def wait_for_rollback(log: Path, number: int) -> None:
         time.sleep(0.1)
 
 
-class owned:  # noqa: N801  a context, used as a word
-    """Holds a training's folder against a second run."""
-
-    def __init__(self, folder: Path, run: Run) -> None:
-        self._folder, self._run = folder, run
-
-    def __enter__(self) -> None:
-        if not self._run.remembers:  # the first of torchrun's processes holds it for all
-            return
-        self._folder.mkdir(parents=True, exist_ok=True)
-        self._lock = (self._folder / ".run.lock").open("a+")
+@contextmanager
+def owned(folder: Path, run: Run) -> Iterator[None]:
+    """Hold a training's folder against a second run; the first of torchrun's processes holds it for all."""
+    if not run.remembers:
+        yield
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".run.lock").open("a+") as lock:
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            self._run.narrator.say("  another run trains this model in the same work directory; waiting for it")
-            fcntl.flock(self._lock, fcntl.LOCK_EX)
-
-    def __exit__(self, *_: object) -> None:
-        if self._run.remembers:
-            self._lock.close()
+            run.narrator.say("  another run trains this model in the same work directory; waiting for it")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

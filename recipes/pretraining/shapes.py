@@ -47,9 +47,13 @@ def batch_tokens_of(values: Any, context: int) -> int:
 
 def learning_rate_of(values: Any, context: int, total_tokens: int) -> LearningRate:
     """The course of the learning rate over a run of `total_tokens`; warm-up and decay are cut to fit."""
-    rate, batch = values.learning_rate, batch_tokens_of(values, context)
-    decay = 0 if rate.decay is None else tokens_of(rate.decay, context, batch)
-    warmup = min(tokens_of(rate.warmup, context, batch), max(0, total_tokens - decay))
+    return fitted_rate(values.learning_rate, context, batch_tokens_of(values, context), total_tokens)
+
+
+def fitted_rate(rate: Any, context: int, batch_tokens: int, total_tokens: int) -> LearningRate:
+    """A recipe's `learning_rate` over a run of `total_tokens`, in train steps of `batch_tokens`."""
+    decay = 0 if rate.decay is None else tokens_of(rate.decay, context, batch_tokens)
+    warmup = min(tokens_of(rate.warmup, context, batch_tokens), max(0, total_tokens - decay))
     return LearningRate(
         peak=rate.peak,
         total_tokens=total_tokens,

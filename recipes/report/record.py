@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from curation.ledger import Ledger
 from mixing.plan_record import Plan
 from mixing.plan_table import PlanRow, table
+from recipes.artifacts import StageFolder
 from recipes.report.axes import colours
 
 if TYPE_CHECKING:
@@ -82,12 +83,11 @@ class Record:
 
     def _json(self, title: str, name: str) -> Any:
         path = self.path(title, name)
-        return None if path is None else json.loads(path.read_text(encoding="utf-8"))
+        return None if path is None else _parsed(path)
 
     def remembered(self, name: str) -> Any:
         """A small file beside the run, or None."""
-        path = self.beside / f"{name}.json"
-        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+        return _parsed(self.beside / f"{name}.json")
 
     # ------------------------------------------------------------ parts
 
@@ -174,13 +174,12 @@ class Record:
     def export(self) -> dict[str, Any] | None:
         """The export's check."""
         stages = self.of_part("export")
-        path = self.workdir / stages[-1].folder / "export.json" if stages else None
-        return json.loads(path.read_text(encoding="utf-8")) if path is not None and path.exists() else None
+        found: dict[str, Any] | None = _parsed(self.workdir / stages[-1].folder / "export.json") if stages else None
+        return found
 
     def made_in(self, stage: Stage) -> dict[str, Any] | None:
         """Seconds, host and start of a stage's making, as its folder keeps them."""
-        path = self.workdir / stage.folder / "run.json"
-        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+        return StageFolder(self.workdir / stage.folder).last_making() or None
 
 
 def read_record(run: Run) -> Record:
@@ -190,6 +189,11 @@ def read_record(run: Run) -> Record:
     listed = run.recall("stages") or []
     stages = tuple(Stage(one["folder"], one["part"], one["title"], one.get("counts") or {}) for one in listed)
     return Record(run.recipe, run.store.workdir, run.folder, tuple(parts_of(run)), stages)
+
+
+def _parsed(path: Path) -> Any:
+    """A file's JSON; None where it is not there."""
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
 
 def read_numbers(path: Path) -> list[dict[str, float | None]]:

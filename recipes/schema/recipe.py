@@ -236,6 +236,10 @@ class Recipe(Section):
         """Sources of ready token shards."""
         return {name: source for name, source in self.sources.items() if source.format in TOKEN_FORMATS}
 
+    def open_phases(self) -> list[str]:
+        """Names of the phases whose weights an ablation chooses."""
+        return [phase.name for phase in self.schedule if phase.weights.kind == "ablation"]
+
     def steps_of(self, source: str) -> list[Step]:
         """The steps applied to a source, in order, with the source's own values."""
         return [step_for(step, source, self) for step in self.steps if matches(step.sources, source)]

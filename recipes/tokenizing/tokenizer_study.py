@@ -5,7 +5,6 @@ Its stages are kept like all others: another size costs one training, another to
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -86,7 +85,7 @@ def read_study(stored: Sequence[dict[str, Any]] | None) -> list[Studied]:
 
 
 def _report(stage: PlannedStage, task: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(Path(stage.file(task, ".report.json")).read_text(encoding="utf-8"))
+    found: dict[str, Any] = stage.read_json(task, ".report.json")
     return found
 
 

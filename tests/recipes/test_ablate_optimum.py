@@ -6,7 +6,7 @@ pytest.importorskip("torch", reason="the ablation's runs are proxies")
 
 from mixing.ablation.analysis import AnalysisOptions
 from mixing.ablation.design import DesignOptions, design
-from recipes.ablation.ablate import optimum_of_rows
+from recipes.ablation.ablate import place_by_rows, runs_at_optimum
 
 NATURAL = {"a": 0.7, "b": 0.3}
 
@@ -25,7 +25,7 @@ def rows_of(runs, gain):
 def test_optimum_runs_are_where_the_losses_are_least_beside_natural_seed_by_seed():
     runs = design(["a", "b"], NATURAL, DesignOptions(dirichlet=12, repeats=3, seed=5))
     options = AnalysisOptions(NATURAL, {}, bounds=(("b", 0.0, 0.6),), bootstraps=20, surrogates=("ridge_sqrt",), seed=5)
-    more = optimum_of_rows(rows_of(runs, 0.8), {run.name: run.kind for run in runs}, options, 2)
+    more = place_by_rows(runs_at_optimum, rows_of(runs, 0.8), {run.name: run.kind for run in runs}, options, 2)
     assert [(run.name, run.seed, run.kind) for run in more] == [
         ("optimum.s0", 5, "optimum"),
         ("optimum.s1", 6, "optimum"),

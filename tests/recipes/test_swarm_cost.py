@@ -8,6 +8,7 @@ import pytest
 pytest.importorskip("torch", reason="proxies are timed by training them")
 
 from recipes.ablation import swarm_cost
+from recipes.artifacts import StageFolder
 from recipes.progress import duration
 from training.learning_rate import LearningRate
 from training.models import ModelShape
@@ -39,11 +40,8 @@ def test_proxy_speed_of_a_large_shape_is_foretold_from_fewer_layers(monkeypatch)
 
 
 def test_run_cost_of_a_swarm_with_earlier_runs_is_theirs(tmp_path):
-    class Folder:
-        path = tmp_path
-
     class Swarm:
-        folder = Folder
+        folder = StageFolder(tmp_path)
 
     (tmp_path / "run.json").write_text(
         json.dumps({"seconds": 60.0, "workers": 2, "host": "mill", "tasks": ["a", "b", "c", "d"]})

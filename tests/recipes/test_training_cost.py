@@ -23,13 +23,8 @@ def test_training_forecast_of_the_quickstart(tmp_path, monkeypatch):
     with Run.open(load_recipe(recipe, options), silent=True) as run:
         found = training_forecast(run)
         assert found is not None
-        # 16 sequences of 256 tokens a train step; two processes share them.
-        assert (found.tokens, found.steps, found.share, found.processes) == (
-            400_000,
-            97,
-            8,
-            2,
-        )  # 97.7, rounded down as the plan does
+        # 16 sequences of 256 tokens a train step, 97.7 rounded down as the plan does; two processes share them.
+        assert (found.tokens, found.steps, found.share, found.processes) == (400_000, 97, 8, 2)
         assert found.checkpoint_bytes == 12 * found.parameters
         assert found.micro_batch == 8
         assert found.fits
