@@ -167,7 +167,8 @@ def main() -> None:
     for name, value in figures.items():
         print(f"{name:32} {value:,.4g}")
     for name in skipped:
-        print(f"{name:32} skipped: GRISTMILL_TEST_DATA, the language model or spaCy is missing")
+        missing = "spacy" if name == "rules_vs_datatrove" else "GRISTMILL_TEST_DATA, or `gristmill fetch lid176`"
+        print(f"{name:32} skipped: it needs {missing}")
     if options.json:
         print(json.dumps({"benchmark": "signals", "quick": options.quick, "figures": figures, "skipped": skipped}))
 

@@ -62,9 +62,8 @@ def run_parts(flags: Flags, part: str) -> None:
         refuse_later(run)
         prepare_process(run, part)
         check_until(run, flags.until)
-        if part not in parts_of(run):
-            raise RunError(f"{run.recipe.path}: it asks for no {part}; `gristmill show` prints what it does")
         parts = parts_of(run)
+        refuse_unasked(run, part)
         refuse_starts(run, part)
         if flags.until is not None:  # a step is a part of curation
             wanted = flags.until if flags.until in parts else "curate"
@@ -86,6 +85,31 @@ def run_parts(flags: Flags, part: str) -> None:
             _print_result(run)
         elif isinstance(made, Path):
             click.echo(made)
+
+
+# What each part begins with, beside curated text.
+_SECTIONS = {
+    "tokenize": "tokenizer",
+    "ablate": "tokenizer, ablation and a phase with `weights: ablation` (or no schedule)",
+    "scale": "tokenizer, scaling",
+    "plan": "tokenizer, schedule, model",
+    "train": "tokenizer, schedule, model",
+    "evaluate": "tokenizer, schedule, model",
+    "export": "tokenizer, schedule, model, export",
+    "finetune": "finetuning",
+}
+
+
+def refuse_unasked(run: Run, part: str) -> None:
+    """Refuse a part that the recipe does not ask for.
+
+    Raises:
+        RunError: naming the recipe, the part and the sections that ask for it.
+    """
+    if part in parts_of(run):
+        return
+    needs = f"`{part}` needs {_SECTIONS[part]}" if part in _SECTIONS else f"it only has {', '.join(parts_of(run))}"
+    raise RunError(f"{run.recipe.path}: it does not ask for {part}: {needs} (docs/recipe.md)")
 
 
 def parts_of(run: Run) -> list[str]:

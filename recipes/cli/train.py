@@ -30,17 +30,15 @@ def _check_only(flags: Flags) -> None:
     """Make what the training reads, where it is missing, and run its preflight alone."""
     import json
 
-    from recipes.errors import RunError
     from recipes.pretraining.preflight import check_only
-    from recipes.whole import parts_of, refuse_later, show_plan
+    from recipes.whole import refuse_later, refuse_unasked, show_plan
 
     with flags.open_run() as run:
         if flags.dry_run:
             show_plan(run, flags.as_json)
             return
         refuse_later(run)
-        if "train" not in parts_of(run):
-            raise RunError(f"{run.recipe.path}: it asks for no train; `gristmill show` prints what it does")
+        refuse_unasked(run, "train")
         log = check_only(run, run.training)
         if flags.as_json:
             print_json(json.loads((log / "preflight.json").read_text(encoding="utf-8")))

@@ -43,6 +43,14 @@ def test_dry_run_makes_nothing_and_says_what_would_be_made(recipe, verb):
     assert recipe.read_text() == RECIPE
 
 
+@pytest.mark.parametrize(
+    ("verb", "needs"), [("finetune", "finetuning"), ("export", "tokenizer, schedule, model, export")]
+)
+def test_part_that_is_not_asked_for_names_the_sections_that_ask_for_it(recipe, verb, needs):
+    done = CliRunner().invoke(gristmill, [verb, str(recipe)])
+    assert f"it does not ask for {verb}: `{verb}` needs {needs}" in str(done.exception)
+
+
 def test_clean_leaves_what_is_no_artifact(recipe):
     workdir = recipe.parent / "work"
     for name in ("runs/r", "logs", "my-texts", "raw", "a.rows-0123456789abcdef", "a.rows-fedcba9876543210"):
