@@ -20,11 +20,12 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
+from training.documents import Documents, documents_of
 from training.loss import cross_entropy
 from training.models import ModelShape, build
 from training.models.initial import initialise
 from training.spec import Optimizer
-from training.step import StepOptions, autocast, document_mask
+from training.step import StepOptions, autocast
 
 
 class _Hidden(nn.Module):
@@ -34,9 +35,9 @@ class _Hidden(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, tokens_BT: Tensor, mask_B1TT: Tensor | None) -> Tensor:
+    def forward(self, tokens_BT: Tensor, document_BT: Tensor | None) -> Tensor:
         """Token ids to the last layer's output, (B, T, D)."""
-        return self.model.hidden(tokens_BT, mask_B1TT)
+        return self.model.hidden(tokens_BT, None if document_BT is None else Documents(document_BT))
 
 
 @dataclass(frozen=True)
@@ -53,14 +54,15 @@ class Stack:
         name = "model.output.weight" if "model.output.weight" in self.parameters else "model.embedding.weight"
         return self.parameters[name]
 
-    def hidden(self, tokens_KBT: Tensor, mask_KB1TT: Tensor | None) -> Tensor:
-        """Last layer's output of every proxy, (K, B, T, D)."""
+    def hidden(self, tokens_KBT: Tensor, documents: Documents | None) -> Tensor:
+        """Last layer's output of every proxy, (K, B, T, D); documents have the same leading dimension."""
 
-        def one(parameters: dict[str, Tensor], tokens_BT: Tensor, mask_B1TT: Tensor | None) -> Tensor:
-            return functional_call(self.skeleton, parameters, (tokens_BT, mask_B1TT))
+        def one(parameters: dict[str, Tensor], tokens_BT: Tensor, document_BT: Tensor | None) -> Tensor:
+            return functional_call(self.skeleton, parameters, (tokens_BT, document_BT))
 
-        dims = (0, 0, None if mask_KB1TT is None else 0)
-        return vmap(one, in_dims=dims)(self.parameters, tokens_KBT, mask_KB1TT)
+        document_KBT = None if documents is None else documents.numbers
+        dims = (0, 0, None if documents is None else 0)
+        return vmap(one, in_dims=dims)(self.parameters, tokens_KBT, document_KBT)
 
 
 def make_stack(shape: ModelShape, seeds: Sequence[int], device: str = "cpu") -> Stack:
@@ -130,11 +132,9 @@ def _one_by_one_allowed() -> Iterator[None]:
 def _losses(stack: Stack, tokens_KbT1: Tensor, weight: float, options: StepOptions) -> tuple[Tensor, Tensor]:
     """Sum of the proxies' weighted losses, with gradients, and the nats of each, float64 (K,)."""
     inputs_KbT, targets_KbT = tokens_KbT1[..., :-1], tokens_KbT1[..., 1:]
-    mask = None
-    if options.separator is not None:
-        mask = torch.stack([document_mask(inputs_bT, options.separator) for inputs_bT in inputs_KbT])
+    documents = None if options.separator is None else documents_of(inputs_KbT, options.separator)
     with autocast(tokens_KbT1.device, options.precision):
-        hidden_KbTD = stack.hidden(inputs_KbT, mask)
+        hidden_KbTD = stack.hidden(inputs_KbT, documents)
         weights_bT = torch.full(inputs_KbT.shape[1:], weight, dtype=torch.float32, device=inputs_KbT.device)
         # One after another: the logits of K vocabularies at once would fill memory and save nothing.
         parts = [

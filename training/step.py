@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from training.batches import Batch, num_micro_batches
+from training.documents import documents_of
 from training.sharding import local_rows
 from training.spec import Optimizer
 
@@ -100,17 +101,6 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
 
 
-def document_mask(tokens_BT: Tensor, separator: int) -> Tensor:
-    """Which keys a query sees when attention stays inside its document: earlier ones of the same; bool (B, 1, T, T).
-
-    A document ends with its separator token.
-    """
-    ends_BT = (tokens_BT == separator).long()
-    document_BT = ends_BT.cumsum(1) - ends_BT
-    same_BTT = document_BT[:, :, None] == document_BT[:, None, :]
-    return same_BTT.tril().unsqueeze(1)
-
-
 def micro_batches(batch: Batch, options: StepOptions) -> list[Tensor]:
     """Cut a share into as many micro-batches as every process has, (b, T + 1) each, some empty."""
     count = num_micro_batches(batch.total, options.world, options.micro_batch)
@@ -131,9 +121,9 @@ def sequence_nats(model: nn.Module, tokens_BT1: Tensor, weight: float, options: 
     padded = torch.where(tokens_BT1 < PADDING, -2 - tokens_BT1, tokens_BT1.clamp(min=0))
     inputs_BT, targets_BT = padded[:, :-1], padded[:, 1:]
     weights_BT = real_BT * torch.tensor(weight, dtype=torch.float32, device=padded.device)
-    mask = None if options.separator is None else document_mask(inputs_BT, options.separator)
+    documents = None if options.separator is None else documents_of(inputs_BT, options.separator)
     with autocast(padded.device, options.precision):
-        loss, nats_BT = model(inputs_BT, targets_BT, weights_BT, mask_B1TT=mask, z_loss=options.z_loss)
+        loss, nats_BT = model(inputs_BT, targets_BT, weights_BT, documents=documents, z_loss=options.z_loss)
     sums_B2 = torch.stack([(nats_BT * real_BT).double().sum(1), real_BT.double().sum(1)], dim=1)
     return loss, sums_B2[:count]
 

@@ -6,7 +6,7 @@ torch = pytest.importorskip("torch")
 
 from torch.nn import functional  # noqa: E402
 
-from training import fused  # noqa: E402
+from training import attention, fused  # noqa: E402
 from training.models import llama  # noqa: E402
 from training.models.shape import ModelShape  # noqa: E402
 
@@ -67,7 +67,7 @@ def plain_attention(q, k, v, rotation):
         scores = q @ k.transpose(2, 3) / math.sqrt(q.shape[-1])
         seen = torch.ones(scores.shape[-2:], dtype=torch.bool).tril()
         return (scores.masked_fill(~seen, -math.inf).softmax(-1) @ v).transpose(1, 2)
-    q, k = llama.rotate(q, rotation), llama.rotate(k, rotation)
+    q, k = attention.rotate(q, rotation), attention.rotate(k, rotation)
     return functional.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True).transpose(1, 2)
 
 

@@ -4,8 +4,10 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from training.attention import Reach  # noqa: E402
+from training.documents import documents_of  # noqa: E402
 from training.export import exported_name, huggingface_config  # noqa: E402
-from training.step import StepOptions, document_mask, sequence_nats  # noqa: E402
+from training.step import StepOptions, sequence_nats  # noqa: E402
 
 
 def tokens_of(shape, batch=2, length=None, seed=0):
@@ -68,7 +70,7 @@ def test_mindllm_block_is_deepnorm_by_hand(tiny, make_model):
     x = torch.randn(1, 3, 32, generator=torch.Generator().manual_seed(0))
     ones = torch.ones(3, 8)
     with torch.no_grad():
-        out = block(x, (ones, 0 * ones), None)
+        out = block(x, (ones, 0 * ones), Reach("sdpa"))
     assert block.alpha == 2.0
     torch.testing.assert_close(out, x / x.square().mean(-1, keepdim=True).sqrt(), atol=1e-4, rtol=0)
 
@@ -94,19 +96,13 @@ def test_model_recomputing_activations_changes_no_gradient(shape, make_model):
     assert all(torch.equal(a, b) for a, b in zip(*gradients))
 
 
-def test_document_mask_attends_within_documents_only():
-    mask = document_mask(torch.tensor([[5, 0, 6, 7]]), separator=0)
-    expected = [[1, 0, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 1, 1]]
-    assert mask[0, 0].int().tolist() == expected
-
-
 def test_masked_documents_have_the_nats_of_documents_alone(shape, make_model):
     # Rotary positions are relative and learned ones start anew: a document's place in the sequence does not matter.
     model = make_model(shape, seed=2)
     first = torch.tensor([[3, 9, 4, 0]])
     second = torch.tensor([[7, 1, 8, 2, 5]])
     with torch.no_grad():
-        packed = model(torch.cat([first, second], 1), mask_B1TT=document_mask(torch.cat([first, second], 1), 0))
+        packed = model(torch.cat([first, second], 1), documents=documents_of(torch.cat([first, second], 1), 0))
         torch.testing.assert_close(packed[:, 4:], model(second), atol=1e-5, rtol=0)
 
 

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
+from training.attention import Reach, attend, reach_of
+from training.documents import Documents
 from training.loss import cross_entropy
 from training.models.llama import in_compute_type
 from training.models.shape import ModelShape
@@ -31,16 +33,13 @@ class Attention(nn.Module):
         self.value = nn.Linear(shape.width, shape.width, bias=False)
         self.output = nn.Linear(shape.width, shape.width)
 
-    def forward(self, x_BTD: Tensor, mask: Tensor | None) -> Tensor:
-        """Attend to earlier tokens, or to those that the mask allows."""
+    def forward(self, x_BTD: Tensor, reach: Reach) -> Tensor:
+        """Attend to the tokens within reach."""
         B, T, D = x_BTD.shape
-        q_BHTE, k_BHTE, v_BHTE = (
-            layer(x_BTD).view(B, T, -1, self.head_width).transpose(1, 2) for layer in (self.query, self.key, self.value)
+        q_BTHE, k_BTHE, v_BTHE = (
+            layer(x_BTD).view(B, T, -1, self.head_width) for layer in (self.query, self.key, self.value)
         )
-        y_BHTE = functional.scaled_dot_product_attention(
-            q_BHTE, k_BHTE, v_BHTE, attn_mask=mask, is_causal=mask is None, scale=1.0
-        )
-        return self.output(y_BHTE.transpose(1, 2).reshape(B, T, D))
+        return self.output(attend(q_BTHE, k_BTHE, v_BTHE, reach, scale=1.0).reshape(B, T, D))
 
 
 class FeedForward(nn.Module):
@@ -68,15 +67,15 @@ class Block(nn.Module):
         self.feed_forward_norm = nn.LayerNorm(shape.width, eps=shape.norm_epsilon)
         self.feed_forward = FeedForward(shape)
 
-    def forward(self, x_BTD: Tensor, mask: Tensor | None) -> Tensor:
+    def forward(self, x_BTD: Tensor, reach: Reach) -> Tensor:
         """Apply the layer, keeping no activations inside it where `recompute` is set."""
         if self.recompute and torch.is_grad_enabled():
-            return checkpoint(self.layer, x_BTD, mask, use_reentrant=False)
-        return self.layer(x_BTD, mask)
+            return checkpoint(self.layer, x_BTD, reach, use_reentrant=False)
+        return self.layer(x_BTD, reach)
 
-    def layer(self, x_BTD: Tensor, mask: Tensor | None) -> Tensor:
+    def layer(self, x_BTD: Tensor, reach: Reach) -> Tensor:
         """Apply the layer."""
-        x_BTD = x_BTD + self.attention(normed(self.attention_norm, x_BTD), mask)
+        x_BTD = x_BTD + self.attention(normed(self.attention_norm, x_BTD), reach)
         return x_BTD + self.feed_forward(normed(self.feed_forward_norm, x_BTD))
 
 
@@ -96,18 +95,16 @@ class Model(nn.Module):
         """Weights of the output layer."""
         return self.embedding.weight
 
-    def hidden(self, tokens_BT: Tensor, mask_B1TT: Tensor | None = None) -> Tensor:
+    def hidden(self, tokens_BT: Tensor, documents: Documents | None = None) -> Tensor:
         """Token ids to the last layer's output, (B, T, D)."""
         T = tokens_BT.shape[1]
         positions_T = torch.arange(T, device=tokens_BT.device)
-        if mask_B1TT is not None:  # a position is the number of earlier tokens of the same document
-            positions_T = mask_B1TT[:, 0].sum(-1) - 1
+        if documents is not None:  # positions start anew in each
+            positions_T = documents.positions()
         x_BTD = in_compute_type(self.embedding(tokens_BT) + self.positions(positions_T))
-        local_mask = near(T, self.shape.window, tokens_BT.device)
-        if mask_B1TT is not None:
-            local_mask = local_mask & mask_B1TT
+        far, near = reach_of(x_BTD, documents), reach_of(x_BTD, documents, self.shape.window)
         for block in self.blocks:
-            x_BTD = block(x_BTD, local_mask if block.local else mask_B1TT)
+            x_BTD = block(x_BTD, near if block.local else far)
         return normed(self.norm, x_BTD)
 
     def forward(
@@ -115,11 +112,11 @@ class Model(nn.Module):
         tokens_BT: Tensor,
         targets_BT: Tensor | None = None,
         weights_BT: Tensor | None = None,
-        mask_B1TT: Tensor | None = None,
+        documents: Documents | None = None,
         z_loss: float = 0.0,
     ) -> Tensor | tuple[Tensor, Tensor]:
         """Logits (B, T, V), or with targets (loss, nats_BT) as `training.loss.cross_entropy` has them."""
-        hidden_BTD = self.hidden(tokens_BT, mask_B1TT)
+        hidden_BTD = self.hidden(tokens_BT, documents)
         if targets_BT is None:
             return functional.linear(hidden_BTD, self.output_weight.to(hidden_BTD.dtype))
         return cross_entropy(hidden_BTD, self.output_weight, targets_BT, weights_BT, z_loss)
@@ -129,9 +126,3 @@ def normed(norm: nn.LayerNorm, x_BTD: Tensor) -> Tensor:
     """LayerNorm computed in float32; the type stays."""
     weight, bias = norm.weight.float(), norm.bias.float()
     return functional.layer_norm(x_BTD.float(), norm.normalized_shape, weight, bias, norm.eps).to(x_BTD.dtype)
-
-
-def near(length: int, window: int, device: torch.device) -> Tensor:
-    """Which keys a local layer's query sees: key j from query i where i - window < j <= i; bool (T, T)."""
-    causal_TT = torch.ones(length, length, dtype=torch.bool, device=device).tril()
-    return causal_TT & ~causal_TT.tril(-window)

@@ -15,10 +15,10 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from training import fused
+from training.attention import Reach, Rotation, attend, reach_of
+from training.documents import Documents
 from training.loss import cross_entropy
 from training.models.shape import ModelShape
-
-Rotation = tuple[Tensor, Tensor]
 
 
 class RMSNorm(nn.Module):
@@ -45,14 +45,6 @@ def rotary_tables(shape: ModelShape, length: int, device: torch.device) -> Rotat
     return angles_TE.cos(), angles_TE.sin()
 
 
-def rotate(heads_BHTE: Tensor, rotation: Rotation) -> Tensor:
-    """Turn each pair (e, e + E/2) of a head by its position's angle."""
-    cos_TE, sin_TE = rotation
-    first, second = heads_BHTE.float().chunk(2, dim=-1)
-    turned = torch.cat([-second, first], dim=-1)
-    return (heads_BHTE.float() * cos_TE + turned * sin_TE).to(heads_BHTE.dtype)
-
-
 class Attention(nn.Module):
     """Causal attention with rotary positions; K key heads serve H query heads."""
 
@@ -65,23 +57,13 @@ class Attention(nn.Module):
         self.value = nn.Linear(shape.width, kv_width, bias=False)
         self.output = nn.Linear(shape.width, shape.width, bias=False)
 
-    def forward(self, x_BTD: Tensor, rotation: Rotation, mask_B1TT: Tensor | None) -> Tensor:
-        """Attend to earlier tokens, or to those that the mask allows."""
+    def forward(self, x_BTD: Tensor, rotation: Rotation, reach: Reach) -> Tensor:
+        """Attend to the tokens within reach."""
         B, T, D = x_BTD.shape
         q_BTHE = self.query(x_BTD).view(B, T, -1, self.shape.head_width)
         k_BTKE = self.key(x_BTD).view(B, T, -1, self.shape.head_width)
         v_BTKE = self.value(x_BTD).view(B, T, -1, self.shape.head_width)
-        if mask_B1TT is None and fused.serves(q_BTHE):
-            return self.output(fused.rotary_attention(q_BTHE, k_BTKE, v_BTKE, rotation).view(B, T, D))
-        y_BHTE = functional.scaled_dot_product_attention(
-            rotate(q_BTHE.transpose(1, 2), rotation),
-            rotate(k_BTKE.transpose(1, 2), rotation),
-            v_BTKE.transpose(1, 2),
-            attn_mask=mask_B1TT,
-            is_causal=mask_B1TT is None,
-            enable_gqa=self.shape.num_kv_heads != self.shape.heads,
-        )
-        return self.output(y_BHTE.transpose(1, 2).reshape(B, T, D))
+        return self.output(attend(q_BTHE, k_BTKE, v_BTKE, reach, rotation).reshape(B, T, D))
 
 
 class FeedForward(nn.Module):
@@ -110,15 +92,15 @@ class Block(nn.Module):
         self.feed_forward_norm = RMSNorm(shape.width, shape.norm_epsilon)
         self.feed_forward = FeedForward(shape)
 
-    def forward(self, x_BTD: Tensor, rotation: Rotation, mask_B1TT: Tensor | None) -> Tensor:
+    def forward(self, x_BTD: Tensor, rotation: Rotation, reach: Reach) -> Tensor:
         """Apply the layer, keeping no activations inside it where `recompute` is set."""
         if self.recompute and torch.is_grad_enabled():
-            return checkpoint(self.layer, x_BTD, rotation, mask_B1TT, use_reentrant=False)
-        return self.layer(x_BTD, rotation, mask_B1TT)
+            return checkpoint(self.layer, x_BTD, rotation, reach, use_reentrant=False)
+        return self.layer(x_BTD, rotation, reach)
 
-    def layer(self, x_BTD: Tensor, rotation: Rotation, mask_B1TT: Tensor | None) -> Tensor:
+    def layer(self, x_BTD: Tensor, rotation: Rotation, reach: Reach) -> Tensor:
         """Apply the layer."""
-        x_BTD = x_BTD + self.attention(self.attention_norm(x_BTD), rotation, mask_B1TT)
+        x_BTD = x_BTD + self.attention(self.attention_norm(x_BTD), rotation, reach)
         return x_BTD + self.feed_forward(self.feed_forward_norm(x_BTD))
 
 
@@ -139,12 +121,13 @@ class Model(nn.Module):
         """Weights of the output layer."""
         return self.embedding.weight if self.output is None else self.output.weight
 
-    def hidden(self, tokens_BT: Tensor, mask_B1TT: Tensor | None = None) -> Tensor:
+    def hidden(self, tokens_BT: Tensor, documents: Documents | None = None) -> Tensor:
         """Token ids to the last layer's output, (B, T, D)."""
         x_BTD = in_compute_type(self.embedding(tokens_BT))
+        reach = reach_of(x_BTD, documents)
         rotation = rotary_tables(self.shape, tokens_BT.shape[1], tokens_BT.device)
         for block in self.blocks:
-            x_BTD = block(x_BTD, rotation, mask_B1TT)
+            x_BTD = block(x_BTD, rotation, reach)
         return self.norm(x_BTD)
 
     def forward(
@@ -152,11 +135,11 @@ class Model(nn.Module):
         tokens_BT: Tensor,
         targets_BT: Tensor | None = None,
         weights_BT: Tensor | None = None,
-        mask_B1TT: Tensor | None = None,
+        documents: Documents | None = None,
         z_loss: float = 0.0,
     ) -> Tensor | tuple[Tensor, Tensor]:
         """Logits (B, T, V), or with targets (loss, nats_BT) as `training.loss.cross_entropy` has them."""
-        hidden_BTD = self.hidden(tokens_BT, mask_B1TT)
+        hidden_BTD = self.hidden(tokens_BT, documents)
         if targets_BT is None:
             return functional.linear(hidden_BTD, self.output_weight.to(hidden_BTD.dtype))
         # The loss is taken inside `forward`, where a sharded model has its output weights together.

@@ -14,8 +14,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
+from training.attention import Reach, Rotation, reach_of
+from training.documents import Documents
 from training.loss import cross_entropy
-from training.models.llama import Attention, RMSNorm, Rotation, in_compute_type, rotary_tables
+from training.models.llama import Attention, RMSNorm, in_compute_type, rotary_tables
 from training.models.shape import ModelShape
 
 
@@ -45,15 +47,15 @@ class Block(nn.Module):
         self.feed_forward = FeedForward(shape)
         self.feed_forward_norm = RMSNorm(shape.width, shape.norm_epsilon)
 
-    def forward(self, x_BTD: Tensor, rotation: Rotation, mask_B1TT: Tensor | None) -> Tensor:
+    def forward(self, x_BTD: Tensor, rotation: Rotation, reach: Reach) -> Tensor:
         """Apply the layer, keeping no activations inside it where `recompute` is set."""
         if self.recompute and torch.is_grad_enabled():
-            return checkpoint(self.layer, x_BTD, rotation, mask_B1TT, use_reentrant=False)
-        return self.layer(x_BTD, rotation, mask_B1TT)
+            return checkpoint(self.layer, x_BTD, rotation, reach, use_reentrant=False)
+        return self.layer(x_BTD, rotation, reach)
 
-    def layer(self, x_BTD: Tensor, rotation: Rotation, mask_B1TT: Tensor | None) -> Tensor:
+    def layer(self, x_BTD: Tensor, rotation: Rotation, reach: Reach) -> Tensor:
         """Apply the layer."""
-        x_BTD = self.attention_norm(self.alpha * x_BTD + self.attention(x_BTD, rotation, mask_B1TT))
+        x_BTD = self.attention_norm(self.alpha * x_BTD + self.attention(x_BTD, rotation, reach))
         return self.feed_forward_norm(self.alpha * x_BTD + self.feed_forward(x_BTD))
 
 
@@ -72,12 +74,13 @@ class Model(nn.Module):
         """Weights of the output layer."""
         return self.embedding.weight if self.output is None else self.output.weight
 
-    def hidden(self, tokens_BT: Tensor, mask_B1TT: Tensor | None = None) -> Tensor:
+    def hidden(self, tokens_BT: Tensor, documents: Documents | None = None) -> Tensor:
         """Token ids to the last layer's output, (B, T, D)."""
         x_BTD = in_compute_type(self.embedding(tokens_BT))
+        reach = reach_of(x_BTD, documents)
         rotation = rotary_tables(self.shape, tokens_BT.shape[1], tokens_BT.device)
         for block in self.blocks:
-            x_BTD = block(x_BTD, rotation, mask_B1TT)
+            x_BTD = block(x_BTD, rotation, reach)
         return x_BTD
 
     def forward(
@@ -85,11 +88,11 @@ class Model(nn.Module):
         tokens_BT: Tensor,
         targets_BT: Tensor | None = None,
         weights_BT: Tensor | None = None,
-        mask_B1TT: Tensor | None = None,
+        documents: Documents | None = None,
         z_loss: float = 0.0,
     ) -> Tensor | tuple[Tensor, Tensor]:
         """Logits (B, T, V), or with targets (loss, nats_BT) as `training.loss.cross_entropy` has them."""
-        hidden_BTD = self.hidden(tokens_BT, mask_B1TT)
+        hidden_BTD = self.hidden(tokens_BT, documents)
         if targets_BT is None:
             return functional.linear(hidden_BTD, self.output_weight.to(hidden_BTD.dtype))
         return cross_entropy(hidden_BTD, self.output_weight, targets_BT, weights_BT, z_loss)

@@ -6,7 +6,7 @@
     prepared.json     `Prepared`
 
 Conversations are packed whole (best fit), each followed by a separator that no conversation has: attention masks tell
-them apart by it (`training.step.document_mask`). What is not full is padding. Memory: some 300 bytes a row.
+them apart by it (`training.documents`). What is not full is padding. Memory: some 300 bytes a row.
 """
 
 from __future__ import annotations
