@@ -4,13 +4,15 @@ A document longer than a sequence is cut into pieces that overlap by one token, 
 is predicted once; no document that fits is cut. The token with which a later piece begins is read there and not
 predicted, so that no model learns it as the first of a document. Pieces go longest first into the fullest sequence
 that has room. The rest of a sequence is padding. Packing works on groups of documents of a fixed number, in canonical
-order, so memory does not grow with the domain, and what a group leaves open is one sequence in thousands.
+order, and what a group leaves open is one sequence in thousands. Pieces that fill a sequence come first, as they lie in
+the text, and are written some at a time: memory grows neither with the domain nor with the length of its documents.
 
 Source: best-fit packing: Ding et al. 2024, arXiv:2404.10830 (there with a segment tree; here a bit set of free room).
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +24,9 @@ from mixing.domain_index import PADDING, WITHIN, DomainIndexError, IndexShard, I
 from mixing.domains import DomainTokens
 
 GROUP_DOCUMENTS = 1 << 18
+CHUNK_PIECES = 1 << 18
+
+Pieces = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # shard number, offset, length and row, int64 (n,) each
 
 
 def pack_domain(index_path: str | Path, context: int, path: str | Path) -> dict[str, int]:
@@ -44,14 +49,16 @@ def pack_domain(index_path: str | Path, context: int, path: str | Path) -> dict[
         raise DomainIndexError(f"{index_path}: packed already; pack the contiguous index")
     totals = np.zeros(4, np.int64)
     with IndexWriter(path) as index:
-        for shards, starts, lengths, rows in _groups(domain):
-            cut = lengths > context + 1
-            shards, starts, lengths, rows = _pieces(shards, starts, lengths, rows, context)
+        for documents in _groups(domain):
+            for pieces in _full_pieces(documents, context):
+                index.add(*pieces)
+                totals += (len(pieces[0]), 0, 0, int(pieces[2].sum()))
+            shards, starts, lengths, rows = _last_pieces(documents, context)
             order, bins, num_bins = best_fit_bins(lengths, context + 1)
             shards, starts, lengths, rows = shards[order], starts[order], lengths[order], rows[order]
             free = (context + 1) - np.bincount(bins, lengths, num_bins).astype(np.int64)
             index.add(*_padded(shards, starts, lengths, rows, bins, free))
-            totals += (num_bins, int(cut.sum()), int(free.sum()), int(lengths.sum()))
+            totals += (num_bins, int((documents[2] > context + 1).sum()), int(free.sum()), int(lengths.sum()))
         num_sequences, num_cut, padding, placed = totals.tolist()
         index.close(
             replace(
@@ -74,32 +81,48 @@ def pack_domain(index_path: str | Path, context: int, path: str | Path) -> dict[
     }
 
 
-def _groups(domain: DomainTokens) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
-    """Shard number, offset, length and row of the documents of each group, int64 (n,); empty ones left out."""
+def _groups(domain: DomainTokens) -> Iterator[Pieces]:
+    """The documents of each group; empty ones left out."""
     for first in range(0, len(domain.documents), GROUP_DOCUMENTS):
         table = np.asarray(domain.documents[first : first + GROUP_DOCUMENTS + 1])
         positions = table[:, 0] if len(table) > GROUP_DOCUMENTS else np.append(table[:, 0], domain.length)
         begin, lengths = positions[:-1], np.diff(positions)
-        runs = domain.runs[np.searchsorted(domain.runs[:, 0], begin, side="right") - 1]
+        # `bisect` reads a few places; numpy's search in the whole table would copy a column of it into memory first
+        low, high = (bisect_right(domain.runs[:, 0], int(begin[place])) for place in (0, -1))
+        near = np.asarray(domain.runs[max(low - 1, 0) : high])
         filled = lengths > 0
-        starts = runs[:, 2] + begin - runs[:, 0]
-        yield runs[filled, 1], starts[filled], lengths[filled], table[: len(lengths), 1][filled]
+        runs = near[np.searchsorted(near[:, 0], begin[filled], side="right") - 1]
+        yield runs[:, 1], runs[:, 2] + begin[filled] - runs[:, 0], lengths[filled], table[: len(lengths), 1][filled]
 
 
-def _pieces(
-    shards: np.ndarray, starts: np.ndarray, lengths: np.ndarray, rows: np.ndarray, context: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Cut documents longer than context + 1 into pieces that overlap by one token; later ones have shard WITHIN - s."""
-    number = np.maximum(1, -(-(lengths - 1) // context))
-    place = np.arange(number.sum()) - np.repeat(np.cumsum(number) - number, number)
-    cut = np.repeat(lengths, number) - place * context
-    shards = np.repeat(shards, number)
-    return (
-        np.where(place > 0, WITHIN - shards, shards),
-        np.repeat(starts, number) + place * context,
-        np.minimum(cut, context + 1),
-        np.repeat(rows, number),
-    )
+def _full_pieces(documents: Pieces, context: int) -> Iterator[Pieces]:
+    """Pieces of context + 1 tokens, in order, some at a time; those that begin within a document have shard WITHIN - s.
+
+    Nothing fits beside them, so that each is a sequence of its own, and as the longest they come before the others.
+    """
+    shards, starts, lengths, rows = documents
+    stops = np.cumsum((lengths - 1) // context)
+    total = int(stops[-1]) if len(stops) else 0
+    for first in range(0, total, CHUNK_PIECES):
+        numbers = np.arange(first, min(first + CHUNK_PIECES, total))
+        of = np.searchsorted(stops, numbers, side="right")
+        place = numbers - stops[of] + (lengths[of] - 1) // context
+        full = np.full(len(numbers), context + 1)
+        yield _numbered(shards[of], place), starts[of] + place * context, full, rows[of]
+
+
+def _last_pieces(documents: Pieces, context: int) -> Pieces:
+    """What is left of each document behind its full pieces, with one token of overlap; nothing of some."""
+    shards, starts, lengths, rows = documents
+    place, left = np.divmod(lengths - 1, context)
+    some = (left > 0) | (lengths == 1)
+    shards, starts, rows, place = shards[some], starts[some], rows[some], place[some]
+    return _numbered(shards, place), starts + place * context, left[some] + 1, rows
+
+
+def _numbered(shards: np.ndarray, place: np.ndarray) -> np.ndarray:
+    """Shard numbers of pieces by their place in their document."""
+    return np.where(place > 0, WITHIN - shards, shards)
 
 
 def best_fit_bins(lengths: np.ndarray, capacity: int) -> tuple[np.ndarray, np.ndarray, int]:

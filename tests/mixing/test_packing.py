@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -95,6 +97,48 @@ def test_packing_predicts_every_token_of_a_document_once(make_shard, tmp_path, s
         for row, document in enumerate(shard):
             inside = domain.sequences_of("web", f"s{number}", row, context)
             assert len(inside) == max(1, -(-len(document) // context))
+
+
+def packed_whole(documents, context: int, group: int):
+    """Sequences where all pieces of a group are placed together, the full ones too."""
+    sequences = []
+    documents = [[*document, 0] for document in documents]
+    for first in range(0, len(documents), group):
+        pieces = [
+            document[place : place + context + 1]
+            for document in documents[first : first + group]
+            for place in range(0, max(1, len(document) - 1), context)
+        ]
+        order, bins, number = packing.best_fit_bins(np.array([len(piece) for piece in pieces], np.int64), context + 1)
+        made = [[] for _ in range(number)]
+        for piece, place in zip(order.tolist(), bins.tolist()):
+            made[place] += pieces[piece]
+        sequences += [sequence + [PAD] * (context + 1 - len(sequence)) for sequence in made]
+    return sequences
+
+
+@SETTINGS
+@given(documents=DOCUMENTS, context=st.integers(1, 9), group=st.integers(1, 30), chunk=st.integers(1, 5))
+def test_packing_full_pieces_some_at_a_time_lie_where_packing_all_at_once_puts_them(
+    make_shard, tmp_path, documents, context, group, chunk, monkeypatch
+):
+    monkeypatch.setattr(packing, "GROUP_DOCUMENTS", group)
+    monkeypatch.setattr(packing, "CHUNK_PIECES", chunk)
+    shards = [make_shard("web", "a", [" ".join(map(str, document)) for document in documents])]
+    _, sequences, _ = packed(shards, tmp_path, context)
+    assert sequences == packed_whole(documents, context, group)
+
+
+def test_packing_a_document_of_many_sequences_holds_few_of_its_pieces(make_shard, tmp_path, monkeypatch):
+    monkeypatch.setattr(packing, "CHUNK_PIECES", 1000)
+    build_domain_index([make_shard("web", "a", ["7 " * 400_000])], Selection("web"), tmp_path / "contiguous")
+    pack_domain(tmp_path / "contiguous", 2, tmp_path / "packed")  # kernels are compiled
+    tracemalloc.start()
+    counts = pack_domain(tmp_path / "contiguous", 2, tmp_path / "packed")
+    most_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert counts["num_sequences"] == 200_000
+    assert most_bytes < 4_000_000  # all pieces at once: 1.6 MB for each of a dozen columns
 
 
 def slow_best_fit(lengths: list[int], capacity: int) -> int:
