@@ -267,7 +267,8 @@ class RulesStep(BatchedStep):
     """Measures what the rules ask for and drops a document for the first reason, by name, that is true.
 
     Args:
-        rules: reason -> SQL condition; a column is a signal, else a value in the documents' metadata.
+        rules: reason -> SQL condition; a column is a signal, else a value in the documents' metadata, null where a
+            document has none (a name that no document has had yet is refused as unknown).
         language: of the documents; chooses how signals are measured.
         preset: the name of a preset, whose rules come first.
         thresholds: the preset's options.
@@ -301,14 +302,14 @@ class RulesStep(BatchedStep):
         names, columns = reasons(rules), signal_names(rules)
         measured = [name for name in columns if name in SIGNALS]
         carried = [name for name in columns if name not in SIGNALS]
+        seen: set[str] = set()  # metadata that a document had: where no document of a batch has it, it is null
 
         def judge(text: pa.Array, metadata: Metadata) -> Outcome:
             signals = measure(text, measured, self.language, dictionary)
             known = {name: values.to_pylist() for name, values in signals.items()}
-            for name in carried:
-                if any(name in held for held in metadata):
-                    known[name] = [held.get(name) for held in metadata]
-            drop = decide(pl.DataFrame(known), rules)[0].tolist()
+            seen.update(name for name in carried for held in metadata if name in held)
+            known |= {name: [held.get(name) for held in metadata] for name in carried if name in seen}
+            drop = decide(pl.DataFrame(known, strict=False), rules)[0].tolist()
             return Outcome(signals, [names[(bits & -bits).bit_length() - 1] if bits else None for bits in drop])
 
         return judge

@@ -22,7 +22,7 @@ from curation.documents import (
     documents_of,
     row_batches,
 )  # fmt: skip
-from curation.rules import Rule, decide
+from curation.rules import Rule, RuleError, decide
 from curation.signals import measure
 from curation.source import ROWS, Reader, read_shard
 
@@ -180,6 +180,16 @@ def test_rules_step_asks_metadata_for_what_is_no_signal():
     step = RulesStep({"odd": "nr % 2 = 1"}, "de")
     assert [document.id for document in step.run(iter(documents()))] == ["0", "2"]
     assert step.stats["dropped_odd"].total == 2
+
+
+@pytest.mark.parametrize("batch_bytes", [1, 1 << 20])
+def test_rules_step_metadata_of_mixed_numbers_or_missing_decides_alike_in_any_batch(batch_bytes):
+    values = [{"score": 1}, {"score": 2.5}, {}, {"score": None}, {"score": 3}]
+    given = [Document("text", str(n), metadata=metadata) for n, metadata in enumerate(values)]
+    step = RulesStep({"high": "score > 2"}, "de", batch_bytes=batch_bytes)
+    assert [document.id for document in step.run(iter(given))] == ["0", "2", "3"]
+    with pytest.raises(RuleError, match="scroe"):
+        list(RulesStep({"high": "scroe > 2"}, "de", batch_bytes=batch_bytes).run(iter(given)))
 
 
 def test_signature_step_equals_the_signatures():
