@@ -47,7 +47,8 @@ class MinhashDedup:
         unit: words | characters.
         cluster: star (every dropped document is similar to the kept one) | components.
         verify: least measured Jaccard similarity of a candidate pair, or None to trust the bands.
-        keep: order of preference, as in a recipe: longest, newest, {COLUMN: asc}; ties go to the first document.
+        keep: order of preference, as in a recipe: longest, newest, {COLUMN: asc}, {COLUMN: [best, second]}; a column is
+            metadata, numbers unless its words are listed. Ties go to the first document.
         memory: bytes that matching may use.
     """
 
@@ -128,17 +129,19 @@ def _documents_schema(dedup: MinhashDedup) -> pa.Schema:
     columns: list[tuple[str, pa.DataType]] = [
         ("content_id", pa.binary(16)), ("num_characters", pa.int64()), ("date", pa.string()), ("id", pa.string()),
     ]  # fmt: skip
-    columns += [(name, pa.float64()) for name in _compared(dedup)]
+    columns += list(_compared(dedup).items())
     columns += [("text", pa.large_string())] if dedup.verify is not None else []
     return pa.schema(columns)
 
 
-def _compared(dedup: MinhashDedup) -> list[str]:
-    """Metadata that `keep` compares beside length and date."""
+def _compared(dedup: MinhashDedup) -> dict[str, pa.DataType]:
+    """Metadata that `keep` compares beside length and date: words where it lists them, else numbers."""
     from curation.dedup.keep import read_keep
 
-    names = {criterion.column for criterion in read_keep(dedup.keep) if criterion.column}
-    return sorted(names - {"num_characters", "date"})
+    criteria = [criterion for criterion in read_keep(dedup.keep) if criterion.column]
+    listed = {criterion.column for criterion in criteria if isinstance(criterion.order, tuple)}
+    names = sorted({str(criterion.column) for criterion in criteria} - {"num_characters", "date"})
+    return {name: pa.string() if name in listed else pa.float64() for name in names}
 
 
 def _described(held: Sequence[Document], text: pa.Array, dedup: MinhashDedup) -> pa.RecordBatch:
@@ -148,12 +151,30 @@ def _described(held: Sequence[Document], text: pa.Array, dedup: MinhashDedup) ->
         "date": [_as_text(document.metadata.get("date")) for document in held],
         "id": [str(document.id) for document in held],
     }
-    columns |= {name: [document.metadata.get(name) for document in held] for name in _compared(dedup)}
+    for name, kind in _compared(dedup).items():
+        values = [document.metadata.get(name) for document in held]
+        columns[name] = [_as_text(value) for value in values] if kind == pa.string() else _numbers(name, values)
     columns |= {"text": text} if dedup.verify is not None else {}
     schema = _documents_schema(dedup)
     return pa.RecordBatch.from_arrays(
         [pa.array(columns[f.name], f.type) if f.name != "text" else text for f in schema], schema=schema
     )
+
+
+def _numbers(name: str, values: Sequence[object]) -> list[object]:
+    """Values that `keep` orders as numbers.
+
+    Raises:
+        KeepError: for one that is none, whose order has to be listed.
+    """
+    from curation.dedup.keep import KeepError
+
+    for value in values:
+        if not isinstance(value, int | float | None):
+            raise KeepError(
+                f"keep orders {name!r} as numbers, but a document has {value!r}; list its words, best first"
+            )
+    return list(values)
 
 
 def content_ids(text: pa.Array) -> list[bytes]:
@@ -162,7 +183,7 @@ def content_ids(text: pa.Array) -> list[bytes]:
 
 
 def _as_text(value: object) -> str | None:
-    return None if value is None else str(value)
+    return str(value).lower() if isinstance(value, bool) else None if value is None else str(value)
 
 
 class MinhashMatch(PipelineStep):  # type: ignore[misc]
@@ -251,7 +272,20 @@ class MinhashFilter(BatchedStep):
     def run(self, data: Any, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
         """Documents that stay; metadata `cluster_size` says of how many they stand for."""
         self.task, self.tasks = rank, world_size
-        yield from super().run(data, rank, world_size)
+        number = 0
+
+        def counted() -> Iterator[Document]:
+            nonlocal number
+            for document in data:
+                number += 1
+                yield document
+
+        yield from super().run(counted(), rank, world_size)
+        known = self.dedup.path(rank, "documents")
+        if number < (hashed := pq.read_metadata(known).num_rows):
+            raise DedupFilesError(
+                f"{known}: {hashed} documents were hashed, {number} came; use the same reader and tasks"
+            )
 
     def opened(self) -> Callable[[pa.Array, Metadata], Outcome]:
         """Open the task's duplicates."""

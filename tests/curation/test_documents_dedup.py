@@ -11,7 +11,7 @@ from datatrove.pipeline.readers import JsonlReader
 from datatrove.pipeline.writers import JsonlWriter
 
 from curation.dedup.inputs import MatchInput
-from curation.dedup.keep import read_keep
+from curation.dedup.keep import KeepError, read_keep
 from curation.dedup.match import match
 from curation.dedup.minhash import signatures
 from curation.documents_dedup import DedupFilesError, MinhashDedup, MinhashFilter, MinhashMatch, MinhashSignatures
@@ -118,6 +118,39 @@ def test_other_documents_or_tasks_than_those_that_were_hashed_are_errors(tmp_pat
         list(MinhashFilter(dedup).run(iter(documents(["y", *TASKS[0][1:]])), 0, 2))
     with pytest.raises(DedupFilesError, match="this pipeline has 3"):
         list(MinhashFilter(dedup).run(iter(documents(TASKS[0])), 0, 3))
+    with pytest.raises(DedupFilesError, match="3 documents were hashed, 2 came"):
+        list(MinhashFilter(dedup).run(iter(documents(TASKS[0][:2])), 0, 2))
+    with pytest.raises(DedupFilesError, match="fewer documents than those that come"):
+        list(MinhashFilter(dedup).run(iter(documents([*TASKS[0], "y"])), 0, 2))
+
+
+@pytest.mark.parametrize(
+    ("keep", "stays"),
+    [
+        ({"licence": ["cc0", "cc-by"]}, "1"),
+        ({"quality": "desc"}, "2"),
+        ({"quality": "asc"}, "0"),
+        ({"checked": ["true"]}, "2"),
+        ({"rank": ["2", "1"]}, "1"),
+    ],
+)
+def test_blocks_keep_the_copy_whose_metadata_come_first(tmp_path, keep, stays):
+    described = [
+        {"licence": None, "quality": 1, "rank": 1},
+        {"licence": "cc0", "quality": None, "checked": False, "rank": 2},
+        {"licence": "cc-by", "quality": 2.5, "checked": True},
+    ]
+    given = [Document(text_of(1), str(n), metadata=one) for n, one in enumerate(described)]
+    dedup = MinhashDedup(str(tmp_path), keep=(keep,))
+    list(MinhashSignatures(dedup, batch_bytes=1).run(iter(given), 0, 1))
+    list(MinhashMatch(dedup).run(None))
+    assert [document.id for document in MinhashFilter(dedup).run(iter(given), 0, 1)] == [stays]
+
+
+def test_keep_orders_words_only_where_they_are_listed(tmp_path):
+    given = [Document(text_of(1), "0", metadata={"licence": "cc0"})]
+    with pytest.raises(KeepError, match="'licence' as numbers, but a document has 'cc0'; list its words"):
+        list(MinhashSignatures(MinhashDedup(str(tmp_path), keep=({"licence": "asc"},))).run(iter(given), 0, 1))
 
 
 def test_blocks_run_in_datatroves_executor(tmp_path):
