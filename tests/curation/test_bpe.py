@@ -206,7 +206,7 @@ def test_encode_random_merges_long_words_get_the_library_s_ids(seed, number, doc
         spelt = ["".join(ALPHABET[byte] for byte in word.replace("Ġ", " ").encode()) for word in words]
         stored = stored_of(sorted(byte_alphabet()), spelt, number, seed, pre_tokenizer=BYTE_LEVEL["whole text"])
     library = library_of(stored)
-    check(make_encoder(library), library, documents)
+    assert check(make_encoder(library), library, documents) == 0  # the library itself would always agree
 
 
 def test_encode_same_ids_with_any_cache_and_after_other_text(opened) -> None:
@@ -215,7 +215,7 @@ def test_encode_same_ids_with_any_cache_and_after_other_text(opened) -> None:
     small = encoder.BpeEncoder(ours.model, ours.pattern, empty_cache(2))
     for each in (small, ours, small):
         for order in (documents, documents[::-1]):
-            check(each, library, order)
+            assert check(each, library, order) == 0
 
 
 def test_encode_slices_and_other_arrow_types_are_read_where_they_begin(opened) -> None:
@@ -261,7 +261,7 @@ def test_encode_nfc_leaves_only_text_that_it_changes_to_the_library() -> None:
         "x\u0323\u0301",
         "\U0001fae9?",
     ]
-    assert check(make_encoder(library), library, documents) >= 3
+    assert check(make_encoder(library), library, documents) == 3
 
 
 @pytest.mark.parametrize(
@@ -329,7 +329,7 @@ def test_encode_one_huge_word_and_many_short_lines_get_the_library_s_ids(opened)
     chance = random.Random(3)
     huge = "".join(chance.choices("abeht", k=2_000_000))
     for name in ("bytes, own single", "bytes, whole text", "characters, mistral"):
-        check(*opened[name], [huge, "a\n" * 1_000_000, "a" * 300_000, " " * 100_000, "中文的" * 100_000])
+        assert not check(*opened[name], [huge, "a\n" * 1_000_000, "a" * 300_000, " " * 100_000, "中文的" * 100_000])
 
 
 @pytest.mark.slow
@@ -344,4 +344,4 @@ def test_encode_real_documents_of_all_files_get_the_library_s_ids(opened, name) 
             if size < 1_000_000:
                 documents.append(document)
                 size += len(document.encode())
-        check(*opened[name], documents)
+        assert check(*opened[name], documents) == 0
