@@ -18,7 +18,7 @@ from mixing.domain_index import DomainIndexError
 from mixing.domains import build_domain_index
 from mixing.held_out import Target, choose_held_out, read_held_out
 from mixing.packing import pack_domain
-from mixing.selections import UNKNOWN, Selection, count_parts, thin
+from mixing.selections import Selection, count_parts, thin
 from mixing.shards import ShardFiles
 from mixing.stages import PART
 
@@ -130,8 +130,10 @@ def make_domains(inputs: TokenInputs, options: DomainOptions, output: Output) ->
     held_out_path = output.path(".held_out.parquet")
     choose_held_out(inputs.shards, targets, held_out_path)
     held_out = read_held_out(held_out_path)
+    of_source, thinned = _by_source(inputs.shards), dict(options.thinned)
     listed = [
-        _index_domain(inputs, options, name, selection, held_out, output) for name, selection in selections.items()
+        _index_domain(of_source[selection.source], options, name, selection, thinned.get(name, 1.0), held_out, output)
+        for name, selection in selections.items()
     ]
     output.path(".domains.json").write_text(json.dumps([asdict(domain) for domain in listed], indent=1))
     return {
@@ -163,35 +165,44 @@ def _target(options: DomainOptions) -> Target:
 def _selections(shards: Sequence[ShardFiles], options: DomainOptions) -> dict[str, Selection]:
     """The domains: each source, or each part of a source that is split, by name."""
     found: dict[str, Selection] = {}
-    for source in sorted({files.source for files in shards}):
-        if source not in options.split:
-            found[source] = Selection(source)
-            continue
-        for part, tokens in count_parts([files for files in shards if files.source == source], PART).items():
-            if tokens and part != UNKNOWN:
-                found[f"{source}/{part}"] = Selection(source, PART, part)
-            elif tokens:
-                found[f"{source}/{UNKNOWN}"] = Selection(source, PART, UNKNOWN)
-        if not any(selection.source == source for selection in found.values()):
-            found[source] = Selection(source)  # nothing is left of it: a domain of nothing, so that tables name it
+    split = frozenset(options.split)
+    for source, files in sorted(_by_source(shards).items()):
+        counts = count_parts(files, PART) if source in split else {}
+        parts = {f"{source}/{part}": Selection(source, PART, part) for part, tokens in counts.items() if tokens}
+        # of a source of which nothing is left: a domain of nothing, so that tables name it
+        found |= parts or {source: Selection(source)}
+    return found
+
+
+def _by_source(shards: Sequence[ShardFiles]) -> dict[str, list[ShardFiles]]:
+    """Token shards of each source: with 10,000 sources no domain looks through those of the others."""
+    found: dict[str, list[ShardFiles]] = {}
+    for files in shards:
+        found.setdefault(files.source, []).append(files)
     return found
 
 
 def _index_domain(
-    inputs: TokenInputs, options: DomainOptions, name: str, selection: Selection, held_out: Any, output: Output
+    shards: Sequence[ShardFiles],
+    options: DomainOptions,
+    name: str,
+    selection: Selection,
+    share: float,
+    held_out: Any,
+    output: Output,
 ) -> Domain:
+    """Write the indexes of a domain, its training text thinned to a share, of token shards of its source."""
     word = file_word(name)
     held_suffix = f".{word}.held_out"
     held_path = output.path(held_suffix)
-    held = build_domain_index(inputs.shards, selection, held_path, held_out=held_out, domain=name, part="held_out")
-    share = dict(options.thinned).get(name, 1.0)
+    held = build_domain_index(shards, selection, held_path, held_out=held_out, domain=name, part="held_out")
     training: Mapping[str, int] = {}
     suffix = training_path = None
     if selection.source not in options.validate_only:
         suffix = f".{word}.training"
         selection = thin(selection, share) if share < 1 else selection
         training_path = output.path(suffix)
-        training = build_domain_index(inputs.shards, selection, training_path, held_out=held_out, part="training")
+        training = build_domain_index(shards, selection, training_path, held_out=held_out, part="training")
     return Domain(
         name=name,
         training=f"all{suffix}" if suffix else None,

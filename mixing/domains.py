@@ -104,6 +104,16 @@ class DomainTokens:
         folder = self.path.parent
         return ShardFiles(shard.source, shard.shard, folder / shard.tokens, folder / shard.documents)
 
+    def runs_at(self, positions: np.ndarray) -> np.ndarray[Any, np.dtype[np.int64]]:
+        """The runs in which rising positions of the stream lie, int64 (n, 3); an empty document's is the one before."""
+        if not len(positions):
+            return np.zeros((0, 3), np.int64)
+        # `bisect` reads a few places; numpy's search in the whole table would copy a column of it into memory first
+        low, high = (bisect_right(self.runs[:, 0], int(positions[place])) for place in (0, -1))
+        near = np.asarray(self.runs[max(low - 1, 0) : high])
+        found: np.ndarray = near[np.searchsorted(near[:, 0], positions, side="right") - 1]
+        return found
+
     def documents_in(self, sequence: int, context: int) -> list[Slice]:
         """Documents of a sequence's `context` + 1 positions, in order; padding is left out."""
         start = self._start(sequence, context)

@@ -158,8 +158,11 @@ def _documents(
     shards: Sequence[ShardFiles], domains: Mapping[str, tuple[Selection, Target]]
 ) -> Iterator[tuple[str, Words, np.ndarray]]:
     """For each row batch and each domain of its source: the units of its documents and their tokens, int64 (n,)."""
+    of_source: dict[str, dict[str, Selection]] = {}
+    for name, (selection, _) in domains.items():
+        of_source.setdefault(selection.source, {})[name] = selection
     for files in shards:
-        here = {name: selection for name, (selection, _) in domains.items() if selection.source == files.source}
+        here = of_source[files.source]
         columns = sorted({"end", "content_id", "cluster"}.union(*(s.columns for s in here.values())))
         before = 0
         for documents in read_documents(files, columns):

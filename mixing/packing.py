@@ -12,7 +12,6 @@ Source: best-fit packing: Ding et al. 2024, arXiv:2404.10830 (there with a segme
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -87,11 +86,8 @@ def _groups(domain: DomainTokens) -> Iterator[Pieces]:
         table = np.asarray(domain.documents[first : first + GROUP_DOCUMENTS + 1])
         positions = table[:, 0] if len(table) > GROUP_DOCUMENTS else np.append(table[:, 0], domain.length)
         begin, lengths = positions[:-1], np.diff(positions)
-        # `bisect` reads a few places; numpy's search in the whole table would copy a column of it into memory first
-        low, high = (bisect_right(domain.runs[:, 0], int(begin[place])) for place in (0, -1))
-        near = np.asarray(domain.runs[max(low - 1, 0) : high])
         filled = lengths > 0
-        runs = near[np.searchsorted(near[:, 0], begin[filled], side="right") - 1]
+        runs = domain.runs_at(begin[filled])
         yield runs[:, 1], runs[:, 2] + begin[filled] - runs[:, 0], lengths[filled], table[: len(lengths), 1][filled]
 
 

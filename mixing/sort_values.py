@@ -22,7 +22,7 @@ from curation.kernels import kernel
 from curation.layers import read_layers
 from curation.passes import ShardInputs
 from curation.stage import Counts, Output
-from mixing.domain_index import shard_of
+from mixing.domain_index import PADDING, shard_of
 from mixing.domain_stage import file_word, read_domains
 from mixing.domains import DomainTokens
 from mixing.shards import ShardFiles, read_documents
@@ -137,8 +137,8 @@ def _pieces(index: DomainTokens, values_of: ValuesOf) -> Iterator[tuple[np.ndarr
         begins = table[:, 0] if len(table) > _PIECES else np.append(table[:, 0], index.length)
         rows, lengths = table[: len(begins) - 1, 1], np.diff(begins)
         has_text = (rows >= 0) & (lengths > 0)  # an empty document lies in no run
-        runs = np.searchsorted(index.runs[:, 0], begins[:-1], side="right") - 1
-        shards = shard_of(np.asarray(index.runs)[runs, 1])
+        shards = np.full(len(rows), PADDING)
+        shards[has_text] = shard_of(index.runs_at(begins[:-1][has_text])[:, 1])
         used = np.unique(shards[has_text]).tolist()
         held = {number: values for number, values in held.items() if number in used}
         values = np.full(len(rows), np.nan)

@@ -134,6 +134,19 @@ def test_domain_trace_and_reading_equal_a_list_of_tokens(make_shard, tmp_path, s
         assert domain.sequences_of("web", shard, row, context) == sequences
 
 
+@SETTINGS
+@given(kept=st.lists(st.booleans(), min_size=1, max_size=40), data=st.data())
+def test_domain_runs_at_rising_positions_are_those_of_a_search_in_the_whole_table(make_shard, tmp_path, kept, data):
+    rows = [{"text": "7 8 9", "bucket": "head" if keep else "tail"} for keep in kept]
+    build_domain_index([make_shard("web", "a", rows)], Selection("web", "bucket", "head"), tmp_path / "head")
+    domain = DomainTokens.open(tmp_path / "head")
+    wanted = st.lists(st.integers(0, domain.length - 1)) if domain.length else st.just([])
+    positions = np.array(sorted(data.draw(wanted)), np.int64)
+    whole = np.asarray(domain.runs)[np.searchsorted(domain.runs[:, 0], positions, side="right") - 1]
+    assert domain.runs_at(positions).tolist() == whole.reshape(-1, 3).tolist()
+    assert len(domain.runs) == sum(keep and not before for before, keep in zip([False, *kept], kept))
+
+
 def test_domain_thinned_documents_are_nested_and_copies_stay_together(make_shard, tmp_path):
     documents = [str(3 + n) for n in range(400)] + [str(3 + n) for n in range(400)]
     shards = [make_shard("web", "a", documents)]

@@ -171,6 +171,11 @@ def test_packing_wastes_little_where_documents_are_many_and_short(make_shard, tm
     assert counts["num_cut_documents"] == 0
 
 
+def test_packing_documents_without_tokens_makes_no_sequence(make_shard, tmp_path):
+    counts, sequences, _ = packed([make_shard("web", "a", ["", ""], eos=False)], tmp_path, 3)
+    assert (counts["num_documents"], counts["num_sequences"], sequences) == (2, 0, [])
+
+
 def test_packing_twice_is_refused_and_another_context_too(make_shard, tmp_path):
     packed([make_shard("web", "a", ["3 4 5"])], tmp_path, 3)
     with pytest.raises(DomainIndexError, match="packed already"):
