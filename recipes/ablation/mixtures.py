@@ -43,11 +43,11 @@ def bounds_of(study: Any) -> tuple[tuple[str, float, float], ...]:
 
 def most_weights(run: Run, listed: list[Domain]) -> Iterator[tuple[str, float]]:
     """The weight above which the target run would pass a domain more often than it may."""
-    budget = target_tokens(run)
-    for name, cap in caps_of(run, [domain.name for domain in listed]).items():
-        supply = next(domain.num_tokens for domain in listed if domain.name == name)
-        if cap * supply < budget:
-            yield name, cap * supply / budget
+    budget, caps = target_tokens(run), caps_of(run, [domain.name for domain in listed])
+    for domain in listed:
+        most = caps[domain.name] * domain.num_tokens
+        if most < budget:
+            yield domain.name, most / budget
 
 
 def check_supply(run: Run, listed: list[Domain]) -> None:

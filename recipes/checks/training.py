@@ -12,7 +12,7 @@ from curation.amounts import Amount, in_tokens
 from curation.fields import Problem, did_you_mean
 from mixing.ablation_config import Ablation
 from mixing.config import Phase, Weights
-from mixing.patterns import PatternError, covers, winners
+from mixing.patterns import PatternError, covers, is_pattern, winners
 from recipes.schema.located import Segments
 from recipes.schema.names import Names, domain_problems, names_domain
 from recipes.schema.recipe import Recipe
@@ -106,8 +106,7 @@ def _weights(weights: Weights, names: Names, path: Segments) -> Iterator[Problem
     yield from domain_problems(weights.shares, names, path)
     yield from shares_problem(weights.shares, path)
     yield from _nothing_left(weights.shares, names, path)
-    unnamed = [source for source in names.trained() if not _is_named(source, weights.shares)]
-    if unnamed:
+    if unnamed := _unnamed(names.trained(), weights.shares):
         reason = f'no weight names {", ".join(unnamed)}; add them (0 leaves a source out), or "*": SHARE for the rest'
         yield path, weights.shares, reason
 
@@ -119,9 +118,12 @@ def _nothing_left(shares: Mapping[str, float], names: Names, path: Segments) -> 
     except PatternError as error:
         yield path, shares, str(error)
         return
+    winning = frozenset(chosen.values())
     for pattern in shares:
+        if pattern in winning:
+            continue
         won_by = {chosen[domain] for domain in names.domains if covers(pattern, domain)}
-        if won_by and pattern not in won_by and not names.open:
+        if won_by and not names.open:
             others = ", ".join(sorted(str(other) for other in won_by))
             yield (
                 (*path, pattern),
@@ -130,9 +132,15 @@ def _nothing_left(shares: Mapping[str, float], names: Names, path: Segments) -> 
             )
 
 
-def _is_named(source: str, patterns: Iterable[str]) -> bool:
-    """Whether a weight names a source or at least a part of it; parts are known when data has been read."""
-    return any(covers(pattern.partition("/")[0], source) for pattern in patterns)
+def _unnamed(sources: Iterable[str], patterns: Iterable[str]) -> list[str]:
+    """Sources of which no weight names at least a part; parts are known when data has been read."""
+    wanted = {pattern.partition("/")[0] for pattern in patterns}
+    with_signs = [pattern for pattern in wanted if is_pattern(pattern)]
+    return [
+        source
+        for source in sources
+        if source not in wanted and not any(covers(pattern, source) for pattern in with_signs)
+    ]
 
 
 def _phases(recipe: Recipe, names: Names) -> Iterator[Problem]:
@@ -270,7 +278,7 @@ def _ablation(recipe: Recipe, names: Names) -> Iterator[Problem]:
     for place, order in enumerate(study.orders):
         unknown = list(domain_problems_of_list(order.domains, names, ("ablation", "orders", place, "blocked")))
         yield from unknown
-        left = [name for name in names.trained() if not _is_named(name, order.domains)] if order.domains else []
+        left = _unnamed(names.trained(), order.domains) if order.domains else []
         if left and not unknown:  # a misspelt name leaves out what it meant
             reason = f'natural weights in this order draw {", ".join(left)} too; name them, or "*" for the rest'
             yield ("ablation", "orders", place, "blocked"), list(order.domains), reason

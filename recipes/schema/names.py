@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import cached_property
 
-from curation.config import BUCKETED_FORMATS
+from curation.config import BUCKETED_FORMATS, TOKEN_FORMATS
 from curation.fields import Problem, allowed_name, did_you_mean
-from mixing.patterns import covers
+from mixing.patterns import covers, is_pattern
 from recipes.schema.layered import entry_name
 from recipes.schema.located import Node, Segments
 from recipes.schema.recipe import Recipe, matches
@@ -30,20 +31,26 @@ class Names:
     open: tuple[str, ...]  # sources whose parts only the data tells
     given: frozenset[str]  # sections that the recipe has, right or wrong
 
+    @cached_property
+    def called(self) -> frozenset[str]:
+        """Trained domains and the sources they are of: what a name without signs may be, looked up among 10,000."""
+        return frozenset(self.domains) | {domain.partition("/")[0] for domain in self.domains}
+
     def trained(self) -> list[str]:
         """Sources that may be trained on."""
-        return [name for name in self.sources if name not in self.validate_only]
+        unmixed = frozenset(self.validate_only)
+        return [name for name in self.sources if name not in unmixed]
 
 
 def names_of(recipe: Recipe, tree: Node) -> Names:
     """Names a recipe defines."""
     sources = tuple(allowed_name(str(name)) for name, _ in _children(tree, "sources"))
     steps = tuple(entry_name(entry) or "" for _, entry in _children(tree, "steps"))
-    validate_only = recipe.domains.validate_only
+    validate_only, unmixed = recipe.domains.validate_only, frozenset(recipe.domains.validate_only)
     domains: list[str] = []
     unknown: list[str] = []
     for source in sources:
-        if source in validate_only:
+        if source in unmixed:
             continue
         signal = split_signal(recipe, source)
         if signal is None:
@@ -59,7 +66,7 @@ def names_of(recipe: Recipe, tree: Node) -> Names:
 
 def is_ready(recipe: Recipe, source: str) -> bool:
     """Whether a source is ready token shards, whose parts only a column beside the tokens tells."""
-    return source in recipe.token_sources()
+    return source in recipe.sources and recipe.sources[source].format in TOKEN_FORMATS
 
 
 def _children(tree: Node, key: str) -> Iterator[tuple[str | int, Node]]:
@@ -91,7 +98,9 @@ def makes_buckets(recipe: Recipe, source: str) -> bool:
 
 def names_domain(names: Names, pattern: str) -> bool:
     """Whether a name or pattern means at least one trained domain."""
-    if pattern == "*" or any(covers(pattern, domain) for domain in names.domains):
+    if pattern == "*" or pattern in names.called:
+        return True
+    if is_pattern(pattern) and any(covers(pattern, domain) for domain in names.domains):
         return True
     source, slash, _ = pattern.partition("/")
     return bool(slash) and any(fnmatchcase(name, source) for name in names.open)
@@ -100,16 +109,19 @@ def names_domain(names: Names, pattern: str) -> bool:
 def source_problems(patterns: Iterable[str], known: Iterable[str], path: Segments) -> Iterator[Problem]:
     """Patterns of a list that match none of the sources; none where there are no sources, which is told as such."""
     sources = list(known)
+    plain = frozenset(sources)
     for place, pattern in enumerate(patterns if sources else ()):
-        if not any(fnmatchcase(source, pattern) for source in sources):
+        signs = is_pattern(pattern)
+        if pattern not in plain and not (signs and any(fnmatchcase(source, pattern) for source in sources)):
             yield (*path, place), pattern, f"no source is called so{did_you_mean(pattern, sources)}"
 
 
 def domain_problems(patterns: Iterable[str], names: Names, path: Segments) -> Iterator[Problem]:
     """Keys of a mapping (or entries of a list given as `path`) that mean no trained domain."""
+    unmixed = frozenset(names.validate_only)
     for pattern in patterns:
         source = pattern.partition("/")[0]
-        if source in names.validate_only:
+        if source in unmixed:
             yield (
                 (*path, pattern),
                 pattern,

@@ -33,6 +33,7 @@ from curation.fields import (
 )
 from mixing.ablation_config import Ablation, Scaling
 from mixing.config import Domains, Phase, Sequences, Tokenizer
+from mixing.patterns import is_pattern
 from recipes.schema.layered import load_located
 from recipes.schema.located import Located, Node, RecipeErrors
 from training.config import Checkpoints, Evaluation, Export, Model, Training, merged
@@ -253,7 +254,7 @@ def _section_keys(annotation: Any) -> list[str]:
 
 def matches(patterns: Sequence[str], source: str) -> bool:
     """Whether one of the patterns names a source."""
-    return any(fnmatchcase(source, pattern) for pattern in patterns)
+    return source in patterns or any(is_pattern(pattern) and fnmatchcase(source, pattern) for pattern in patterns)
 
 
 def step_for(step: Step, source: str, recipe: Recipe) -> Step:

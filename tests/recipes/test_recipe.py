@@ -546,3 +546,32 @@ def test_unpinned_weights_on_several_nodes_are_refused(load, tmp_path):
     recipe = load(ABLATION + f"execution: {{workdir: {tmp_path}, training: {{nodes: 2}}}}\n")
     with pytest.raises(RunError, match="on 2 nodes needs weights that stand in the recipe"):
         _ = Run.open(recipe, silent=True).weights
+
+
+def test_names_without_signs_are_looked_up_however_many_domains_there_are(tmp_path, monkeypatch):
+    """10,000 domains with a weight, a cap and a bound each: comparing every name with every domain takes minutes."""
+    names = [f"s{number}" for number in range(200)]
+    sources = "".join(f"  {name}: {{path: {name}.jsonl, language: de}}\n" for name in names)
+    shares, caps = ", ".join(f"{name}: 0.005" for name in names), ", ".join(f"{name}: 4" for name in names)
+    path = tmp_path / "r.yaml"
+    text = (
+        f"sources:\n{sources}steps:\n"
+        f"  - rules: {{name: r, sources: [{', '.join(names)}], drop: {{short: word_count < 3}}}}\n"
+        f"domains: {{max_epochs: {{{caps}}}}}\ntokenizer: {{algorithm: byte_bpe, vocabulary: 8000}}\n"
+        f"schedule: [{{name: main, tokens: 10M, weights: {{{shares}}}}}]\nmodel: llama_15m\n"
+    )
+    path.write_text(text)
+    compared = []
+    for module in ("recipes.schema.names", "recipes.checks.training", "mixing.patterns"):
+        monkeypatch.setattr(f"{module}.covers", lambda pattern, domain: compared.append((pattern, domain)))
+    for module in ("recipes.schema.names", "recipes.schema.recipe"):
+        monkeypatch.setattr(f"{module}.fnmatchcase", lambda name, pattern: compared.append((name, pattern)))
+    load_recipe(path)
+    assert compared == []
+    monkeypatch.undo()
+    path.write_text(text.replace("s7: 0.005", "s7x: 0.005"))
+    with pytest.raises(RecipeErrors) as wrong:
+        load_recipe(path)
+    assert ["names no domain" in str(one) or "no weight names s7;" in str(one) for one in wrong.value.errors] == [
+        True
+    ] * 2
