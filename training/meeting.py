@@ -12,7 +12,8 @@ import platform
 import time
 import uuid
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from itertools import islice
 from typing import Any
@@ -23,6 +24,8 @@ from training.exits import Exit
 from training.preflight_report import PreflightError
 
 POLL_S = 0.02
+# The others see what this process saw within one collective; on a busy machine they may wake late.
+PART_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,14 @@ class Meeting:
                 raise PreflightError([_who_is_missing(missing, self, topic)], Exit.RANK_LOST)
             time.sleep(POLL_S if missing else 0)
         return [self.store.get(f"{topic}/{rank}").decode() for rank in range(self.world)]
+
+    def part(self) -> None:
+        """Wait a moment until all have come this far: all end alike, and none takes another's end for a loss.
+
+        What gloo has received counts for nothing once the other side is gone.
+        """
+        with suppress(PreflightError, dist.DistError):
+            replace(self, wait_s=min(PART_S, self.wait_s)).exchange("parting", "")
 
 
 def _who_is_missing(missing: set[int], meeting: Meeting, topic: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -43,9 +44,12 @@ def first_difference(ours: Any, theirs: Any, path: str = "") -> str | None:
             if found:
                 return found
         return None
-    if isinstance(ours, list) and isinstance(theirs, list) and len(ours) == len(theirs):
-        parts = (first_difference(a, b, f"{path}[{place}]") for place, (a, b) in enumerate(zip(ours, theirs)))
-        return next((part for part in parts if part), None)
+    if isinstance(ours, list) and isinstance(theirs, list):
+        pairs = enumerate(zip_longest(ours, theirs))
+        parts = (first_difference(a, b, f"{path}[{place}]") for place, (a, b) in pairs)
+        found = next((part for part in parts if part), None)
+        if found or len(ours) == len(theirs):
+            return found
     return None if ours == theirs else f"{path} is {json.dumps(ours)} here and {json.dumps(theirs)} in the checkpoint"
 
 

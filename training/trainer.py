@@ -33,7 +33,7 @@ from training.preflight import agree, conclude
 from training.preflight_report import table
 from training.resume import cut_prefix, find_resume
 from training.spec import TrainSpec
-from training.watch import write_status
+from training.watch import DivergedError, SpikeError, write_status
 
 
 def run_training(spec: TrainSpec) -> Exit:
@@ -43,7 +43,7 @@ def run_training(spec: TrainSpec) -> Exit:
         DONE, or REQUEUE when it was asked to stop and has saved.
 
     Raises:
-        PreflightError, DivergedError, CheckpointError, OSError: see `training.launch` for their exit codes.
+        PreflightError, DivergedError, SpikeError, CheckpointError, OSError: see `training.launch` for their exit codes.
     """
     rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     per_node = int(os.environ.get("LOCAL_WORLD_SIZE", world))
@@ -66,7 +66,11 @@ def run_training(spec: TrainSpec) -> Exit:
     module = TrainingModule(spec, stream, agreed_resume(spec, rank, world, passed_over.append), per_node)
     module.passed_over = passed_over
     if module.done < spec.num_steps:
-        _fit(module, device, rank)
+        try:
+            _fit(module, device, rank)
+        except (SpikeError, DivergedError):  # on every process alike
+            meeting.part()
+            raise
     done = module.done == spec.num_steps
     if rank == 0:
         ending = {**_last_said(folder), "state": "done" if done else "saved", "step": module.done}

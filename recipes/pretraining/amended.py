@@ -54,6 +54,14 @@ class Course:
     changes: tuple[specs.Change, ...]
     changed: tuple[tuple[int, dict[str, Any]], ...]
 
+    @property
+    def passed_over(self) -> list[list[Any]]:
+        """(position, where it ends) of each stretch of text left out, for the prefix of checkpoints.
+
+        One inside a stretch was made with text that the run now leaves out: it is another run's.
+        """
+        return [[skip.start, ["passed over to", skip.stop]] for skip in self.journal.skips()]
+
     def step_from(self, position: int) -> int:
         """The train step that holds a position, or the first one behind it."""
         return _step_from(self.runs, position)

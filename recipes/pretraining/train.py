@@ -153,7 +153,7 @@ def _prefix(run: Run, tokens: Tokens, plan: SequencePlan, shape: ModelShape, fol
     laws = [(span.start, [*_law_of(span, plan), phase.window, _order_of(phase, run)]) for phase, span in plan.spans]
     # A window that the end of its span cuts is mixed as it was cut: from there on the end matters too.
     ends = [(begins, ["ends", end]) for begins, end in cut_windows(plan)]
-    order = [list(entry) for entry in sorted([*laws, *ends], key=itemgetter(0))]
+    order = [list(entry) for entry in sorted([*laws, *ends, *followed.passed_over], key=itemgetter(0))]
     batch = [[span.first_position, [span.sequences, span.context]] for span in followed.spans]
     course += [[position, changed] for position, changed in followed.changed]
     return {

@@ -9,6 +9,7 @@ from mixing.schedule import Amount, BatchLine, Phase
 from recipes.errors import RunError
 from recipes.pretraining.amended import course_of, position_at, read_rollbacks, roll_back, token_at, write_journal
 from training.config import Model, Training, merged
+from training.resume import cut_prefix, first_difference
 
 
 @pytest.fixture
@@ -61,6 +62,17 @@ def test_skipped_data_shortens_the_run_and_leaves_all_other_steps(plan, recipe):
     assert course.journal.skips() == [Skip(40, 60)]
     # The clock of the text behind it is as planned.
     assert next(s for s in course.spans if s.first_position == 60).first_token == 960
+
+
+@pytest.mark.parametrize(("position", "same"), [(36, True), (40, True), (44, False), (60, False), (64, False)])
+def test_checkpoint_inside_skipped_text_is_another_runs(plan, recipe, position, same):
+    """Positions 40 to 60 are passed over; one inside has no later span to differ by."""
+    skip = {"at": "640 tokens", "skip_data": "320 tokens", "why": "bad text"}
+    told = [
+        cut_prefix({"from": [[0, "a"], *course.passed_over]}, position)
+        for course in (course_of(recipe(), plan), course_of(recipe(skip), plan))
+    ]
+    assert (first_difference(*told) is None) is same
 
 
 def test_set_values_hold_from_the_train_step_at_or_behind_the_place(plan, recipe):

@@ -52,18 +52,24 @@ def write(tmp_path):
 
 def agents(recipes, log):
     """Start an agent of torchrun for each recipe, one process each; they meet on the loopback."""
+    meeting = free_address()
+    return [agent(recipe, log / f"agent-{place}.log", meeting) for place, recipe in enumerate(recipes)]
+
+
+def free_address():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        meeting = f"127.0.0.1:{free.getsockname()[1]}"
-    run = [sys.executable, "-P", "-m", "torch.distributed.run", f"--nnodes={len(recipes)}", "--nproc-per-node=1"]
-    run += ["--rdzv-backend=c10d", f"--rdzv-endpoint={meeting}", "--rdzv-id=two", "--local-addr=127.0.0.1"]
-    environment = {**os.environ, "GLOO_SOCKET_IFNAME": "lo", "PYTHONPATH": str(Path(__file__).parents[2])}
-    started = []
-    for place, recipe in enumerate(recipes):
-        with (log / f"agent-{place}.log").open("ab") as out:
-            command = [*run, "-m", "recipes.cli.main", "train", str(recipe)]
-            started.append(subprocess.Popen(command, stdout=out, stderr=out, env=environment))
-    return started
+        return f"127.0.0.1:{free.getsockname()[1]}"
+
+
+def agent(recipe, log, meeting, *options, **variables):
+    """Start one of two agents that meet at an address, with one process."""
+    command = [sys.executable, "-P", "-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1", *options]
+    command += ["--rdzv-backend=c10d", f"--rdzv-endpoint={meeting}", "--rdzv-id=two", "--local-addr=127.0.0.1"]
+    command += ["-m", "recipes.cli.main", "train", str(recipe)]
+    environment = {**os.environ, "GLOO_SOCKET_IFNAME": "lo", "PYTHONPATH": str(Path(__file__).parents[2])} | variables
+    with log.open("ab") as out:
+        return subprocess.Popen(command, stdout=out, stderr=out, env=environment)
 
 
 def log_of(workdir):
@@ -81,13 +87,7 @@ def test_two_nodes_lose_one_and_end_with_the_losses_of_one_machine(write, gristm
     gristmill("train", alone)
     gristmill("run", shared, "--until", "plan")
     first, second = agents([shared, shared], tmp_path)
-    deadline = time.monotonic() + 120
-    while not list((tmp_path / "work").glob("training-*/checkpoints/step-00000010-*/manifest.json")):
-        assert time.monotonic() < deadline, (tmp_path / "agent-0.log").read_text()
-        assert first.poll() is None, (tmp_path / "agent-0.log").read_text()
-        time.sleep(0.01)
-    second.send_signal(signal.SIGKILL)
-    second.wait()
+    kill_when_ten_are_saved(second, first, tmp_path)
     assert first.wait(120) == 1  # torchrun's own code; the process's is in what it left
     end = read_end(log_of(tmp_path / "work"))
     assert (end["exit"], end["code"]) == ("RANK_LOST", 21)
@@ -102,6 +102,35 @@ def test_two_nodes_lose_one_and_end_with_the_losses_of_one_machine(write, gristm
         "continues from step-000000" in (tmp_path / "agent-0.log").read_text() + (tmp_path / "agent-1.log").read_text()
     )
     assert "done, step 30 of 30" in gristmill("status", shared).out
+
+
+def kill_when_ten_are_saved(lost, other, folder):
+    """Kill an agent once both have trained ten steps."""
+    deadline = time.monotonic() + 240
+    while not list((folder / "work").glob("training-*/checkpoints/step-00000010-*/manifest.json")):
+        assert time.monotonic() < deadline, (folder / "agent-0.log").read_text()
+        assert other.poll() is None, (folder / "agent-0.log").read_text()
+        time.sleep(0.01)
+    lost.send_signal(signal.SIGKILL)
+    lost.wait()
+
+
+@pytest.mark.slow
+def test_agent_that_comes_for_a_killed_one_gets_in_and_training_goes_on(write, gristmill, tmp_path):
+    """torch 2.13: where agents share the rendezvous's store, one that comes later is never told its address."""
+    shared, meeting = write(), free_address()
+    gristmill("run", shared, "--until", "plan")
+    options = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
+    logs = [tmp_path / f"agent-{place}.log" for place in range(3)]
+    first = agent(shared, logs[0], meeting, "--max-restarts=2", **options)
+    time.sleep(3)  # the first one holds the rendezvous
+    second = agent(shared, logs[1], meeting, "--max-restarts=2", **options)
+    kill_when_ten_are_saved(second, first, tmp_path)
+    third = agent(shared, logs[2], meeting, "--max-restarts=2", **options)
+    assert [first.wait(400), third.wait(100)] == [0, 0], logs[0].read_text() + logs[2].read_text()
+    assert "continues from step-000000" in logs[0].read_text() + logs[2].read_text()
+    assert [int(row["step"]) for row in rows(tmp_path / "work")] == list(range(1, 31))
+    assert len(list(log_of(tmp_path / "work").glob("ended*.json"))) == 2
 
 
 @pytest.mark.slow

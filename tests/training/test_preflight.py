@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -111,6 +112,22 @@ def test_process_that_came_and_hangs_is_named_with_its_host():
         store.set(f"host/{rank}", host)
     with pytest.raises(PreflightError, match="rank 1 on right came and said no more"):
         Meeting(0, 2, store, 0.2).exchange("report", "{}")
+
+
+def test_process_that_ends_waits_for_those_that_end_alike_and_for_no_other(monkeypatch):
+    store, came = dist.HashStore(), []
+
+    def late(rank):
+        if rank:
+            time.sleep(0.2)
+            came.append(rank)
+        Meeting(rank, 2, store, 20.0).part()
+        return list(came)
+
+    with ThreadPoolExecutor(2) as threads:
+        assert list(threads.map(late, range(2))) == [[1], [1]]
+    monkeypatch.setattr(meeting, "PART_S", 0.1)
+    Meeting(0, 3, dist.HashStore(), 20.0).part()
 
 
 def test_two_processes_of_one_rank_are_refused(tmp_path, monkeypatch):

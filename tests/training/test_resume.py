@@ -23,6 +23,8 @@ def test_first_difference_names_the_path_and_both_values():
     changed = {**PREFIX, "batch": {"from": [[0, 9], [100, 16]]}}
     assert first_difference(PREFIX, changed) == "batch.from[0][1] is 8 here and 9 in the checkpoint"
     assert first_difference(PREFIX, PREFIX) is None
+    assert first_difference([0, [7, 9]], [0]) == "[1] is [7, 9] here and null in the checkpoint"
+    assert first_difference([0, None], [0]) == " is [0, null] here and [0] in the checkpoint"
     assert first_difference({"a": 1}, {}) == "a is 1 here and null in the checkpoint"
 
 
