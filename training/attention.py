@@ -1,8 +1,8 @@
 """Causal attention, inside documents or a window where asked, by the kernel that serves.
 
 A model makes a `Reach` once per micro-batch, and every layer calls `attend` with it. `sdpa` is torch's
-scaled_dot_product_attention, with a dense mask where there are documents or a window; `ours` are the kernels of
-`training.fused`, on a CPU.
+scaled_dot_product_attention, with a dense mask where there are documents or a window; `ours` goes document by document
+on a CPU (`training.fused_attention`). Where a window cuts a document, `sdpa` serves.
 
 Shapes: B sequences, T tokens, H query heads, K key heads, E width of a head.
 """
@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from training import fused
-from training.documents import Documents
+from training import fused, fused_attention
+from training.documents import Documents, Group, whole_sequences
 
 Rotation = tuple[Tensor, Tensor]
 
@@ -27,29 +27,43 @@ class Reach:
 
     Attributes:
         kernel: ours or sdpa.
+        documents: where they lie, if attention stays inside them.
+        window: tokens that are seen back, the query's own included; None: all.
+        groups: of `ours`, the documents as it takes them.
         mask: of `sdpa`, bool (B, 1, T, T) or (T, T); None where all earlier tokens are seen.
     """
 
     kernel: str
+    documents: Documents | None = None
+    window: int | None = None
+    groups: tuple[Group, ...] = ()
     mask: Tensor | None = None
 
 
-def reach_of(x_BTD: Tensor, documents: Documents | None, window: int | None = None) -> Reach:
+def reach_of(x_BTD: Tensor, documents: Documents | None, window: int | None = None, kernel: str = "auto") -> Reach:
     """Say what the queries of a micro-batch see.
 
     Args:
         x_BTD: what enters the first layer.
         documents: where they lie, if attention stays inside them.
         window: tokens that are seen back, the query's own included; None: all.
+        kernel: auto or sdpa.
     """
-    T = x_BTD.shape[1]
-    if documents is None and window is None:
-        return Reach("ours" if fused.serves(x_BTD) else "sdpa")
+    B, T, _ = x_BTD.shape
+    if kernel == "auto" and fused.serves(x_BTD):
+        groups = whole_sequences(B, T) if documents is None else documents.groups
+        if window is None or groups[0].longest <= window:
+            return Reach("ours", documents, groups=groups)
+    return Reach("sdpa", documents, window, mask=dense_mask(T, documents, window, x_BTD.device))
+
+
+def dense_mask(length: int, documents: Documents | None, window: int | None, device: torch.device) -> Tensor | None:
+    """Which keys each query sees, bool (B, 1, T, T) or (T, T); None: all earlier ones."""
     mask = None if documents is None else documents.mask()
-    if window is not None:
-        near_TT = near(T, window, x_BTD.device)
-        mask = near_TT if mask is None else near_TT & mask
-    return Reach("sdpa", mask)
+    if window is None:
+        return mask
+    near_TT = near(length, window, device)
+    return near_TT if mask is None else near_TT & mask
 
 
 def near(length: int, window: int, device: torch.device) -> Tensor:
@@ -87,8 +101,12 @@ def attend(
     Returns:
         (B, T, H, E).
     """
-    if reach.kernel == "ours" and rotation is not None and scale is None and fused.serves(q_BTHE):
-        return fused.rotary_attention(q_BTHE, k_BTKE, v_BTKE, rotation)
+    mask = reach.mask
+    if reach.kernel == "ours":
+        if fused.serves(q_BTHE):
+            return fused_attention.attention(q_BTHE, k_BTKE, v_BTKE, reach.groups, rotation, scale)
+        # A compiled block: only inside it is it known to be one.
+        mask = dense_mask(q_BTHE.shape[1], reach.documents, reach.window, q_BTHE.device)
     q_BHTE, k_BKTE, v_BKTE = (x.transpose(1, 2) for x in (q_BTHE, k_BTKE, v_BTKE))
     if rotation is not None:
         q_BHTE, k_BKTE = rotate(q_BHTE, rotation), rotate(k_BKTE, rotation)
@@ -96,8 +114,8 @@ def attend(
         q_BHTE,
         k_BKTE,
         v_BKTE,
-        attn_mask=reach.mask,
-        is_causal=reach.mask is None,
+        attn_mask=mask,
+        is_causal=mask is None,
         scale=scale,
         enable_gqa=q_BHTE.shape[1] != k_BKTE.shape[1],
     )

@@ -7,7 +7,8 @@ any machine and for any number of threads. NaN and infinity come out where they 
 
 Every kernel works on rows `first` to `last`, so that threads can share them (`training.fused`).
 Shapes: N tokens, D width, C tokens of a chunk, V vocabulary, B sequences, T tokens of one, H heads, E width of a head,
-P pairs of sequence and head, R keys of a block, Q queries from its first key on.
+S documents of a group, L tokens of its longest, P pairs of document and head, R keys of a block, Q queries from its
+first key on.
 """
 
 from __future__ import annotations
@@ -221,54 +222,84 @@ def swiglu_backward(first, last, gate_ND, up_ND, grad_ND, grad_gate_ND, grad_up_
 
 
 @kernel
-def rotate(first, last, x_BTHE, cos_TE, sin_TE, out_PTE):
-    """Turn pairs (e, e + E/2) by their position's angle, from tokens of heads to heads of tokens."""
-    T, H, E = x_BTHE.shape[1:]
-    half = E // 2
+def gather(first, last, x_NHE, starts_S, lengths_S, out_PLE):
+    """Bring documents from tokens of heads to heads of tokens, with zeros behind the end of shorter ones."""
+    H = x_NHE.shape[1]
     for pair in range(first, last):
-        for token in range(T):
-            x, out = x_BTHE[pair // H, token, pair % H], out_PTE[pair, token]
-            for place in range(half):
-                cos, sin = cos_TE[token, place], sin_TE[token, place]
-                left, right = wide(x[place]), wide(x[place + half])
-                out[place] = narrow(left * cos - right * sin, out[0])
-                out[place + half] = narrow(right * cos + left * sin, out[0])
+        start, length, head, rows = starts_S[pair // H], lengths_S[pair // H], pair % H, out_PLE[pair]
+        for token in range(length):
+            x, out = x_NHE[start + token, head], rows[token]
+            for place in range(x.shape[0]):
+                out[place] = x[place]
+        rows[length:] = narrow(float32(0.0), out_PLE[0, 0, 0])
 
 
 @kernel
-def rotate_back(first, last, x_PTE, cos_TE, sin_TE, out_BTHE):
-    """The inverse of `rotate`, and so its backward."""
-    T, H, E = out_BTHE.shape[1:]
-    half = E // 2
+def scatter(first, last, x_PLE, starts_S, lengths_S, out_NHE):
+    """The inverse of `gather`, which leaves out what stands behind a document's end."""
+    H = out_NHE.shape[1]
     for pair in range(first, last):
-        for token in range(T):
-            x, out = x_PTE[pair, token], out_BTHE[pair // H, token, pair % H]
+        start, head = starts_S[pair // H], pair % H
+        for token in range(lengths_S[pair // H]):
+            x, out = x_PLE[pair, token], out_NHE[start + token, head]
+            for place in range(x.shape[0]):
+                out[place] = narrow(wide(x[place]), out[0])
+
+
+@kernel
+def rotate(first, last, x_NHE, starts_S, lengths_S, cos_TE, sin_TE, out_PLE):
+    """As `gather`, and turn pairs (e, e + E/2) by the angle of their token's position in its sequence of T tokens."""
+    T, H, half = cos_TE.shape[0], x_NHE.shape[1], x_NHE.shape[2] // 2
+    for pair in range(first, last):
+        start, length, head, rows = starts_S[pair // H], lengths_S[pair // H], pair % H, out_PLE[pair]
+        for token in range(length):
+            x, out = x_NHE[start + token, head], rows[token]
+            cosines, sines = cos_TE[(start + token) % T], sin_TE[(start + token) % T]
             for place in range(half):
-                cos, sin = cos_TE[token, place], sin_TE[token, place]
+                cos, sin = cosines[place], sines[place]
+                left, right = wide(x[place]), wide(x[place + half])
+                out[place] = narrow(left * cos - right * sin, out[0])
+                out[place + half] = narrow(right * cos + left * sin, out[0])
+        rows[length:] = narrow(float32(0.0), out_PLE[0, 0, 0])
+
+
+@kernel
+def rotate_back(first, last, x_PLE, starts_S, lengths_S, cos_TE, sin_TE, out_NHE):
+    """The inverse of `rotate`, and so its backward."""
+    T, H, half = cos_TE.shape[0], out_NHE.shape[1], out_NHE.shape[2] // 2
+    for pair in range(first, last):
+        start, head = starts_S[pair // H], pair % H
+        for token in range(lengths_S[pair // H]):
+            x, out = x_PLE[pair, token], out_NHE[start + token, head]
+            cosines, sines = cos_TE[(start + token) % T], sin_TE[(start + token) % T]
+            for place in range(half):
+                cos, sin = cosines[place], sines[place]
                 left, right = wide(x[place]), wide(x[place + half])
                 out[place] = narrow(left * cos + right * sin, out[0])
                 out[place + half] = narrow(right * cos - left * sin, out[0])
 
 
 @kernel
-def gather_heads(first, last, y_BTHE, grad_BTHE, grad_PTE, delta_PT):
-    """Bring an output's gradient from tokens of heads to heads of tokens, and add up output times gradient."""
-    T, H, E = y_BTHE.shape[1:]
+def gather_heads(first, last, y_NHE, grad_NHE, starts_S, lengths_S, grad_PLE, delta_PL):
+    """As `gather` for an output's gradient, and add up output times gradient."""
+    H, E = y_NHE.shape[1:]
     lanes = np.empty(16, np.float32)
     for pair in range(first, last):
-        B, head = pair // H, pair % H
-        for token in range(T):
-            y, grad, out = y_BTHE[B, token, head], grad_BTHE[B, token, head], grad_PTE[pair, token]
+        start, length, head = starts_S[pair // H], lengths_S[pair // H], pair % H
+        grad_PLE[pair, length:] = narrow(float32(0.0), grad_PLE[0, 0, 0])
+        delta_PL[pair, length:] = float32(0.0)
+        for token in range(length):
+            y, grad, out = y_NHE[start + token, head], grad_NHE[start + token, head], grad_PLE[pair, token]
             lanes[:] = float32(0.0)
-            for start in range(0, E // 16 * 16, 16):
+            for lanes_start in range(0, E // 16 * 16, 16):
                 for lane in range(16):
-                    lanes[lane] += wide(y[start + lane]) * wide(grad[start + lane])
+                    lanes[lane] += wide(y[lanes_start + lane]) * wide(grad[lanes_start + lane])
             for place in range(E // 16 * 16, E):
                 lanes[0] += wide(y[place]) * wide(grad[place])
             total = float32(0.0)
             for lane in range(16):
                 total += lanes[lane]
-            delta_PT[pair, token] = total
+            delta_PL[pair, token] = total
             for place in range(E):
                 out[place] = grad[place]
 

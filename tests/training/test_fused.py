@@ -6,9 +6,7 @@ torch = pytest.importorskip("torch")
 
 from torch.nn import functional  # noqa: E402
 
-from training import attention, fused  # noqa: E402
-from training.models import llama  # noqa: E402
-from training.models.shape import ModelShape  # noqa: E402
+from training import fused  # noqa: E402
 
 KINDS = [torch.float32, torch.bfloat16]
 
@@ -55,53 +53,6 @@ def test_norm_is_as_exact_as_torch(kind):
 def test_swiglu_is_as_exact_as_torch(kind):
     inputs = [4 * drawn(5, 70, kind=kind), drawn(5, 70, seed=1, kind=kind)]
     is_as_exact_as_torch(fused.swiglu, lambda g, u: functional.silu(g) * u, inputs, drawn(5, 70, seed=2, kind=kind))
-
-
-def plain_attention(q, k, v, rotation):
-    """Attention as its definition has it, in the type of its inputs."""
-    q, k, v = (x.transpose(1, 2) for x in (q, k, v))
-    if q.dtype == torch.float64:
-        cos, sin = (table.double() for table in rotation)
-        q, k = (x * cos + torch.cat([-x.chunk(2, -1)[1], x.chunk(2, -1)[0]], -1) * sin for x in (q, k))
-        k, v = (x.repeat_interleave(q.shape[1] // k.shape[1], 1) for x in (k, v))
-        scores = q @ k.transpose(2, 3) / math.sqrt(q.shape[-1])
-        seen = torch.ones(scores.shape[-2:], dtype=torch.bool).tril()
-        return (scores.masked_fill(~seen, -math.inf).softmax(-1) @ v).transpose(1, 2)
-    q, k = attention.rotate(q, rotation), attention.rotate(k, rotation)
-    return functional.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True).transpose(1, 2)
-
-
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize(("heads", "kv_heads", "width", "length"), [(6, 6, 48, 70), (4, 2, 10, 33), (2, 1, 64, 3)])
-def test_attention_is_as_exact_as_torch(monkeypatch, kind, heads, kv_heads, width, length):
-    monkeypatch.setattr(fused, "KEYS_AT_ONCE", 32)  # blocks of 32, 32 and 6 keys
-    monkeypatch.setattr(fused, "SCORES_AT_ONCE", 32 * 70 * 5)  # and pairs in fives, the last ones fewer
-    shape = ModelShape("llama", 11, heads * width, 1, heads, 8, length, kv_heads=kv_heads)
-    rotation = llama.rotary_tables(shape, length, torch.device("cpu"))
-    inputs = [drawn(2, length, h, width, seed=s, kind=kind) for s, h in enumerate((heads, kv_heads, kv_heads))]
-    upstream = drawn(2, length, heads, width, seed=3, kind=kind)
-    is_as_exact_as_torch(
-        lambda q, k, v: fused.rotary_attention(q, k, v, rotation),
-        lambda q, k, v: plain_attention(q, k, v, rotation),
-        inputs,
-        upstream,
-        slack=2,
-    )
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_model_gives_the_same_bits_with_any_number_of_threads(monkeypatch, tiny, make_model, kind):
-    monkeypatch.setattr(fused, "VALUES_A_THREAD", 1)
-    found = []
-    before = torch.get_num_threads()
-    for threads in (1, 3):
-        model, tokens = make_model(tiny["llama"]).to(kind), torch.arange(32).view(2, 16) % 7
-        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
-        model(tokens, tokens.roll(1))[0].backward()
-        found.append([parameter.grad for parameter in model.parameters()])
-    monkeypatch.undo()
-    assert torch.get_num_threads() == before
-    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -124,11 +124,11 @@ def test_processes_of_any_sharding_equal_the_plain_loop(make_spec, write_spec, a
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("family", ["gpt_neo", "mindllm"])
-def test_other_families_shard_too(make_spec, write_spec, alone, tiny, family):
-    spec = make_spec(shape=tiny[family], recompute=True)
+@pytest.mark.parametrize("family", ["llama", "gpt_neo", "mindllm"])
+def test_families_shard_and_recompute_with_documents_apart(make_spec, write_spec, alone, tiny, family):
+    spec = make_spec(shape=tiny[family], recompute=True, separator=3)
     assert launch(write_spec(spec), 2) == Exit.DONE, logs(spec)
-    assert losses(spec) == pytest.approx([point.loss for point in alone(spec).curve], rel=1e-5)
+    assert losses(spec) == pytest.approx([point.loss for point in alone(spec, separator=3).curve], rel=1e-5)
 
 
 @pytest.mark.slow
@@ -386,7 +386,7 @@ def test_two_nodes_of_torchrun_give_the_losses_of_one(make_spec, write_spec):
 @pytest.mark.slow
 def test_compiled_blocks_give_the_losses(make_spec, write_spec, alone, tiny):
     one_layer = dataclasses.replace(tiny["llama"], layers=1)
-    spec = make_spec(shape=one_layer, compile=True, num_steps=3)
+    spec = make_spec(shape=one_layer, compile=True, num_steps=3, separator=3)
     assert isinstance(spec.execution, Execution)
     assert launch(write_spec(spec), 2, stall_s=600) == Exit.DONE, logs(spec)
-    assert losses(spec) == pytest.approx([point.loss for point in alone(spec).curve], rel=1e-4)
+    assert losses(spec) == pytest.approx([point.loss for point in alone(spec, separator=3).curve], rel=1e-4)

@@ -113,3 +113,20 @@ def test_sequence_nats_in_bf16_are_close_to_fp32(shape, make_model):
     exact, rough = (sequence_nats(model, tokens, 1.0, StepOptions(2, precision=p))[1] for p in ("fp32", "bf16"))
     torch.testing.assert_close(exact, rough, rtol=0.01, atol=0)
     assert not torch.equal(exact, rough)
+
+
+@pytest.mark.filterwarnings("ignore")  # torch's own, while it traces
+def test_compiled_blocks_keep_documents_apart(tiny, make_model):
+    # Traced but not made into machine code, which takes a minute.
+    tokens = tokens_of(tiny["llama"])
+    documents, losses, gradients = documents_of(tokens, 3), [], []
+    for compiled in (False, True):
+        model = make_model(dataclasses.replace(tiny["llama"], layers=1), recompute=True)
+        if compiled:
+            model.blocks[0].compile(backend="aot_eager")
+        loss, _ = model(tokens, tokens.roll(-1, 1), documents=documents)
+        loss.backward()
+        losses.append(loss.item())
+        gradients.append(torch.cat([parameter.grad.flatten() for parameter in model.parameters()]))
+    assert losses[0] == pytest.approx(losses[1], rel=1e-6)
+    torch.testing.assert_close(*gradients, atol=1e-5, rtol=1e-4)

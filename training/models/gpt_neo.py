@@ -82,9 +82,9 @@ class Block(nn.Module):
 class Model(nn.Module):
     """The whole decoder; the output layer is the embedding."""
 
-    def __init__(self, shape: ModelShape, recompute: bool = False) -> None:
+    def __init__(self, shape: ModelShape, recompute: bool = False, attention: str = "auto") -> None:
         super().__init__()
-        self.shape = shape
+        self.shape, self.attention = shape, attention
         self.embedding = nn.Embedding(shape.vocabulary, shape.width)
         self.positions = nn.Embedding(shape.context, shape.width)
         self.blocks = nn.ModuleList(Block(shape, layer % 2 == 1, recompute) for layer in range(shape.layers))
@@ -102,7 +102,7 @@ class Model(nn.Module):
         if documents is not None:  # positions start anew in each
             positions_T = documents.positions()
         x_BTD = in_compute_type(self.embedding(tokens_BT) + self.positions(positions_T))
-        far, near = reach_of(x_BTD, documents), reach_of(x_BTD, documents, self.shape.window)
+        far, near = (reach_of(x_BTD, documents, window, self.attention) for window in (None, self.shape.window))
         for block in self.blocks:
             x_BTD = block(x_BTD, near if block.local else far)
         return normed(self.norm, x_BTD)

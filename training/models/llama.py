@@ -107,9 +107,9 @@ class Block(nn.Module):
 class Model(nn.Module):
     """The whole decoder; `hidden` up to the last norm, `forward` to logits or to the loss."""
 
-    def __init__(self, shape: ModelShape, recompute: bool = False) -> None:
+    def __init__(self, shape: ModelShape, recompute: bool = False, attention: str = "auto") -> None:
         super().__init__()
-        self.shape = shape
+        self.shape, self.attention = shape, attention
         self.embedding = nn.Embedding(shape.vocabulary, shape.width)
         self.blocks = nn.ModuleList(Block(shape, recompute) for _ in range(shape.layers))
         self.norm = RMSNorm(shape.width, shape.norm_epsilon)
@@ -124,7 +124,7 @@ class Model(nn.Module):
     def hidden(self, tokens_BT: Tensor, documents: Documents | None = None) -> Tensor:
         """Token ids to the last layer's output, (B, T, D)."""
         x_BTD = in_compute_type(self.embedding(tokens_BT))
-        reach = reach_of(x_BTD, documents)
+        reach = reach_of(x_BTD, documents, kernel=self.attention)
         rotation = rotary_tables(self.shape, tokens_BT.shape[1], tokens_BT.device)
         for block in self.blocks:
             x_BTD = block(x_BTD, rotation, reach)
