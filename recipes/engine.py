@@ -23,6 +23,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from training.memory import HUGE_PAGES
+
 # One thread in every library: float sums are then reduced in one order, whatever the number of workers.
 SINGLE_THREAD = {
     "OMP_NUM_THREADS": "1",
@@ -83,7 +85,7 @@ class WorkerPool:
         return self._pool.submit(function, *arguments)
 
     def _start(self) -> ProcessPoolExecutor:
-        os.environ.update(SINGLE_THREAD)
+        os.environ.update(SINGLE_THREAD | HUGE_PAGES)
         context = multiprocessing.get_context("spawn")
         return ProcessPoolExecutor(self.workers, context, _start_worker, (os.getpid(),))
 

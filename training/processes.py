@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from training.exits import MOST_TELLING, Exit
+from training.memory import HUGE_PAGES
 
 Progress = Callable[[Mapping[str, Any]], None]
 # Grace between SIGTERM and SIGKILL: a train step and a checkpoint have to fit.
@@ -33,6 +34,7 @@ RESERVED_BYTES = 8192
 KEEP_MEMORY = {
     "MALLOC_MMAP_MAX_": os.environ.get("MALLOC_MMAP_MAX_", "0"),
     "MALLOC_TRIM_THRESHOLD_": os.environ.get("MALLOC_TRIM_THRESHOLD_", str(1 << 40)),
+    **HUGE_PAGES,
 }
 
 

@@ -41,6 +41,10 @@ def thread_limits(_):
     return {name: os.environ.get(name) for name in SINGLE_THREAD}
 
 
+def large_pages(_):
+    return os.environ.get("GLIBC_TUNABLES")
+
+
 def results_of(function, arguments, workers=2, **options):
     results = {}
     with WorkerPool(workers) as pool:
@@ -81,6 +85,11 @@ def test_error_that_may_be_set_aside_does_not_stop():
 def test_workers_have_one_thread_in_every_library():
     _, results = results_of(thread_limits, [0])
     assert results[0] == SINGLE_THREAD
+
+
+def test_workers_ask_for_large_pages():
+    _, results = results_of(large_pages, [0])
+    assert results == {0: os.environ.get("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")}
 
 
 SLEEPER = """
