@@ -16,9 +16,15 @@ import torch
 from torch import Tensor, nn
 
 from training.checkpoint import Checkpoint
-from training.footprint import TRAINER_BYTES, footprint, free_bytes, predicted_micro_batch, tried_micro_batch
+from training.footprint import (
+    TRAINER_BYTES,
+    footprint,
+    free_bytes,
+    mesh_shape,
+    predicted_micro_batch,
+    tried_micro_batch,
+)
 from training.models.shape import ModelShape, num_parameters
-from training.sharding import mesh_shape
 from training.spec import TrainSpec
 from training.step import StepOptions, sequence_nats
 

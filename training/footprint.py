@@ -53,8 +53,32 @@ class Footprint:
         return self.process + self.state + self.copy + self.step + micro_batch * self.sequence
 
 
+def mesh_shape(sharding: str, world: int, per_node: int, parameters: int) -> tuple[int, int]:
+    """Choose (replicas, shards) for a model.
+
+    Args:
+        sharding: replicate, full, no_reshard (as full, for the mesh), hybrid (sharded inside a node, replicated across)
+            or auto.
+        world: number of processes.
+        per_node: processes of one node.
+        parameters: size of the model; auto replicates below 500 million and is hybrid above.
+
+    Raises:
+        ValueError: for another word.
+    """
+    if sharding == "auto":
+        sharding = "replicate" if parameters < REPLICATE_BELOW else "hybrid"
+    if sharding == "replicate":
+        return world, 1
+    if sharding in ("full", "no_reshard"):
+        return 1, world
+    if sharding == "hybrid":
+        return world // per_node, per_node
+    raise ValueError(f"sharding '{sharding}' is unknown; choose replicate, full, no_reshard, hybrid or auto")
+
+
 def checkpoint_bytes(shape: ModelShape) -> int:
-    """Bytes of a checkpoint: weights and both moments."""
+    """Bytes of a checkpoint of all processes together: weights and both moments, once, however many replicas."""
     return SAVED_BYTES * num_parameters(shape)
 
 

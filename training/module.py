@@ -21,10 +21,11 @@ from mixing.permutation import name_key
 from training import checkpoint as checkpoints
 from training.batches import Batch, TokenStream, tokens_after
 from training.fitting import find_by_trial, micro_batch_of
+from training.footprint import mesh_shape
 from training.learning_rate import learning_rate_at
 from training.models import build, num_parameters
 from training.models.initial import initialise
-from training.sharding import mesh_shape, shard
+from training.sharding import shard
 from training.spec import TrainSpec, values_at
 from training.step import Hooks, StepOptions, StepSums, make_optimizer, nothing, set_numbers, train_step
 from training.tuning import lora

@@ -1,7 +1,7 @@
 """How a model lies over processes: the mesh, what a rank holds of a parameter, and the sharding itself.
 
-There is one way, `fully_shard` over a mesh (replicas, shards): replicate is (world, 1), full and no_reshard are
-(1, world), hybrid is (nodes, devices of a node). A single process shards nothing.
+There is one way, `fully_shard` over a mesh (replicas, shards) that `training.footprint.mesh_shape` chooses: replicate
+is (world, 1), full and no_reshard are (1, world), hybrid is (nodes, devices of a node). One process shards nothing.
 """
 
 from __future__ import annotations
@@ -10,8 +10,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-
-from training.footprint import REPLICATE_BELOW
 
 
 @dataclass(frozen=True)
@@ -59,30 +57,6 @@ def reshard(model: nn.Module) -> None:
     for module in model.modules():
         if hasattr(module, "reshard"):
             module.reshard()
-
-
-def mesh_shape(sharding: str, world: int, per_node: int, parameters: int) -> tuple[int, int]:
-    """Choose (replicas, shards) for a model.
-
-    Args:
-        sharding: replicate, full, no_reshard (as full, for the mesh), hybrid (sharded inside a node, replicated across)
-            or auto.
-        world: number of processes.
-        per_node: processes of one node.
-        parameters: size of the model; auto replicates below 500 million and is hybrid above.
-
-    Raises:
-        ValueError: for another word.
-    """
-    if sharding == "auto":
-        sharding = "replicate" if parameters < REPLICATE_BELOW else "hybrid"
-    if sharding == "replicate":
-        return world, 1
-    if sharding in ("full", "no_reshard"):
-        return 1, world
-    if sharding == "hybrid":
-        return world // per_node, per_node
-    raise ValueError(f"sharding '{sharding}' is unknown; choose replicate, full, no_reshard, hybrid or auto")
 
 
 def shard(

@@ -78,6 +78,7 @@ def _training_lines(found: TrainingForecast) -> Iterator[str]:
         f"steps, {found.flops:.2g} FLOPs"
     )
     processes = "1 process" if found.processes == 1 else f"{found.processes} processes"
+    processes += f" on each of {found.nodes} machines like this" if found.nodes > 1 else ""
     took = "time unknown" if found.seconds is None else duration(found.seconds)
     yield f"  {took} with {processes}, {found.basis}"
     free = "" if found.free_bytes is None else f" of {compact_bytes(found.free_bytes)} that are free"

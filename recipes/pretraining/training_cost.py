@@ -19,11 +19,11 @@ from recipes.pretraining.shapes import (
     tokens_of,
 )
 from training.footprint import (
-    REPLICATE_BELOW,
     TRAINER_BYTES,
     checkpoint_bytes,
     footprint,
     free_bytes,
+    mesh_shape,
     predicted_micro_batch,
 )
 from training.models.shape import ModelShape, flops_per_token, num_parameters
@@ -46,12 +46,13 @@ class TrainingForecast:
         tokens: that it reads.
         steps: train steps, with the batch's warm-up.
         flops: operations; attention's grow with the context of each phase.
-        processes: that train.
+        processes: that train on one machine.
+        nodes: machines that train.
         seconds: of training alone, without measuring and saving; None where nothing tells.
         basis: what the seconds rest on.
-        checkpoint_bytes: of one checkpoint.
+        checkpoint_bytes: of one checkpoint, what all processes write together.
         process_bytes: most memory of a process, with `micro_batch`.
-        free_bytes: memory that is free now, of all processes together; None for GPUs.
+        free_bytes: memory that is free now on this machine, for all its processes; None for GPUs.
         micro_batch: sequences at once on a process.
         share: sequences of a process's share of the largest batch.
     """
@@ -61,6 +62,7 @@ class TrainingForecast:
     steps: int
     flops: float
     processes: int
+    nodes: int
     seconds: float | None
     basis: str
     checkpoint_bytes: int
@@ -71,7 +73,7 @@ class TrainingForecast:
 
     @property
     def fits(self) -> bool:
-        """Whether all processes together get their memory."""
+        """Whether all processes of a machine get their memory."""
         return self.free_bytes is None or self.process_bytes * self.processes <= self.free_bytes
 
 
@@ -84,6 +86,7 @@ def training_forecast(run: Run) -> TrainingForecast | None:
     recipe: Any = run.recipe
     if recipe.model is None or not recipe.schedule or recipe.tokenizer is None:
         return None
+    from recipes.pretraining.several import num_nodes
     from recipes.pretraining.train import num_processes
 
     shape = shape_of(recipe.model, vocabulary_of(recipe))
@@ -92,18 +95,19 @@ def training_forecast(run: Run) -> TrainingForecast | None:
     spans = list(zip(phase_tokens(recipe), contexts, strict=True))
     tokens, flops = sum(tokens for tokens, _ in spans), training_flops(shape, spans)
     processes, gpus = num_processes(run), visible_gpus()
+    nodes = num_nodes(run)
     seconds, basis = _seconds(run, shape, tokens, flops, gpus)
     context = max(contexts)  # its sequences take the most memory
-    share = -(-max(size for _, size in batches) // (context * processes))
+    share = -(-max(size for _, size in batches) // (context * processes * nodes))
     wanted = recipe.execution.training
     parameters = num_parameters(shape)
-    whole = wanted.sharding == "replicate" or (wanted.sharding == "auto" and parameters < REPLICATE_BELOW)
+    _, shards = mesh_shape(wanted.sharding, nodes * processes, processes, parameters)
     one = footprint(
         shape,
         context,
         recipe.training.precision,
         device="cuda" if gpus else "cpu",
-        shards=1 if whole else processes,
+        shards=shards,
         recompute=wanted.recompute,
         background=recipe.checkpoints.background and not gpus,
         process=0 if gpus else TRAINER_BYTES,
@@ -119,7 +123,8 @@ def training_forecast(run: Run) -> TrainingForecast | None:
         steps=num_steps(recipe),
         flops=flops,
         processes=processes,
-        seconds=seconds,
+        nodes=nodes,
+        seconds=None if seconds is None else seconds / nodes,
         basis=basis,
         checkpoint_bytes=checkpoint_bytes(shape),
         process_bytes=one.total(micro),
@@ -164,7 +169,7 @@ def training_flops(shape: ModelShape, spans: Sequence[tuple[int, int]]) -> float
 
 
 def _seconds(run: Run, shape: ModelShape, tokens: int, flops: float, gpus: Sequence[str]) -> tuple[float | None, str]:
-    """Seconds of all processes together, and what they rest on."""
+    """Seconds of one machine's processes together, and what they rest on."""
     from recipes.pretraining.train import execution_of, num_processes
 
     recipe: Any = run.recipe

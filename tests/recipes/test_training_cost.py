@@ -97,6 +97,29 @@ def test_seconds_on_gpus_are_of_the_slowest_that_trains(tmp_path, monkeypatch):
     assert not pool.asked
 
 
+@pytest.mark.parametrize(("sharding", "shards"), [("replicate", 1), ("hybrid", 2), ("full", 6), ("no_reshard", 6)])
+def test_memory_of_several_machines_is_that_of_a_replica_group(tmp_path, monkeypatch, sharding, shards):
+    """Three machines of two processes: hybrid shares weights inside a machine, and each machine has all of them."""
+    monkeypatch.setattr(training_cost, "free_bytes", lambda: 8 << 30)
+    options = (f"execution.training.sharding={sharding}", "execution.training.micro_batch=1")
+    places = ("execution.training.devices=2", "execution.training.nodes=3")
+    found, (short, long), _ = foretold(tmp_path, monkeypatch, (), *options, *places)
+    # 16 sequences of 64 tokens are 4 of 256 on six processes.
+    assert (found.processes, found.nodes, found.share) == (2, 3, 1)
+    assert found.seconds == pytest.approx((64_000 + 16_000 * long / short) / (3 * 2 * 1000))
+    # 2 layers of width 64 and 160, 4 heads of which 2 have keys, 600 ids, tied. By hand, in bytes.
+    ends = 600 * 64
+    parameters = ends + 2 * (2 * 64 * 64 + 2 * 64 * 32 + 3 * 64 * 160 + 2 * 64) + 64
+    assert found.parameters == parameters
+    state = 16 * -(-parameters // shards)
+    gathered = 2 * parameters + (4 * parameters if shards > 1 else 0)  # bf16 weights; whole float32 gradients
+    logits = 2 * (1 << 24)
+    kept = 6 * 64 + 2 * 32 + 3 * 160
+    sequence = 256 * 2 * (2 * kept + kept // 2 + 4 * 64)
+    assert found.process_bytes == (575 << 20) + state + gathered + 4 * 3 * ends + logits + sequence
+    assert found.checkpoint_bytes == 12 * parameters  # every number once, whoever writes it
+
+
 def test_seconds_on_an_unknown_gpu_are_not_made_up(tmp_path, monkeypatch):
     found, _, pool = foretold(tmp_path, monkeypatch, ("Mill 3000",))
     assert (found.seconds, found.processes) == (None, 1)
