@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from recipes.curating.curate import plan_curation
 from recipes.errors import RunError
-from recipes.progress import compact
+from recipes.progress import Narrator, compact
 
 if TYPE_CHECKING:
     from recipes.pipeline import PlannedStage
@@ -75,22 +75,28 @@ def refuse_missing(run: Run, stages: list[PlannedStage], verb: str) -> None:
         raise RunError(f"{verb}: {missing[0]} was not made yet; `gristmill run {run.recipe.called}` makes it")
 
 
-def later_parts(run: Run, last: str) -> list[tuple[str, str]]:
-    """What comes after curation and tokens, up to the part `last`: (what it does, when), before anything runs."""
+def later_parts(run: Run, last: str) -> list[dict[str, str]]:
+    """What comes after curation and tokens, up to the part `last`: part, what it does, state, as far as it is known."""
     from recipes.whole import parts_of
 
     parts = parts_of(run)
-    wanted = parts[: parts.index(last) + 1] if last in parts else []
-    is_made = text_is_made(run)
-    waits = "" if is_made else "after the text"
-    if "ablate" in parts and "ablate" in wanted:
-        waits = waits or "reused where it is finished; ablate --dry-run counts and times it"
-    found = [(_told(run, part), waits or "reused where nothing changed") for part in wanted if part in _LATER]
-    if "ablate" in wanted or not is_made or not {"plan", "train"} & set(wanted):
-        return found
-    reused = _training_is_there(run)
-    state = "reused" if reused else "to make"
-    return [(told, state if told.startswith(("plan", "training")) else f"after training, {state}") for told, _ in found]
+    wanted = [part for part in (parts[: parts.index(last) + 1] if last in parts else []) if part in _LATER]
+    if not wanted:
+        return []
+    if not text_is_made(run):
+        return [{"part": part, "what": _told(run, part), "state": "after the text"} for part in wanted]
+    run.narrator, run.remembers = Narrator(silent=True), False  # looking leaves no trace
+    open_phases = "ablate" in parts and bool(run.recipe.open_phases())
+    chosen, proxies = _chosen_weights(run) if "ablate" in parts else (None, "")
+    states = {"ablate": "reused" if chosen else proxies, "scale": "reused where nothing changed"}
+    if open_phases and chosen is None:
+        after = dict.fromkeys(wanted, "after the ablation")
+    else:
+        plan, training = _are_there(run, chosen) if {"plan", "train"} & set(wanted) else (False, False)
+        state = {True: "reused", False: "to make"}
+        after = dict.fromkeys(wanted, f"after training, {state[training]}")
+        after |= {"plan": state[plan], "train": state[training]}
+    return [{"part": part, "what": _told(run, part), "state": (after | states)[part]} for part in wanted]
 
 
 _LATER = {
@@ -117,11 +123,38 @@ def _told(run: Run, part: str) -> str:
     return f"training: {steps:,} train steps, {compact(tokens)} tokens, {compact(size)} parameters"
 
 
-def _training_is_there(run: Run) -> bool:
-    """Whether this very training was finished before; the text is made, and weights wait for no ablation."""
+def _chosen_weights(run: Run) -> tuple[dict[str, float] | None, str]:
+    """Weights that the ablation has chosen, and how many of its proxies there are.
+
+    None also where only the finished runs tell which others are trained, for to know that is to fit them.
+    """
+    from recipes.ablation.ablate import Trained, plan_weights, prepare
+    from recipes.ablation.one_pass import plan_one_pass, train_one_pass
+    from recipes.ablation.swarm import finished, plan_swarm
+    from recipes.curating.curate import ALL
+
+    run.trains = False
+    study: Any = run.recipe.ablation
+    swarm = prepare(run)
+    stage = plan_swarm(run, run.tokens, swarm.drawn, swarm.planned, swarm.options)
+    passes = plan_one_pass(run, swarm.listed, swarm.options.tokens)
+    done = len(finished(stage, swarm.planned)) + sum(not one.swarm.missing() for one in passes)
+    planned = len(swarm.planned) + len(passes)
+    told = f"{done} of {planned} proxies are there"
+    depends = study.stop or study.runs.sequential or study.runs.optimum or study.confirm
+    if done < planned or depends:
+        return None, told
+    weights = plan_weights(run, swarm, Trained(swarm.planned, one_pass=train_one_pass(run, passes)))
+    return (None, told) if weights.missing() else (dict(weights.read_json(ALL, ".analysis.json")["chosen"]), told)
+
+
+def _are_there(run: Run, chosen: dict[str, float] | None) -> tuple[bool, bool]:
+    """Whether the plan is made, and this very training was finished before; the text and all weights are there."""
     from recipes.pretraining.train import finished_training, plan_training
     from recipes.tokenizing.tokens import plan_options, plan_plan, plan_tokens
 
     tokens = plan_tokens(run, plan_curation(run))
-    plan = plan_plan(run, tokens, plan_options(run))
-    return not plan.missing() and finished_training(run, plan_training(run, tokens, plan)) is not None
+    plan = plan_plan(run, tokens, plan_options(run, chosen))
+    if plan.missing():
+        return False, False
+    return True, finished_training(run, plan_training(run, tokens, plan)) is not None

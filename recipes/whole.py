@@ -209,14 +209,14 @@ def show_plan(run: Run, as_json: bool = False, last: str = "curate") -> None:
     """What would be made and what would be reused up to the part `last`, as far as it is known before anything runs."""
     from recipes.show import compiled_stages, later_parts
 
-    rows = compiled_stages(run)
+    rows, later = compiled_stages(run), later_parts(run, last)
     if as_json:
         from recipes.cli.options import print_json
 
-        print_json(rows)
+        print_json({"stages": rows, "parts": later})
         return
     for row in rows:
         state = "reused" if not row["missing"] else f"{row['missing']} of {row['tasks']} to make"
         click.echo(f"{row['stage']:<44} {state}")
-    for told, when in later_parts(run, last):
-        click.echo(f"{told:<70} {when}")
+    for part in later:
+        click.echo(f"{part['what']:<70} {part['state']}")

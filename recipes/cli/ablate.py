@@ -107,8 +107,8 @@ def _announce(run: Any, flags: Flags) -> None:
     from recipes.show import text_is_made
     from recipes.whole import show_plan
 
-    if not text_is_made(run):
-        show_plan(run, flags.as_json)
+    if flags.as_json or not text_is_made(run):
+        show_plan(run, flags.as_json, "ablate")
     else:
         announce(run)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from recipes.cli.options import Flags, shared_flags
+from recipes.cli.options import Flags, print_json, shared_flags
 from recipes.progress import Narrator
 
 
@@ -25,8 +25,12 @@ def command(flags: Flags) -> None:
     raw, narrator = Path(recipe.execution.raw), Narrator(flags.as_json)
     wanted = [path for source in recipe.sources.values() for path in source.path if path.startswith("catalogue:")]
     missing = needed(wanted, raw)
+    told = {"folder": str(raw), "wanted": wanted, "missing": [entry.name for entry in missing]}
     if flags.dry_run:
-        click.echo("\n".join(f"{entry.name}: {entry.about}" for entry in missing) or "everything is here")
+        if flags.as_json:
+            print_json(told)
+        else:
+            click.echo("\n".join(f"{entry.name}: {entry.about}" for entry in missing) or "everything is here")
         return
     for entry in missing:
         size = entry.package.size_bytes if entry.package else 0
@@ -39,3 +43,5 @@ def command(flags: Flags) -> None:
         except RunError as error:
             narrator.say(f"  language model: {error}")
     narrator.say(f"{len(wanted)} texts of the catalogue are below {raw}")
+    if flags.as_json:
+        print_json({**told, "missing": [], "fetched": told["missing"]})

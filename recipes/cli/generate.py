@@ -34,7 +34,7 @@ def command(flags: Flags, prompt: str, ask: str | None, num_tokens: int, tempera
 
     with flags.open_run(quiet=True) as run:
         if flags.dry_run:
-            show_plan(run, flags.as_json)
+            show_plan(run, flags.as_json, "train")
             return
         if ask is not None:
             _answer(run, flags, ask, (num_tokens, temperature, draw))

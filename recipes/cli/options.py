@@ -6,7 +6,7 @@ import functools
 import json
 import shlex
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 # Verbs that make parts of a run, and stop after the one that --until names.
 _STOPPING = ("run", "curate", "tokenize", "train", "evaluate", "export", "finetune", "report")
+# Verbs that can say what they would make; the others only look, or make nothing that a run is made of.
+_ANNOUNCING = (*_STOPPING, "fetch", "plan", "ablate", "pin", "weights", "scale", "generate", "trace", "clean")
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
@@ -74,26 +76,32 @@ class Flags:
         """The run of the recipe without `--sample`, which the verb uses for itself."""
         from recipes.run import Run
 
-        return Run.open(self._load(self.overrides), silent=self.as_json)
+        return Run.open(self._load(self.overrides), self.as_json, self.verify_inputs)
 
     def open_run_as_written(self) -> Run:
-        """The run of the recipe without the overrides."""
-        from recipes.run import Run
-        from recipes.schema.recipe import load_recipe
-
-        return Run.open(load_recipe(self.recipe), silent=self.as_json)
+        """The run of the recipe without the overrides, of the same sample."""
+        return replace(self, overrides=()).open_run()
 
 
 def shared_flags(function: Function) -> Function:
-    """Give a verb the recipe argument and the shared flags, gathered as one `flags` value."""
+    """Give a verb the recipe argument and the shared flags, gathered as one `flags` value.
+
+    A flag that means nothing to the verb (the name of its module) is not shown, and refused where it is given.
+    """
+    name = function.__module__.rpartition(".")[2]
 
     @click.argument("recipe", type=click.Path(exists=True, dir_okay=False, path_type=Path))
     @click.option("--set", "overrides", multiple=True, metavar="PATH=VALUE", help="Change a value of the recipe.")
     @click.option(
         "--sample", type=click.FloatRange(0, 1, min_open=True), help="Read this share of what every source would read."
     )
-    @click.option("--until", metavar="VERB|STEP", help="Stop after this verb or step.")
-    @click.option("--dry-run", is_flag=True, help="Say what would be made and what would be reused; make nothing.")
+    @click.option("--until", metavar="VERB|STEP", help="Stop after this verb or step.", hidden=name not in _STOPPING)
+    @click.option(
+        "--dry-run",
+        is_flag=True,
+        help="Say what would be made and what would be reused; make nothing.",
+        hidden=name not in _ANNOUNCING,
+    )
     @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on standard output.")
     @click.option("--verify-inputs", is_flag=True, help="Read every raw shard again instead of trusting its time.")
     @functools.wraps(function)
@@ -108,10 +116,12 @@ def shared_flags(function: Function) -> Function:
         **own: Any,
     ) -> Any:
         flags = Flags(recipe, overrides, sample, until, dry_run, as_json, verify_inputs)
-        if until is not None and (name := str(click.get_current_context().info_name)) not in _STOPPING:
+        if until is not None and name not in _STOPPING:
             from recipes.whole import refuse_until
 
             refuse_until(flags.open_run(quiet=True), name, until)
+        if dry_run and name not in _ANNOUNCING:
+            raise click.UsageError(f"--dry-run: {name} makes no part of a run; leave it out")
         return function(flags, **own)
 
     return verb  # type: ignore[return-value]

@@ -26,7 +26,7 @@ def command(flags: Flags, phase: str | None) -> None:
 
     with flags.open_run(brief=True, trains=False) as run:
         if flags.dry_run:
-            show_plan(run, flags.as_json)
+            show_plan(run, flags.as_json, "ablate")
             return
         ablation = run.ablation
     note = f"gristmill pin: {ablation.folder.name}, {datetime.now(UTC):%Y-%m-%d}"

@@ -52,7 +52,7 @@ def command(flags: Flags, old: Path | None, sizes: Path | None, out: Path | None
 
     with flags.open_run(brief=True, trains=False) as run:
         if flags.dry_run:
-            show_plan(run, flags.as_json)
+            show_plan(run, flags.as_json, "plan")
             return
         try:
             plan, file = _plan(run, sizes)

@@ -30,7 +30,7 @@ def command(flags: Flags, figures: tuple[str, ...], groups: tuple[str, ...], out
     """
     from recipes.whole import refuse_later, run_parts
 
-    if not figures and not groups:
+    if flags.dry_run or not (figures or groups):
         run_parts(flags, "report")
         return
     from recipes.report.page import draw_figures, write_page

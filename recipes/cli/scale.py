@@ -53,7 +53,7 @@ def _announce(run: Any, flags: Flags) -> None:
     from recipes.whole import show_plan
 
     if run.recipe.scaling is None or not text_is_made(run):
-        show_plan(run, flags.as_json)
+        show_plan(run, flags.as_json, "scale")
     else:
         announce_ladder(run, [(rung, None) for rung in rungs(run)])
 

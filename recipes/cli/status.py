@@ -128,7 +128,7 @@ def _proxies(run: Run) -> tuple[int, int] | None:
     from recipes.ablation.runs_table import progress
     from recipes.progress import Narrator
 
-    run.narrator = Narrator(silent=True)
+    run.narrator, run.remembers = Narrator(silent=True), False  # looking leaves no trace
     return progress(run)
 
 

@@ -25,7 +25,7 @@ def compare(flags: Flags, against: Sequence[Path], sizes: str | None, vocabulari
     wanted = Wanted(tuple(map(str, against)), _sizes(sizes), _vocabularies(vocabularies))
     with flags.open_run(brief=True) as run:
         if flags.dry_run:
-            show_plan(run, flags.as_json)
+            show_plan(run, flags.as_json, "tokenize")
             return
         refuse_later(run)
         studied = make_study(run, wanted)

@@ -52,7 +52,7 @@ def command(
         raise RunError("trace needs either --train-step N or --document ID")
     with flags.open_run(quiet=True, trains=False) as run:
         if flags.dry_run:
-            show_plan(run, flags.as_json)
+            show_plan(run, flags.as_json, "train")
             return
         opened = open_plan(run)
         if opened.pinned:

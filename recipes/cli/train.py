@@ -35,7 +35,7 @@ def _check_only(flags: Flags) -> None:
 
     with flags.open_run() as run:
         if flags.dry_run:
-            show_plan(run, flags.as_json)
+            show_plan(run, flags.as_json, "train")
             return
         refuse_later(run)
         refuse_unasked(run, "train")

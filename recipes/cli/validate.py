@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,44 +41,51 @@ def command(flags: Flags, look_at_data: bool) -> None:
     later = not_yet(recipe)
     if not later:
         compile_recipe(recipe, opens=False)  # finds steps that name a signal or column which nothing gives
+    held = _open_sources(flags) if look_at_data else {}
     if flags.as_json:
-        print_json({"valid": True, "sources": sorted(recipe.sources), "not_yet": [str(message) for message in later]})
-    else:
-        click.echo(
-            f"{flags.recipe}: valid; {several(len(recipe.sources), 'source')}, {several(len(recipe.steps), 'step')}"
-        )
-        for message in later:
-            click.echo(str(message))
-    if look_at_data:
-        _open_sources(flags)
+        found = {"valid": True, "sources": sorted(recipe.sources), "not_yet": [str(message) for message in later]}
+        print_json(found | ({"data": held} if look_at_data else {}))
+        return
+    for name, told in held.items():
+        click.echo(f"source {name}: {told}")
+    click.echo(f"{flags.recipe}: valid; {several(len(recipe.sources), 'source')}, {several(len(recipe.steps), 'step')}")
+    for message in later:
+        click.echo(str(message))
 
 
-def _open_sources(flags: Flags) -> None:
-    """Read the first rows of each source and say what they hold."""
+def _open_sources(flags: Flags) -> dict[str, str]:
+    """Read the first rows of each source; what each holds, by name.
+
+    Raises:
+        RecipeErrors: for columns that a recipe names and the files lack.
+        RunError: where a source cannot be opened; what the others hold is told first.
+    """
     from curation.source import SourceError, UnreadableShard
     from recipes.curating.compiling import compile_recipe
     from recipes.errors import RunError
     from recipes.schema.located import RecipeErrors
 
-    failed = False
+    held: dict[str, str] = {}
+    failed: dict[str, str] = {}
     wrong: list[Located] = []
-    with flags.open_run() as run:
+    with flags.open_run(quiet=True) as run:
         ready = run.recipe.token_sources()
         for name in sorted(run.recipe.sources):
             try:
-                click.echo(f"source {name}: {_ready(run, name) if name in ready else _text(run, name)}")
+                held[name] = _ready(run, name) if name in ready else _text(run, name)
             except RecipeErrors as error:
                 wrong += error.errors
             except (SourceError, UnreadableShard, RunError) as error:
-                failed = True
-                told = str(error).removeprefix(f"source {name}: ")
-                click.echo(f"source {name}: {told}", err=True)
+                failed[name] = str(error).removeprefix(f"source {name}: ")
+        if wrong or failed:
+            for name, told in (held | failed).items():
+                click.echo(f"source {name}: {told}", err=flags.as_json or name in failed)
         if wrong:
             raise RecipeErrors(wrong)
         if failed:
             raise RunError("not every source can be opened")
         compile_recipe(run.recipe)  # what is ordered or split by a column that only the files tell
-    sys.stdout.flush()
+    return held
 
 
 def _text(run: Run, name: str) -> str:

@@ -37,7 +37,7 @@ def command(flags: Flags, trainer: str | None, phase: str | None, folder: str, o
 
     with flags.open_run(quiet=trainer is not None and out is None, brief=True, trains=False) as run:
         if flags.dry_run:
-            show_plan(run, flags.as_json)
+            show_plan(run, flags.as_json, "plan")
             return
         name, shares = _shares(run, phase)
     if trainer is None:

@@ -36,9 +36,14 @@ def recipe(tmp_path):
 def test_dry_run_makes_nothing_and_says_what_would_be_made(recipe, verb):
     verb, *flags = verb.split()
     done = CliRunner().invoke(gristmill, [verb, str(recipe), *flags, "--dry-run", "--json"], catch_exceptions=False)
-    assert {row["stage"]: row["missing"] for row in json.loads(done.stdout)} == {
+    found = json.loads(done.stdout)
+    assert {row["stage"]: row["missing"] for row in found["stages"]} == {
         "a: read": 1, "tokenizer": 1, "a: tokens": 1, "domains": 1,
     }  # fmt: skip
+    parts = ["ablate", "plan", "train", "evaluate"]
+    last = {"run": "evaluate", "pin": "ablate", "trace": "train"}.get(verb, verb)
+    later = parts[: parts.index(last) + 1] if last in parts else []
+    assert [(part["part"], part["state"]) for part in found["parts"]] == [(part, "after the text") for part in later]
     assert [path.name for path in (recipe.parent / "work").iterdir() if "-" in path.name] == []
     assert recipe.read_text() == RECIPE
 
@@ -74,13 +79,46 @@ def test_until_that_a_verb_would_pass_over_is_refused_with_what_it_can_be(recipe
     assert not any("-" in path.name for path in (recipe.parent / "work").iterdir())
 
 
+@pytest.mark.parametrize("verb", ["why x", "index web@1 --remove 00", "forecast", "validate"])
+def test_dry_run_of_a_verb_that_has_none_is_refused_and_not_offered(recipe, verb):
+    verb, *more = verb.split()
+    done = CliRunner().invoke(gristmill, [verb, str(recipe), *more, "--dry-run"])
+    assert done.exit_code == 2
+    assert f"--dry-run: {verb} makes no part of a run" in done.output
+    assert "--dry-run" not in CliRunner().invoke(gristmill, [verb, "--help"]).output
+    assert "--dry-run" in CliRunner().invoke(gristmill, ["train", "--help"]).output
+
+
+def test_fetch_says_as_json_what_is_missing(recipe):
+    done = CliRunner().invoke(gristmill, ["fetch", str(recipe), "--dry-run", "--json"], catch_exceptions=False)
+    assert json.loads(done.stdout) == {"folder": str(recipe.parent / "raw"), "wanted": [], "missing": []}
+    done = CliRunner().invoke(gristmill, ["fetch", str(recipe), "--json"], catch_exceptions=False)
+    assert json.loads(done.stdout)["fetched"] == []
+
+
+def test_whatif_compares_the_same_sample_with_and_without_the_change(recipe):
+    flags = Flags(recipe, ("tokenizer.vocabulary=400",), sample=0.5)
+    run = flags.open_run_as_written()
+    assert (run.recipe.tokenizer.vocabulary, run.recipe.sources["a"].sample) == (300, 0.5)
+    assert run.name == Flags(recipe, sample=0.5).load().name != "r"
+
+
 def test_validate_data_names_every_source_that_cannot_be_opened(recipe, gristmill_here):
     lines = "".join(f"  {name}: {{path: {name}.jsonl, language: de}}\n" for name in ("b", "c"))
     recipe.write_text(RECIPE.replace("tokenizer:", f"{lines}tokenizer:", 1))
     said = gristmill_here("validate", recipe, "--data", code=1)
     assert "source a: 1 shard," in said.out
+    assert "valid" not in said.out
     assert "source b: no file matches 'b.jsonl'" in said.err
     assert "source c: no file matches 'c.jsonl'" in said.err
+
+
+def test_validate_data_of_a_good_recipe_is_one_json_value(recipe, gristmill_here):
+    found = json.loads(gristmill_here("validate", recipe, "--data", "--json").out)
+    assert (found["valid"], found["sources"]) == (True, ["a"])
+    assert found["data"]["a"].startswith("1 shard, 0.0 MB, jsonl; of the first 1 row 0 cannot be read")
+    lines = gristmill_here("validate", recipe, "--data").out.splitlines()
+    assert [line.partition(": ")[0] for line in lines] == ["source a", str(recipe)]
 
 
 def test_show_resolved_prints_what_set_reads(recipe, gristmill_here):

@@ -64,7 +64,7 @@ def test_mended_shard_is_to_be_read(gristmill, tokenized):
     recipe, shard = tokenized / "left.yaml", tokenized / "raw" / "z.jsonl.gz"
     broken = shard.read_bytes()
     shard.write_bytes(gzip.compress(b'{"text": "Ein Text kommt hinzu"}\n'))
-    rows = json.loads(gristmill("run", recipe, "--dry-run", "--json").out)
+    rows = json.loads(gristmill("run", recipe, "--dry-run", "--json").out)["stages"]
     shard.write_bytes(broken)
     assert {row["stage"]: row["missing"] for row in rows if row["stage"].endswith(": read")} == {
         "bad: read": 0,

@@ -1,6 +1,7 @@
 """Verbs that only look never train proxies; what follows from a plan is read from the plan."""
 
 import json
+import re
 
 import pytest
 
@@ -92,5 +93,19 @@ def test_dry_run_lists_what_comes_after_the_text_and_whether_it_is_made(asked):
     assert "train steps" in training
     assert training.endswith("to make")
     said = asked("run", "--dry-run").out
-    assert "ablation: proxies for the weights" in said
+    assert re.search(r"^ablation: proxies for the weights +0 of \d+ proxies are there$", said, re.MULTILINE)
+    assert re.search(r"^training: .* after the ablation$", said, re.MULTILINE)
     assert "ablation" not in asked("curate", "--dry-run").out
+
+
+def test_dry_run_once_all_proxies_are_there_knows_the_weights_and_what_they_lead_to(asked, monkeypatch):
+    states = {part["part"]: part["state"] for part in json.loads(asked("run", "--dry-run", "--json").out)["parts"]}
+    assert (states["plan"], states["train"]) == ("after the ablation", "after the ablation")
+    seen = []
+    monkeypatch.setattr("recipes.show._chosen_weights", lambda run: ({"de": 1.0}, ""))
+    monkeypatch.setattr("recipes.show._are_there", lambda run, chosen: seen.append(chosen) or (True, False))
+    states = {part["part"]: part["state"] for part in json.loads(asked("run", "--dry-run", "--json").out)["parts"]}
+    assert [states[part] for part in ("ablate", "plan", "train", "evaluate")] == [
+        "reused", "reused", "to make", "after training, to make",
+    ]  # fmt: skip
+    assert seen == [{"de": 1.0}]
