@@ -15,14 +15,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curation.ledger import Ledger, Source
+from curation.passes import ShardInputs, kept_text
 
 if TYPE_CHECKING:
     from recipes.run import Run
     from recipes.schema.recipe import Recipe
 
-_SAMPLE_BYTES = 400_000  # of a source, from up to 4 of its shards
+_SAMPLE_BYTES = 400_000  # of a source
 _DOCUMENT_CHARACTERS = 20_000
-_SHARDS = 4
+_SHARDS = 16  # of a source, each read to its first documents that are kept: shards are often of one origin each
 _TYPICAL = 0.25
 _Z = 1.96  # 95 %
 
@@ -64,17 +65,23 @@ def token_rates(run: Run, ledger: Ledger) -> dict[str, TokenRate]:
 
 
 def sampled_texts(source: Source) -> list[str]:
-    """Kept documents from the beginning of a few shards, spread evenly; long ones are cut."""
-    number = min(_SHARDS, len(source.shards))
-    shards = [source.shards[place * len(source.shards) // number] for place in range(number)]
-    return [text for shard in shards for text in _some_of(shard, _SAMPLE_BYTES // number)]
+    """Kept documents from the beginning of up to 16 shards, spread evenly; long ones are cut.
+
+    What a shard keeps too little of, those behind it make up for.
+    """
+    number, left = min(_SHARDS, len(source.shards)), _SAMPLE_BYTES
+    found: list[str] = []
+    for place in range(number):
+        texts = list(_some_of(source.shards[place * len(source.shards) // number], left / (number - place)))
+        left -= sum(len(text.encode()) for text in texts)
+        found += texts
+    return found
 
 
-def _some_of(shard: Any, size_bytes: int) -> Iterator[str]:
-    from curation.passes import kept_text
-
+def _some_of(shard: ShardInputs, size_bytes: float) -> Iterator[str]:
+    """The first kept documents of a shard, up to the one that reaches an amount."""
     left = size_bytes
-    for batch in kept_text(shard):
+    for batch in kept_text(shard) if left > 0 else ():
         texts = batch.column("text")
         for place in range(len(texts)):
             text = texts[place].as_py()

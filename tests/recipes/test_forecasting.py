@@ -6,13 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 import pytest
 
+from curation.ledger import Source
 from recipes.curating.curate import curate
 from recipes.ledger.forecasting import counted, disk_bytes, forecast, poisson_upper, scaled, wilson
 from recipes.run import Run
 from recipes.schema.recipe import load_recipe
-from recipes.tokenizing.token_rate import TYPICAL, rate_of
+from recipes.tokenizing.token_rate import TYPICAL, rate_of, sampled_texts
 
 RECIPE = """
 sources:
@@ -34,6 +36,22 @@ def test_forecast_counts_what_a_sampled_source_reads(tmp_path):
     assert found["whole"].rows == pytest.approx(1000, rel=0.15)
     assert found["half"].rows == pytest.approx(500, rel=0.2)
     assert found["whole"].drops == {}
+
+
+def test_sampled_texts_come_from_many_shards_and_later_ones_make_up_for_empty_ones(monkeypatch):
+    sizes = [0] * 20 + [100_000] * 20  # characters that each shard keeps, in documents of 1,000
+
+    def kept_text(shard):
+        texts = ["x" * 1000 for _ in range(sizes[shard] // 1000)]
+        yield pa.record_batch({"text": pa.array([None, *texts], pa.large_string())})
+
+    monkeypatch.setattr("recipes.tokenizing.token_rate.kept_text", kept_text)
+    assert sum(map(len, sampled_texts(Source("a", "de", tuple(range(40)))))) == 400_000
+    assert sum(map(len, sampled_texts(Source("a", "de", (39,))))) == 100_000
+    reached = []
+    monkeypatch.setattr("recipes.tokenizing.token_rate.kept_text", lambda shard: reached.append(shard) or kept_text(39))
+    sampled_texts(Source("a", "de", tuple(range(40))))
+    assert reached == [place * 40 // 16 for place in range(16)]
 
 
 def test_wilson_interval_of_half_is_even():
