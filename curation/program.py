@@ -109,17 +109,20 @@ class Compiler:
         from curation.signals.given import GIVEN_SIGNALS
         from curation.signals.per_line import LINE_COLUMNS
         from curation.text.dictionary import SEGMENTATION as DICTIONARY_WORDS
+        from curation.text.properties import with_tables
 
         names = tuple(sorted(state.names))
         dictionary = self._dictionary_for(names, state.per_line)
         options = SignalOptions(
             names=names,
             suffix=_suffix(state.text),
-            versions=tuple(SIGNALS[signal].version for signal in names),
+            versions=tuple(with_tables(SIGNALS[signal].version) for signal in names),
             language_model=state.language_model,
             language_version=LANGUAGE_VERSION if state.language_model else 0,
             excerpt=state.excerpt,
-            given=tuple(GivenSignal(x, state.given[x], GIVEN_SIGNALS[x].version) for x in sorted(state.given)),
+            given=tuple(
+                GivenSignal(x, state.given[x], with_tables(GIVEN_SIGNALS[x].version)) for x in sorted(state.given)
+            ),
             per_line=tuple(sorted(state.per_line)),
             dictionary=dictionary,
             words=DICTIONARY_WORDS if dictionary else "",

@@ -55,6 +55,7 @@ def add_lines(compiler: Compiler, path: str, step: config.Lines, names: list[str
     from curation.lines import LINES_VERSION
     from curation.rule_presets import load_preset
     from curation.rules import RuleError, preset_rules
+    from curation.text.properties import with_tables
 
     compiler.close(names)
     for name in names:
@@ -74,7 +75,8 @@ def add_lines(compiler: Compiler, path: str, step: config.Lines, names: list[str
             model, version = _identified_by(mine, rules)
         except RuleError as error:
             raise ProgramError(path, str(error)) from None
-        options = LineOptions(step.name, tuple(rules), unit, clean, LINES_VERSION, tokenizer, model, version)
+        made_by = with_tables(LINES_VERSION)
+        options = LineOptions(step.name, tuple(rules), unit, clean, made_by, tokenizer, model, version)
         add_text(compiler, name, mine, edit_lines_of_shard, options)
 
 

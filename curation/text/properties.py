@@ -41,6 +41,11 @@ def unicode_version() -> str:
     return str(_file()["unicode_version"])
 
 
+def with_tables(version: int) -> int:
+    """The version of a step that measures text, with that of the table: itself as long as the table is the first."""
+    return version + 1000 * (TABLE_VERSION - 1)
+
+
 def _frozen(array: np.ndarray) -> np.ndarray:
     array.setflags(write=False)
     return array

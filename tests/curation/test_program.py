@@ -86,6 +86,15 @@ def test_signal_that_was_measured_is_not_measured_again():
     assert sum(isinstance(stage.options, SignalOptions) for stage in program.stages) == len(SOURCES)
 
 
+def test_another_table_of_characters_measures_and_edits_anew(monkeypatch):
+    steps = (rules("a", "word_count < 3"), {"lines": {"name": "short", "drop": {"short": "characters < 3"}}})
+    first = [stage.options for stage in compiled(*steps).stages if isinstance(stage, LocalStage)]
+    monkeypatch.setattr("curation.text.properties.TABLE_VERSION", 2)
+    second = [stage.options for stage in compiled(*steps).stages if isinstance(stage, LocalStage)]
+    changed = {type(one).__name__ for one, other in zip(first, second, strict=True) if one != other}
+    assert changed == {"SignalOptions", "LineOptions"}
+
+
 def test_decisions_depend_on_earlier_layers_and_signals_do_not():
     program = compiled(rules("a", "word_count < 3"))
     for stage in program.stages:

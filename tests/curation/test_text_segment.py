@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import unicodedata
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -112,3 +114,12 @@ def test_folded_tables_equal_lower_and_nfd() -> None:
 def test_lower_table_is_one_to_one_lower_case() -> None:
     lower = p.lower_table()
     assert "".join(chr(lower[ord(c)]) for c in "ÄÖÜẞΣДİ中") == "äöüßσдi中"
+
+
+def test_table_of_another_content_has_another_version(monkeypatch):
+    """Keys of signals and lines hold the table's version: raise it together with this digest."""
+    digest = hashlib.sha256((Path(p.__file__).parent / "unicode.npz").read_bytes()).hexdigest()[:16]
+    assert (p.TABLE_VERSION, digest) == (1, "7b2cc0aff867fe46")
+    assert p.with_tables(3) == 3
+    monkeypatch.setattr(p, "TABLE_VERSION", 2)
+    assert p.with_tables(3) not in range(100)
