@@ -104,11 +104,6 @@ def in_tokens(size: Amount, *, batch_tokens: int, context: int) -> int:
     return size.number * per_unit[size.unit]
 
 
-def in_train_steps(size: Amount, *, batch_tokens: int, context: int) -> int:
-    """Whole train steps of an amount; what is not a whole train step is rounded down."""
-    return in_tokens(size, batch_tokens=batch_tokens, context=context) // batch_tokens
-
-
 def told_tokens(number: float, *, up: bool = False) -> str:
     """A number of tokens to three digits, as a recipe would write it: 325582848000 -> `326B tokens`.
 

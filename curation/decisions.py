@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,9 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation.layers import (
-    drop_reasons,
     kept_rows,
-    layer_columns,
     mask_columns,
     read_layers,
     side_by_side,
@@ -156,10 +153,3 @@ def _count_kept(batch: pa.RecordBatch, kept: np.ndarray, counts: Counter[str]) -
     for name, column in (("kept_bytes", "size_bytes"), ("kept_characters", "num_characters")):
         if column in batch.schema.names:
             counts[name] += int(pc.fill_null(batch.column(column), 0).to_numpy(zero_copy_only=False)[kept].sum())
-
-
-def dropped_by_step(layer: str | Path) -> dict[str, list[str]]:
-    """Steps that drop in a layer, with their reasons."""
-    if not any(name.startswith("drop@") for name in layer_columns(layer)):
-        return {}
-    return drop_reasons(layer)

@@ -10,7 +10,7 @@ meaning changes.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -158,11 +158,3 @@ def reasons_in_order(ledger: Ledger) -> dict[str, list[str]]:
             for step, reasons in drop_reasons(path).items():
                 steps.setdefault(step, reasons)
     return steps
-
-
-def shards_with(ledger: Ledger, names: Sequence[str] | None = None) -> Iterator[tuple[Source, ShardInputs]]:
-    """All shards of some sources, in canonical order."""
-    for source in ledger.sources:
-        if names is None or source.name in names:
-            for shard in source.shards:
-                yield source, shard

@@ -7,7 +7,7 @@ batch. Inputs and options are plain frozen values, so that a stage pickles; mode
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -292,12 +292,3 @@ def _perplexity_measure(inputs: ShardInputs, perplexity: PerplexityMeasure) -> A
         return columns
 
     return measured
-
-
-def all_batches(
-    shards: Iterable[ShardInputs], columns: Sequence[str] = ()
-) -> Iterator[tuple[ShardInputs, pa.RecordBatch]]:
-    """Kept text of many shards one after the other, in their order."""
-    for shard in shards:
-        for batch in kept_text(shard, columns):
-            yield shard, batch

@@ -311,13 +311,3 @@ def _check_range(what: str, numbers: Int64s, stop: int) -> None:
     outside = numbers[(numbers < 0) | (numbers >= stop)]
     if outside.size:
         raise OrderError(f"{what} {outside[0]} is outside 0 to {stop - 1}" if stop else f"{what}: there are none")
-
-
-def rank_slice(num_sequences: int, rank: int, world_size: int) -> tuple[int, int]:
-    """Return the part [start, stop) of a train step's sequences that a rank reads; shares differ by one at most.
-
-    The parts of ranks 0, 1, … follow one another, so any world size reads the same sequences in the same order.
-    """
-    if not 0 <= rank < world_size:
-        raise OrderError(f"rank {rank} is outside 0 to {world_size - 1}")
-    return num_sequences * rank // world_size, num_sequences * (rank + 1) // world_size

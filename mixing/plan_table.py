@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from mixing.patterns import members
 from mixing.plan_record import DomainSupply, Plan, PlannedPhase
 from mixing.schedule import Blocked, BySignal
-from mixing.targets import DENOMINATOR
 
 _MOST_BRANCHES, _SHOWN_BRANCHES = 60, 40
 _MOST_NAMES = 12  # of domains that are not drawn from
@@ -224,8 +223,3 @@ def groups_of(patterns: Iterable[str], names: Sequence[str]) -> dict[str, list[s
     """Return the domains that each pattern covers, for `table`: patterns that cover several, `"*"` left out."""
     groups = {pattern: members(pattern, names) for pattern in sorted(set(patterns) - {"*", *names})}
     return {pattern: covered for pattern, covered in groups.items() if len(covered) > 1}
-
-
-def nominal_share(phase: PlannedPhase, domain: str) -> float:
-    """Return the weight a domain has in a phase (after its ramp, and after spreading a shortage)."""
-    return phase.weights.get(domain, 0) / DENOMINATOR

@@ -164,54 +164,6 @@ def _digest_pages(digest: Any, array: np.ndarray[Any, Any], pages: int = 64) -> 
         digest.update(content[start : start + _PAGE_BYTES].tobytes())
 
 
-class HeldOutReader:
-    """A fixed number of windows of a domain's held-out text, the same at every evaluation.
-
-    Every token but the first is predicted once when all windows are read; the last window is short and padded. Fewer
-    windows are spread evenly over the text.
-
-    Args:
-        path: index of part held_out (or all).
-        context: tokens a window predicts.
-        max_sequences: most windows; None: all.
-        padding: token written behind the last one.
-    """
-
-    def __init__(self, path: str | Path, context: int, *, max_sequences: int | None = None, padding: int = 0) -> None:
-        self._whole = TokenReader([path], context, padding=padding)
-        self._domain = self._whole.domains[0]
-        self._padding = padding
-        self.context = context
-        if self._domain.footer.context is None:
-            available = -(-max(0, self._domain.num_tokens - 1) // context)
-        else:
-            available = self._domain.num_sequences(context)
-        number = available if max_sequences is None else min(available, max_sequences)
-        self.sequences = np.arange(number, dtype=np.int64) * available // max(number, 1)
-
-    def __len__(self) -> int:
-        """Number of windows."""
-        return len(self.sequences)
-
-    def read(self, start: int, stop: int) -> tuple[Tokens, np.ndarray]:
-        """Windows [start, stop): tokens, int32 (n, context + 1), and how many of each are not padding, int64 (n,)."""
-        sequences = self.sequences[start:stop]
-        tokens = np.full((len(sequences), self.context + 1), self._padding, np.int32)
-        whole = sequences < self._whole.num_sequences[0]
-        here = np.zeros(int(whole.sum()), np.int64)
-        tokens[whole] = self._whole.read(here, sequences[whole])
-        lengths = np.full(len(sequences), self.context + 1, np.int64)
-        if self._domain.footer.context is not None:
-            lengths[whole] = (self._whole.document_numbers(here, sequences[whole]) >= 0).sum(axis=1)
-        for number in np.flatnonzero(~whole).tolist():
-            begin = int(sequences[number]) * self.context
-            lengths[number] = self._domain.num_tokens - begin
-            _gather_range(
-                self._whole._tables, self._whole._shards, 0, begin, self._padding, tokens[number, : lengths[number]]
-            )
-        return tokens, lengths
-
-
 def _reopen(paths: Sequence[Path], context: int, padding: int) -> TokenReader:
     return TokenReader(paths, context, padding=padding)
 

@@ -63,13 +63,6 @@ def documents_in(foreign: ForeignTokens) -> Iterator[ForeignDocuments]:
         first = last
 
 
-def import_tokens(
-    foreign: ForeignTokens, tokenizer: Tokenizer, tokens_path: str | Path, documents_path: str | Path, **options: Any
-) -> dict[str, int]:
-    """`import_documents` of a flat array."""
-    return import_documents(documents_in(foreign), tokenizer, tokens_path, documents_path, **options)
-
-
 def import_documents(
     groups: Iterable[ForeignDocuments],
     tokenizer: Tokenizer,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
@@ -159,10 +159,3 @@ def _read_csv(path: Path) -> dict[str, Number]:
             raise WeightError(f"{path}:{line}: weight {row[1]!r} is not a number") from error
     check(shares)
     return shares
-
-
-def group_shares(weights: Mapping[str, int], groups: Mapping[str, Sequence[str]]) -> dict[str, Fraction]:
-    """Return the summed share of each group of domains (a pattern with the names it covers), exactly."""
-    return {
-        label: Fraction(sum(weights.get(name, 0) for name in names), DENOMINATOR) for label, names in groups.items()
-    }

@@ -11,7 +11,6 @@ Source: Chen and Goodman 1999; Heafield, Pouzyrevsky, Clark and Koehn 2013 (adju
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -211,8 +210,3 @@ def check_pruning(prune: Sequence[int], order: int) -> tuple[int, ...]:
     if any(a > b for a, b in pairwise(thresholds)) or thresholds[0] < 0:
         raise EstimationError(f"prune {list(thresholds)}: thresholds are counts that never fall from order to order")
     return thresholds + (thresholds[-1],) * (order - len(thresholds))
-
-
-def perplexity_of(log10_probability: float, num_tokens: int) -> float:
-    """10^(-log10 P / tokens), where the ends of sentences count as tokens."""
-    return math.pow(10.0, -log10_probability / num_tokens)

@@ -24,10 +24,8 @@ from curation.perplexity.ngrams import BEGIN, END
 
 LINE = 16  # uint32 a line
 MIDDLE, HIGHEST = 5, 7  # slots of a line
-_MOVED = np.uint64(15)
 _FILL = {MIDDLE: 3.5, HIGHEST: 5.0}  # n-grams a line; fuller lines (3.6, 5.2) are looked past twice as often
 _BLOCK = 64  # tokens whose lines are asked for together: they arrive within the time of some tokens
-_ORDERS = np.uint64(8)
 _NONE = np.uint64(0xFFFFFFFFFFFFFFFF)
 _SEEDS = 64
 

@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
-import pyarrow.compute as pc
 import xxhash
 
 from curation.source.spans import Block, Bytes, Positions, Unheld
@@ -135,9 +134,3 @@ def numbers(texts: pa.Array) -> pa.Array:
     values = pl.Series(texts).cast(pl.Float64, strict=False)
     finite = pl.select(pl.when(values.is_finite()).then(values)).to_series()
     return finite.to_arrow()
-
-
-def kind_of_texts(texts: pa.Array) -> str:
-    """The type of a CSV column by its values: `number` when all that are not empty are numbers, else `text`."""
-    filled = texts.filter(pc.not_equal(pc.binary_length(texts), 0))
-    return "number" if len(filled) and numbers(filled).null_count == 0 else "text"

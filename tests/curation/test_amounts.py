@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curation.amounts import Amount, Unit, amount, in_tokens, in_train_steps, told_tokens
+from curation.amounts import Amount, Unit, amount, in_tokens, told_tokens
 
 SPAN = ("tokens", "train steps", "sequences")
 
@@ -89,10 +89,9 @@ def test_amount_with_decimals_equals_fraction_arithmetic(thousandths, letter):
     assert amount(written).number == Fraction(thousandths, 1000) * factor
 
 
-def test_amount_of_train_steps_rounds_down_to_whole_ones():
+def test_amount_in_tokens_of_train_steps_and_of_no_tokens():
     # a train step of 4 sequences of 8 tokens: 32 tokens
-    assert in_train_steps(Amount(100, "tokens"), batch_tokens=32, context=8) == 3
-    assert in_train_steps(Amount(9, "sequences"), batch_tokens=32, context=8) == 2
+    assert in_tokens(Amount(9, "sequences"), batch_tokens=32, context=8) == 72
     assert in_tokens(Amount(3, "train steps"), batch_tokens=32, context=8) == 96
     with pytest.raises(ValueError, match="counts bytes"):
         in_tokens(Amount(3, "bytes"), batch_tokens=32, context=8)

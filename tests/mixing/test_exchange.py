@@ -17,7 +17,7 @@ from mixing.exchange_rows import export_litdata, export_parquet
 from mixing.litdata_chunks import chunk_names, read_litdata
 from mixing.selections import Selection
 from mixing.shards import ShardFiles, TokenShardError, read_documents, read_record
-from mixing.token_import import import_tokens
+from mixing.token_import import documents_in, import_documents
 
 
 @pytest.fixture
@@ -92,7 +92,7 @@ def test_export_and_import_give_the_same_documents(domain, tmp_path, number_toke
         foreign = read_megatron(tmp_path / "out")
     assert (foreign.tokens.tolist(), foreign.ends.tolist()) == (TOKENS, ENDS)
     files = ShardFiles("other", "a", tmp_path / "imported", tmp_path / "imported.parquet")
-    counts = import_tokens(foreign, number_tokenizer, files.tokens_path, files.documents_path)
+    counts = import_documents(documents_in(foreign), number_tokenizer, files.tokens_path, files.documents_path)
     assert counts == {"num_documents": 4, "num_tokens": 10, "num_characters": 9, "size_bytes": 9}
     record = read_record(files, verify=True)
     assert (record.eos, record.bos, record.num_documents) == (0, None, 4)
@@ -127,7 +127,7 @@ def test_import_token_outside_the_vocabulary_is_refused(tmp_path, number_tokeniz
     np.array([2], "<u8").tofile(tmp_path / "in.ds.index")
     foreign = read_datatrove(tmp_path / "in.ds")
     with pytest.raises(TokenShardError, match="token id 5000 at 1"):
-        import_tokens(foreign, number_tokenizer, tmp_path / "tokens", tmp_path / "documents")
+        import_documents(documents_in(foreign), number_tokenizer, tmp_path / "tokens", tmp_path / "documents")
 
 
 def test_read_files_that_do_not_fit_are_refused(tmp_path):

@@ -1,5 +1,6 @@
 """The global order against a slow twin in exact fractions, and what it promises."""
 
+import itertools
 from collections import Counter
 from dataclasses import replace
 from fractions import Fraction
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mixing.order import OrderError, open_order, rank_slice
+from mixing.order import OrderError, open_order
 from mixing.permutation import derive_key, name_key, permute
 from mixing.plan import DomainSupply, Plan, make_plan
 from mixing.schedule import Amount, BatchLine, Blocked, BySignal, Phase
@@ -228,10 +229,10 @@ def test_ranks_of_any_world_size_read_the_same_positions(plan, world_size):
     for phase in plan.phases:
         for run in phase.steps:
             for _ in range(run.num_steps):
-                parts = [rank_slice(run.sequences, rank, world_size) for rank in range(world_size)]
+                bounds = [run.sequences * rank // world_size for rank in range(world_size + 1)]
+                parts = itertools.pairwise(bounds)
                 read = [order.locate(np.arange(position + a, position + b)).sequence for a, b in parts]
                 assert np.concatenate(read).tolist() == whole.sequence[position : position + run.sequences].tolist()
-                assert max(b - a for a, b in parts) - min(b - a for a, b in parts) <= 1
                 position += run.sequences
     assert position == plan.num_positions
 
@@ -486,13 +487,6 @@ def test_inverses_of_what_is_not_drawn_are_refused():
     with pytest.raises(OrderError, match="context 8"):
         order.positions_of_sequence("web", 0, 8)
     assert order.positions_of_sequence("none", 0).tolist() == []
-
-
-def test_rank_slice_of_seven_over_three_gives_two_two_three():
-    assert [rank_slice(7, rank, 3) for rank in range(3)] == [(0, 2), (2, 4), (4, 7)]
-    assert [rank_slice(2, rank, 4) for rank in range(4)] == [(0, 0), (0, 1), (1, 1), (1, 2)]
-    with pytest.raises(OrderError, match="rank 3"):
-        rank_slice(7, 3, 3)
 
 
 def test_a_small_order_stays_what_it_was():

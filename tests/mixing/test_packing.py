@@ -11,7 +11,7 @@ from mixing import packing
 from mixing.domain_index import DomainIndexError
 from mixing.domains import DomainTokens, build_domain_index
 from mixing.packing import pack_domain
-from mixing.reader import HeldOutReader, TokenReader
+from mixing.reader import TokenReader
 from mixing.selections import Selection
 
 PAD = 2
@@ -190,11 +190,3 @@ def test_packing_into_another_folder_finds_its_shards(make_shard, tmp_path):
     pack_domain(tmp_path / "contiguous", 3, tmp_path / "deep" / "er" / "packed")
     reader = TokenReader([tmp_path / "deep" / "er" / "packed"], 3)
     assert reader.read(np.array([0]), np.array([0])).tolist() == [[3, 4, 5, 0]]
-
-
-def test_held_out_reader_of_packed_text_knows_its_padding(make_shard, tmp_path):
-    build_domain_index([make_shard("web", "a", ["3 4", "5 6 7"])], Selection("web"), tmp_path / "contiguous")
-    pack_domain(tmp_path / "contiguous", 3, tmp_path / "packed")
-    tokens, lengths = HeldOutReader(tmp_path / "packed", 3, padding=PAD).read(0, 2)
-    assert tokens.tolist() == [[5, 6, 7, 0], [3, 4, 0, PAD]]
-    assert lengths.tolist() == [4, 3]

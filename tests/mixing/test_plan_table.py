@@ -5,7 +5,7 @@ from fractions import Fraction
 import pytest
 
 from mixing.plan import DomainSupply, make_plan
-from mixing.plan_table import nominal_share, table, tree
+from mixing.plan_table import table, tree
 from mixing.schedule import Amount, BatchLine, Blocked, Phase
 
 
@@ -97,13 +97,6 @@ def test_tree_names_every_phase_and_drawn_domain():
     assert lines[2] == "│  ├─ books 50.00%: 120 tokens, 0.60 epochs, 100% unique"
     assert "ramp over 40 sequences" in lines[4]
     assert "blocked web | books" in lines[7]
-
-
-def test_nominal_share_is_the_weight_asked_for():
-    plan = plan_of(Phase("only", Amount(10, "train steps"), {"web": 1}, 2))
-
-    assert nominal_share(plan.phases[0], "web") == 1
-    assert nominal_share(plan.phases[0], "books") == 0
 
 
 def test_tree_of_many_domains_shows_the_largest_and_the_table_adds_all_of_them_up():

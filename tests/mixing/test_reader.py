@@ -10,7 +10,7 @@ import pytest
 
 from mixing.domain_index import DomainIndexError
 from mixing.domains import build_domain_index
-from mixing.reader import HeldOutReader, TokenReader
+from mixing.reader import TokenReader
 from mixing.selections import Selection
 from mixing.shards import METADATA_KEY, map_tokens, read_record
 
@@ -127,32 +127,3 @@ def test_reader_wide_tokens_are_read_as_they_are(two_domains, make_shard, tmp_pa
         [70_003, 70_004, 70_005, 70_006, 70_000],
         [3, 4, 5, 6, 7],
     ]
-
-
-def test_held_out_reader_predicts_every_token_but_the_first_once(two_domains):
-    paths, streams = two_domains
-    reader = HeldOutReader(paths[0], 10, padding=-7)
-    tokens, lengths = reader.read(0, len(reader))
-    predicted = [token for row, length in zip(tokens.tolist(), lengths) for token in row[1:length]]
-    assert predicted == streams[0][1:]
-    assert tokens[-1, lengths[-1] :].tolist() == [-7] * (11 - lengths[-1])
-
-
-def test_held_out_reader_of_some_windows_spreads_them(two_domains):
-    paths, streams = two_domains
-    reader = HeldOutReader(paths[1], 4, max_sequences=3)
-    assert reader.sequences.tolist() == [0, 6, 12]
-    tokens, lengths = reader.read(1, 3)
-    assert tokens.tolist() == [streams[1][24:29], streams[1][48:53]]
-    assert lengths.tolist() == [5, 5]
-
-
-def test_held_out_reader_of_text_shorter_than_a_window_reads_it(make_shard, tmp_path):
-    build_domain_index([make_shard("web", "a", ["3 4"])], Selection("web"), tmp_path / "web")
-    tokens, lengths = HeldOutReader(tmp_path / "web", 8).read(0, 1)
-    assert (tokens[0, :3].tolist(), lengths.tolist()) == ([3, 4, 0], [3])
-
-
-def test_held_out_reader_of_nothing_has_no_windows(make_shard, tmp_path):
-    build_domain_index([make_shard("web", "a", [])], Selection("web"), tmp_path / "web")
-    assert len(HeldOutReader(tmp_path / "web", 8)) == 0

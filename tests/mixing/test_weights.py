@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mixing.targets import DENOMINATOR
-from mixing.weights import WeightError, group_shares, natural, read_weights, to_integers, unimax
+from mixing.weights import WeightError, natural, read_weights, to_integers, unimax
 
 names = st.text("abcdef", min_size=1, max_size=3)
 positive = st.one_of(st.floats(1e-9, 1e9), st.integers(1, 10**9), st.fractions(Fraction(1, 10**6), 100))
@@ -167,9 +167,3 @@ def test_read_weights_passes_over_a_byte_order_mark(tmp_path, name, content):
     path.write_text(content, encoding="utf-8-sig")
 
     assert read_weights(path) == {"web": 1}
-
-
-def test_group_shares_sum_the_covered_domains():
-    weights = to_integers({"zh_web": 0.1, "zh_books": 0.2, "en": 0.7})
-
-    assert group_shares(weights, {"zh_*": ["zh_web", "zh_books"]}) == {"zh_*": Fraction(3, 10)}
