@@ -11,7 +11,6 @@ This is how an English model learns Chinese without losing its embeddings (MindL
 from __future__ import annotations
 
 import json
-import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from itertools import islice
@@ -24,6 +23,7 @@ from tokenizers import models, pre_tokenizers, trainers
 
 from mixing.text_passes import TextPasses, count_characters
 from mixing.tokenizer import Tokenizer, TokenizerError, load_tokenizer
+from mixing.tokenizer_files import SETTINGS, TEMPLATES, copy_whole, files_beside
 
 EXTENSION_FILE = "extension.json"
 """Beside an extended tokenizer: `base_vocabulary`, `base` (identity), `vocabulary`, and `base_ids`, which tells for
@@ -215,10 +215,8 @@ def _added(name: str, token: int) -> dict[str, Any]:
 
 
 def _write(stored: dict[str, Any], base: Path, folder: Path) -> None:
-    """Write the tokenizer, and the base's other files beside it."""
+    """Write the tokenizer, and the base's special tokens and templates beside it."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "tokenizer.json").write_text(_encoder(stored).to_str(pretty=True), encoding="utf-8")
-    for name in ("tokenizer_config.json", "special_tokens_map.json"):
-        file = (base if base.is_dir() else base.parent) / name
-        if file.exists():
-            shutil.copyfile(file, folder / name)
+    for path, name in files_beside(base, (*SETTINGS, *TEMPLATES)):  # other files list the base's tokens alone
+        copy_whole(path, folder / name)

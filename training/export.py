@@ -25,7 +25,6 @@ from training.models import ModelShape, num_parameters
 MAX_LOGIT_DIFFERENCE = 1e-4
 # Weights per file, and so the most memory that writing takes.
 FILE_BYTES = 4 << 30
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "tokenizer.model")
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 
 _LLAMA = {
@@ -267,13 +266,10 @@ def _copy_tokenizer(folder: Path, options: ExportOptions) -> dict[str, int | Non
     if options.tokenizer is None:
         return {}
     from mixing.tokenizer import load_tokenizer
+    from mixing.tokenizer_files import copy_tokenizer
 
     loaded = load_tokenizer(options.tokenizer)
-    source = Path(options.tokenizer)
-    for name in TOKENIZER_FILES:
-        beside = (source if source.is_dir() else source.parent) / name
-        if beside.exists():
-            shutil.copyfile(beside, folder / name)
+    copy_tokenizer(Path(options.tokenizer), folder)
     ids = {"bos": loaded.bos, "eos": loaded.eos, "pad": loaded.pad}
     if not (folder / "tokenizer_config.json").exists():
         tokens = {f"{word}_token": loaded.encoder.id_to_token(at) for word, at in ids.items() if at is not None}

@@ -1,7 +1,8 @@
 """Weights of a Hugging Face folder as a checkpoint that a training starts from; the inverse of `training.export`.
 
 Only safetensors are read, so nothing is unpickled. A larger vocabulary than the model was trained on is filled up: an
-id that the extended tokenizer joins from old ids begins as their mean, any other as the mean of all rows.
+id that the extended tokenizer joins from old ids begins as their mean, any other as the mean of all rows. Rows that a
+model has beyond its tokenizer's ids (padded vocabularies: 50,304 rows for 50,257 ids) are cut off.
 """
 
 from __future__ import annotations
@@ -57,7 +58,11 @@ def write_weights(weights: Mapping[str, Tensor], shape: ModelShape, root: Path, 
 
 
 def import_huggingface(
-    folder: Path, root: Path, shape: ModelShape, base_ids: Mapping[int, list[int]] | None = None
+    folder: Path,
+    root: Path,
+    shape: ModelShape,
+    base_ids: Mapping[int, list[int]] | None = None,
+    known: int | None = None,
 ) -> Path:
     """Write a Hugging Face model's weights as a checkpoint of train step 0.
 
@@ -68,6 +73,7 @@ def import_huggingface(
         root: folder of checkpoints, made if missing.
         shape: the model that is trained; its vocabulary may be larger, its context another.
         base_ids: of new ids, the old ids that spelt them before.
+        known: ids of the model's own tokenizer; rows beyond are padding. None where it brings no tokenizer.
 
     Returns:
         The checkpoint's folder.
@@ -84,7 +90,7 @@ def import_huggingface(
         for name, parameter in model.named_parameters():
             theirs = read(exported_name(shape.family, name)).float()
             if name in VOCABULARY_ROWS:
-                theirs = with_rows(theirs, shape.vocabulary, base_ids or {})
+                theirs = with_rows(theirs, shape.vocabulary, base_ids or {}, known)
             elif name == "positions.weight":
                 theirs = theirs[: shape.context]
             if theirs.shape != parameter.shape:
@@ -94,18 +100,27 @@ def import_huggingface(
     return checkpoint.save(root, model, None, {**manifest, "shape": checkpoint.shape_entry(shape)})
 
 
-def with_rows(rows_VD: Tensor, vocabulary: int, base_ids: Mapping[int, list[int]]) -> Tensor:
-    """Rows of a larger vocabulary: the old ones, then means of those that spelt the new ids.
+def with_rows(rows_VD: Tensor, vocabulary: int, base_ids: Mapping[int, list[int]], known: int | None = None) -> Tensor:
+    """Rows of another vocabulary: the old ones, then means of those that spelt the new ids.
 
-    A new id may stand among the rows that a model has beyond its tokenizer; it begins as that mean all the same.
+    A new id may stand among the rows that a model has beyond its tokenizer; it begins as that mean all the same. Other
+    such rows are left out: no text has their ids, and the logits of all others stay.
+
+    Args:
+        rows_VD: the model's.
+        vocabulary: rows that are wanted.
+        base_ids: of new ids, the old ids that spelt them before.
+        known: ids of the model's own tokenizer; None counts all rows.
     """
-    known = rows_VD.shape[0]
+    rows = rows_VD.shape[0]
+    known = rows if known is None else min(known, rows)
     if vocabulary < known:
         raise ImportFailed(
-            f"the model has {known:,} token ids and the tokenizer {vocabulary:,}; use the model's own tokenizer, or "
-            "one extended from it (tokenizer: {base: ..., vocabulary: ...})"
+            f"the model has {known:,} token ids and the tokenizer {vocabulary:,}; use the model's own tokenizer (lying "
+            "beside it, it tells padding apart), or one extended from it (tokenizer: {base: ..., vocabulary: ...})"
         )
-    whole_VD = torch.cat([rows_VD, rows_VD.mean(0).repeat(vocabulary - known, 1)])
+    more = max(0, vocabulary - rows)
+    whole_VD = torch.cat([rows_VD[:vocabulary], rows_VD[:known].mean(0).repeat(more, 1)])
     for token, spelt in base_ids.items():
         if spelt:
             whole_VD[token] = rows_VD[spelt].mean(0)

@@ -17,13 +17,16 @@ from recipes.pipeline import held
 if TYPE_CHECKING:
     from recipes.run import Run
 
+# Raised when the same checkpoint makes another export. 2: all files of the tokenizer.
+VERSION = 2
+
 
 def export(run: Run, checkpoint: Path) -> Path:
     """Export the trained model to Hugging Face, with a check of its logits; a whole export is reused."""
     wanted: Any = run.recipe.export
     checkpoints = _checkpoints(run, checkpoint)
     names = [path.name for path in checkpoints]
-    key = key_of(run.training.key, names, wanted.precision, run.tokens.tokenizer_key)
+    key = key_of(VERSION, run.training.key, names, wanted.precision, run.tokens.tokenizer_key)
     folder = run.store.workdir / f"export-{key}"
     run.use(folder.name, "export", "Hugging Face export", {})
     with held(run.narrator, folder, "Hugging Face export"):

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mixing.tokenizer_extension import EXTENSION_FILE
-from recipes.artifacts import key_of, write_atomically
+from mixing.tokenizer_files import copy_tokenizer
+from recipes.artifacts import key_of
 from recipes.checks.paths import training_problems
 from recipes.checks.starts import shape_of_start, tokenizer_beside
 from recipes.errors import RunError
@@ -30,9 +31,8 @@ if TYPE_CHECKING:
     from recipes.schema.recipe import Recipe
 
 # Raised when the same weights and new tokens give another checkpoint.
-VERSION = 2
+VERSION = 3
 _PART = {"training.from": "train", "finetuning.from": "finetune"}
-_TOKENIZER_FILES = ("tokenizer_config.json", "special_tokens_map.json", "tokenizer.json")
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,7 @@ class Origin:
         shape: of the model that is trained, with the vocabulary that it had.
         new: ids that its tokenizer did not have, with the old ids that spelt them.
         named: the recipe's key that names it, for errors.
+        known: ids of its own tokenizer, beyond which its rows are padding; None where all rows count.
     """
 
     folder: Path
@@ -52,6 +53,7 @@ class Origin:
     shape: ModelShape
     new: Mapping[int, list[int]]
     named: str
+    known: int | None = None
 
 
 def start_weights(run: Run, training: Training) -> str | None:
@@ -65,7 +67,8 @@ def start_weights(run: Run, training: Training) -> str | None:
     theirs = shape_of_start(folder)
     known = _known_ids(folder, theirs.vocabulary)
     new = {token: ids for token, ids in _spelt(run.tokens.tokenizer).items() if token >= known}
-    origin = Origin(folder, str(content_key(start)), replace(shape, vocabulary=theirs.vocabulary), new, "training.from")
+    rows = replace(shape, vocabulary=theirs.vocabulary)
+    origin = Origin(folder, str(content_key(start)), rows, new, "training.from", known)
     return str(fitting_checkpoint(run, origin, shape.vocabulary))
 
 
@@ -97,7 +100,7 @@ def fitting_checkpoint(run: Run, origin: Origin, vocabulary: int) -> Path:
 
                 written = extend_checkpoint(open_checkpoint(found), root, vocabulary, origin.new)
             else:
-                written = import_huggingface(found, root, shape, origin.new)
+                written = import_huggingface(found, root, shape, origin.new, origin.known)
         except ImportFailed as error:
             raise RunError(f"{origin.named}: {error}") from error
     run.narrator.made(title, size, time.monotonic() - started)
@@ -153,12 +156,7 @@ def _known_ids(folder: Path, rows: int) -> int:
 
 def keep_tokenizer(folder: Path, tokenizer: Path) -> None:
     """Keep a training's tokenizer beside its checkpoints, so that whoever starts from one has the right one."""
-    kept = folder / "tokenizer"
-    kept.mkdir(parents=True, exist_ok=True)
-    for name in _TOKENIZER_FILES:  # the one that makes it whole comes last
-        own = tokenizer if name == "tokenizer.json" and tokenizer.is_file() else _folder_of(tokenizer) / name
-        if own.exists() and not (kept / name).exists():
-            write_atomically(kept / name, own.read_text(encoding="utf-8"))
+    copy_tokenizer(tokenizer, folder / "tokenizer")
 
 
 def _folder_of(tokenizer: Path) -> Path:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from recipes.run import Run
 
 # Raised when the same options give other token shards, domains or plans.
-VERSIONS = {"imported": 3, "tokenizer": 2, "tokenizer_study": 1, "tokens": 2, "domains": 3, "plan": 2}
+VERSIONS = {"imported": 3, "tokenizer": 2, "extension": 2, "tokenizer_study": 1, "tokens": 2, "domains": 3, "plan": 2}
 
 
 @dataclass(frozen=True)
@@ -162,7 +162,12 @@ def _plan_tokenizer(run: Run, curation: Plan, split: dict[str, str]) -> tuple[Pl
     stage = plan_stage(
         run.store,
         "tokenizer",
-        [VERSIONS["tokenizer"], options, [state.made_of() for state in states]],
+        [
+            VERSIONS["tokenizer"],
+            *([VERSIONS["extension"]] if wanted.base else []),
+            options,
+            [state.made_of() for state in states],
+        ],
         title="tokenizer",
         verb="tokenize",
         work=make_tokenizer,

@@ -65,6 +65,54 @@ def test_export_carries_the_tokenizer_and_its_ids(tmp_path, tiny, saved, tokeniz
     assert (config["bos_token_id"], config["eos_token_id"], config["pad_token_id"]) == (0, 1, None)
 
 
+CHAT = "{% for m in messages %}<s>{{ m['role'] }}: {{ m['content'] }}</s>{% endfor %}"
+
+
+@pytest.fixture(params=["letters", "gpt2"])
+def theirs(request, tmp_path, tokenizer):
+    """A tokenizer as transformers saves it: tokenizer.json alone, and one of a class with files of its own."""
+    import tokenizers
+    from transformers import GPT2Tokenizer, PreTrainedTokenizerFast
+
+    folder = tmp_path / "theirs"
+    if request.param == "letters":
+        made = PreTrainedTokenizerFast(tokenizer_file=str(tokenizer), bos_token="<s>", eos_token="</s>")
+    else:
+        letters = {"<s>": 0, "</s>": 1, **{letter: 2 + n for n, letter in enumerate("abcdefghij\u0120")}, "ab": 13}
+        bpe = tokenizers.models.BPE(letters, [("a", "b")])
+        raw = tokenizers.Tokenizer(bpe)
+        raw.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+        raw.decoder = tokenizers.decoders.ByteLevel()
+        raw.add_special_tokens(["<s>", "</s>"])
+        folder.mkdir()
+        bpe.save(str(folder))
+        raw.save(str(folder / "tokenizer.json"))
+        words = {f"{kind}_token": word for kind, word in (("bos", "<s>"), ("eos", "</s>"), ("unk", "<s>"))}
+        made = GPT2Tokenizer.from_pretrained(folder, **words)
+    made.add_special_tokens({"additional_special_tokens": ["<turn>"]})
+    made.chat_template = CHAT
+    made.save_pretrained(folder)
+    return folder
+
+
+def test_export_brings_all_of_a_tokenizer_along(tmp_path, tiny, saved, theirs):
+    from transformers import AutoTokenizer
+
+    options = ExportOptions(tokenizer=str(theirs), prompt="abc")
+    export_huggingface([saved(tiny["llama"])], tmp_path / "export", options)
+    source, copy = (AutoTokenizer.from_pretrained(folder) for folder in (theirs, tmp_path / "export"))
+    text = "ab <turn>a bad cab</s>"
+    assert copy(text)["input_ids"] == source(text)["input_ids"]
+    assert copy.get_vocab() == source.get_vocab()
+    assert copy.special_tokens_map == source.special_tokens_map
+    said = [{"role": "a", "content": "bad cab"}]
+    assert copy.apply_chat_template(said, tokenize=False) == "<s>a: bad cab</s>"
+    assert source.apply_chat_template(said, tokenize=False) == "<s>a: bad cab</s>"
+    there = {path.name for path in theirs.iterdir()}
+    assert "chat_template.jinja" in there
+    assert there <= {path.name for path in (tmp_path / "export").iterdir()}
+
+
 def test_export_average_is_the_mean_of_the_weights(tmp_path, tiny, saved, make_model):
     from safetensors.torch import load_file
 

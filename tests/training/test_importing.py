@@ -7,7 +7,7 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 from training.checkpoint import load_model, open_checkpoint, read_weights  # noqa: E402
-from training.export import huggingface_config  # noqa: E402
+from training.export import ExportOptions, export_huggingface, huggingface_config  # noqa: E402
 from training.generate import continuations  # noqa: E402
 from training.huggingface import ImportFailed, is_huggingface, shape_of_huggingface  # noqa: E402
 from training.importing import import_huggingface, with_rows  # noqa: E402
@@ -80,6 +80,33 @@ def test_new_ids_begin_as_the_mean_of_what_spelt_them(tiny, save_theirs, tmp_pat
     torch.testing.assert_close(rows[65], (rows[3] + rows[4]) / 2)
     torch.testing.assert_close(rows[64], rows[:64].mean(0))
     torch.testing.assert_close(rows[66], rows[:64].mean(0))
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt_neo"])
+def test_rows_beyond_the_tokenizer_are_cut_and_the_export_has_the_logits_of_all_ids(
+    tiny, save_theirs, tmp_path, family
+):
+    """64 rows for 57 ids, tied and untied, as of a vocabulary padded for the hardware's sake."""
+    folder, theirs = save_theirs(tiny[family])
+    ours = dataclasses.replace(tiny[family], vocabulary=57)
+    made = import_huggingface(folder, tmp_path / "ours", ours, known=57)
+    export_huggingface([made], tmp_path / "export", ExportOptions("fp32"))
+    again = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "export").eval()
+    tokens = torch.randint(0, 57, (3, 16), generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        expected = theirs(tokens).logits[..., :57]
+        torch.testing.assert_close(load_model(open_checkpoint(made))(tokens), expected, atol=1e-5, rtol=0)
+        torch.testing.assert_close(again(tokens).logits, expected, atol=1e-5, rtol=0)
+    with pytest.raises(ImportFailed, match="has 58 token ids and the tokenizer 57"):
+        import_huggingface(folder, tmp_path / "other", ours, known=58)
+
+
+def test_extended_tokenizer_takes_some_padding_rows_and_the_others_are_cut():
+    rows = torch.arange(12.0).view(6, 2)  # four ids, two rows of padding
+    larger = with_rows(rows, 5, {4: [0, 1]}, known=4)
+    assert larger.tolist() == [*rows[:4].tolist(), [1.0, 2.0]]
+    whole = with_rows(rows, 7, {4: [0, 1]}, known=4)
+    assert whole[5:].tolist() == [rows[5].tolist(), rows[:4].mean(0).tolist()]
 
 
 @pytest.mark.parametrize(
