@@ -66,11 +66,13 @@ def standing_in(entries: Path, given: Sequence[MatchInput]) -> np.ndarray:
     Memory: the content ids of one shard, a byte an entry.
     """
     shards = {(one.source, one.shard): one for one in given}
-    found = [
-        np.isin(ids, content_ids(shards[name])) if name in shards else np.zeros(len(ids), bool)
-        for name, ids, _ in by_shard(entries)
-    ]
-    return np.concatenate(found) if found else np.zeros(0, bool)
+    found, last, known = [np.zeros(0, bool)], None, np.zeros(0, "S16")
+    for name, ids, _ in by_shard(entries):
+        if name != last:  # a shard comes in many pieces: its ids are read and sorted once
+            last, known = name, np.unique(content_ids(shards[name])) if name in shards else np.zeros(0, "S16")
+        places = np.searchsorted(known, ids)
+        found.append(known[np.minimum(places, len(known) - 1)] == ids if len(known) else np.zeros(len(ids), bool))
+    return np.concatenate(found)
 
 
 def by_shard(entries: Path) -> Iterator[tuple[tuple[str, str], np.ndarray, int]]:

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from curation.dedup import exact, index
+from curation.dedup import exact, index, index_entries
 from curation.dedup.index_entries import entries_schema
+from curation.dedup.inputs import MatchInput
 from curation.dedup.keep import read_keep
 from curation.dedup.match import MatchOptions
 from curation.dedup.minhash import Options, SignatureError
@@ -193,6 +194,35 @@ def corpora(draw):
         texts.append(" ".join(words))
     cuts = sorted(draw(st.lists(st.integers(0, len(texts)), min_size=2, max_size=2)))
     return [texts[: cuts[0]], texts[cuts[0] : cuts[1]], texts[cuts[1] :]]
+
+
+IDS = st.binary(min_size=2, max_size=2).map(lambda tail: b"\0" * 13 + tail + b"\0")
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    indexed=st.lists(st.tuples(st.sampled_from("abc"), IDS), max_size=20),
+    read=st.dictionaries(st.sampled_from("ab"), st.lists(IDS, max_size=8)),
+)
+def test_entries_that_stand_in_the_run_are_found_with_each_shard_read_once(tmp_path, monkeypatch, indexed, read):
+    indexed = sorted(indexed, key=lambda entry: entry[0])
+    columns = {"source": ["s"] * len(indexed), "shard": [shard for shard, _ in indexed]}
+    ids = pa.array([content_id for _, content_id in indexed], pa.binary(16))
+    pq.write_table(pa.table(columns | {"content_id": ids}), tmp_path / "entries")
+    pieces = list(index_entries.by_shard(tmp_path / "entries"))
+    cut = [(name, held[n : n + 2], first + n) for name, held, first in pieces for n in range(0, len(held), 2)]
+    opened = []
+
+    def content_ids(one):
+        opened.append(one.shard)
+        return index_entries.as_ids(pa.array(read[one.shard], pa.binary(16)))
+
+    monkeypatch.setattr(index_entries, "by_shard", lambda _: iter(cut))
+    monkeypatch.setattr(index_entries, "content_ids", content_ids)
+    found = index_entries.standing_in(tmp_path / "entries", [MatchInput("s", shard, "") for shard in read])
+    monkeypatch.undo()
+    assert found.tolist() == [content_id in read.get(shard, []) for shard, content_id in indexed]
+    assert len(opened) == len(set(opened))
 
 
 AS_SCRATCH = settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
