@@ -2,6 +2,7 @@
 
 import math
 import re
+import tracemalloc
 import unicodedata
 
 import fasttext
@@ -93,6 +94,18 @@ def test_blacklist_names_the_categories_of_a_host_and_of_domains_above_it(tmp_pa
         path.write_text("".join(f"{d} {category}\n" for category, domains in listed.items() for d in domains))
     found = open_given("rps_doc_ut1_blacklist", str(path))(texts(["x"] * len(URLS)), texts(list(URLS)))
     assert found.to_pylist() == list(URLS.values())
+
+
+def test_blacklist_of_many_lines_takes_some_bytes_a_line(tmp_path):
+    path = tmp_path / "list.txt"
+    path.write_text("".join(f"{n}.example games\n" for n in range(40_000)))
+    tracemalloc.start()
+    measure_one = open_given("rps_doc_ut1_blacklist", str(path))
+    most_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    found = measure_one(texts(["", ""]), texts(["http://39999.example/", "http://40000.example/"]))
+    assert found.to_pylist() == ["games", ""]
+    assert most_bytes < 100 * 40_000
 
 
 def test_hosts_are_bare():
