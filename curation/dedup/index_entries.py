@@ -70,9 +70,16 @@ def standing_in(entries: Path, given: Sequence[MatchInput]) -> np.ndarray:
     for name, ids, _ in by_shard(entries):
         if name != last:  # a shard comes in many pieces: its ids are read and sorted once
             last, known = name, np.unique(content_ids(shards[name])) if name in shards else np.zeros(0, "S16")
-        places = np.searchsorted(known, ids)
-        found.append(known[np.minimum(places, len(known) - 1)] == ids if len(known) else np.zeros(len(ids), bool))
+        found.append(among(known, ids))
     return np.concatenate(found)
+
+
+def among(known: np.ndarray, ids: np.ndarray) -> np.ndarray:
+    """Which ids are among known ones, that are sorted; bool (ids,)."""
+    if not len(known):
+        return np.zeros(len(ids), bool)
+    found: np.ndarray = known[np.minimum(np.searchsorted(known, ids), len(known) - 1)] == ids
+    return found
 
 
 def by_shard(entries: Path) -> Iterator[tuple[tuple[str, str], np.ndarray, int]]:
@@ -125,9 +132,9 @@ class OwnEntries:
                     self._found.setdefault(name, []).append((version.number, chosen, ids[chosen - first].copy()))
 
     def ids(self, source: str, shard: str) -> np.ndarray:
-        """Content ids of a shard's entries."""
+        """Content ids of a shard's entries, each once, sorted."""
         found = [ids for _, _, ids in self._found.get((source, shard), [])]
-        return np.concatenate(found) if found else np.zeros(0, "S16")
+        return np.unique(np.concatenate(found)) if found else np.zeros(0, "S16")
 
     def removed(self, source: str, shard: str, read: np.ndarray, kept: np.ndarray) -> pa.RecordBatch:
         """Entries whose text stands in the shard (`read`) and is not kept there any more, as `REMOVED` rows."""

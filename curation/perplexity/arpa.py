@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -121,14 +122,17 @@ def run_lmplz(
     command += ["--arpa", str(path)]
     command += ["--discount_fallback"] if fallback else []
     command += ["--prune", *map(str, prune)] if any(prune) else []
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as running:
-        assert running.stdin is not None
-        assert running.stderr is not None
-        try:
-            for line in lines:
-                running.stdin.write(line + b"\n")
-        except BrokenPipeError:
-            pass  # it stopped early; its own words below say why
-        _, said = running.communicate()
-    if running.returncode != 0:
-        raise ModelError(f"lmplz failed ({running.returncode}): {said.decode('utf-8', 'replace').strip()[-500:]}")
+    # A file, not a pipe that nobody reads while the text is written: both would wait for each other once it is full.
+    with tempfile.TemporaryFile() as said:
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=said) as running:
+            assert running.stdin is not None
+            try:
+                for line in lines:
+                    running.stdin.write(line + b"\n")
+            except BrokenPipeError:
+                pass  # it stopped early; its own words below say why
+            running.communicate()
+        if running.returncode != 0:
+            said.seek(0)
+            words = said.read().decode("utf-8", "replace").strip()[-500:]
+            raise ModelError(f"lmplz failed ({running.returncode}): {words}")

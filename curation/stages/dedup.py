@@ -247,7 +247,10 @@ def texts_at(shard: ShardInputs, rows: np.ndarray) -> Iterator[pa.Array]:
 
 
 def _name_reasons(path: Path, step: str, reasons: list[str]) -> None:
-    """Name the layer's drop bits in its metadata, as every decisions layer does."""
-    table = pq.read_table(path)
-    schema = with_reasons(table.schema.remove_metadata(), {step: reasons})
-    write_layer(path, table.to_batches(), schema)
+    """Name the layer's drop bits in its metadata, as every decisions layer does. Memory: a row group."""
+    named = path.with_name(f"{path.name}.named.tmp")  # what a killed run leaves of it is cleared away
+    with pq.ParquetFile(path) as layer:
+        groups = (layer.read_row_group(number, use_threads=False) for number in range(layer.num_row_groups))
+        schema = with_reasons(layer.schema_arrow.remove_metadata(), {step: reasons})
+        write_layer(named, (batch for group in groups for batch in group.to_batches()), schema)
+    named.replace(path)

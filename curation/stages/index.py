@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from curation import config
 from curation.compiled import GlobalStage
 from curation.dedup.index import open_chain, parse_label
-from curation.dedup.index_entries import REMOVED, OwnEntries, as_ids, content_ids, entries_schema
+from curation.dedup.index_entries import REMOVED, OwnEntries, among, as_ids, content_ids, entries_schema
 from curation.dedup.inputs import MatchInput, band_names
 from curation.dedup.match import MatchOptions
 from curation.dedup.minhash import Options
@@ -123,7 +123,7 @@ def _count(told: dict[str, Any], batch: pa.RecordBatch, licences: pa.Array, decl
 def _kept_batches(
     shard: ShardInputs, one: MatchInput, options: IndexOptions, own: np.ndarray
 ) -> Iterator[tuple[pa.RecordBatch, pa.Array]]:
-    """A shard's kept documents as entries, beside their licences, without those that the index has already."""
+    """A shard's kept documents as entries, beside their licences, without those that the index has already (`own`)."""
     signed = [] if options.exact_column == "content_id" else ["exact", "num_shingles", *band_names(options.signatures)]
     cluster = next(name for name in layer_columns(shard.layers[-1]) if name.startswith("cluster@"))
     streams = [
@@ -137,7 +137,7 @@ def _kept_batches(
         alive = np.asarray(one.alive)[place : place + rows.num_rows]
         place += rows.num_rows
         taken = alive & np.asarray(signatures.column(0).is_valid().to_numpy(zero_copy_only=False))
-        taken &= ~np.isin(as_ids(rows.column("content_id")), own)
+        taken &= ~among(own, as_ids(rows.column("content_id")))
         chosen = pa.array(np.flatnonzero(taken))
         kept = rows.take(chosen)
         columns = {name: kept.column(name) for name in ("row", "content_id", "num_characters")}

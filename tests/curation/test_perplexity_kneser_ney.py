@@ -243,14 +243,15 @@ def test_train_model_lmplz_missing_names_the_choice(tmp_path):
 def test_train_model_lmplz_on_the_path_is_given_tokens_and_options(tmp_path, monkeypatch):
     program = tmp_path / "lmplz"
     program.write_text(
-        "#!/bin/sh\ncat > $(dirname $0)/stdin\necho $@ > $(dirname $0)/arguments\n"
+        "#!/bin/sh\nhead -c 200000 /dev/zero >&2\ncat > $(dirname $0)/stdin\necho $@ > $(dirname $0)/arguments\n"
         'while [ $# -gt 1 ]; do [ "$1" = --arpa ] && echo arpa > "$2"; shift; done\n'
     )
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     options = Training(order=3, prune=(0, 0, 1), pieces="words", estimator="lmplz", scoring="lines")
-    card = train_model([pa.array(["A b\nc"], pa.large_string())], options, tmp_path / "model")
-    assert (tmp_path / "stdin").read_text() == "a b\nc\n"
+    # both pipes overflow: who talks much while it reads must not wait for who writes much
+    card = train_model([pa.array(["A b\nc\n" * 40_000], pa.large_string())], options, tmp_path / "model")
+    assert (tmp_path / "stdin").read_text() == "a b\nc\n" * 40_000
     arguments = (tmp_path / "arguments").read_text()
     assert "-o 3" in arguments
     assert "--prune 0 0 1" in arguments
