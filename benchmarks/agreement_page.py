@@ -43,7 +43,9 @@ first kinds, by number, that suffice together).
 What stands behind the kinds:
 
 * **LaTeX**, **Markdown, tables and code**: `\\`, `{{`, `}}`, `^`, `|` and `*` are segments of their own here and parts
-  of a token in spaCy, so shares of words with a letter fall and n-grams of markup repeat more often in ours.
+  of a token in spaCy, so shares of words with a letter fall and n-grams of markup repeat more often in ours. No rule
+  tells formulas from prose; a source of mathematics gets n-gram values of its own, or none:
+  `sources: {{en_math: {{…, steps: {{gopher: {{max_duplicate_5gram: 0.4, max_duplicate_6gram: null}}}}}}}}`.
 * **Han words**: datatrove's come from jieba's dictionary and its model for unknown words; ours are characters, or a
   dictionary's words (`words: {{han: jieba}}`, docs/words.md).
 * **full stops and ellipses**, **hyphens and dashes**, **apostrophes**, **numbers**: spaCy splits hyphenated words and
