@@ -173,17 +173,19 @@ def stops_of(run: Run) -> list[str]:
 
 
 def refuse_starts(run: Run, last: str) -> None:
-    """Refuse models to start from, examples and templates that are missing or do not fit: now, not after days.
+    """Refuse models to start from, examples, templates and kernels that are missing or do not fit: now, not after days.
 
     Args:
         run: of the recipe.
         last: the part up to which it goes, or a step.
     """
     from recipes.finetuning.start import refuse_missing_parts
+    from recipes.pretraining.attention import refuse_unserved_attention
     from recipes.pretraining.start_weights import refuse_other_start
 
     parts = parts_of(run)
     needed = parts[: parts.index(last) + 1] if last in parts else ["curate"]
+    refuse_unserved_attention(run.recipe, needed)
     if "train" in needed:
         refuse_other_start(run.recipe)
     if "finetune" in needed:

@@ -51,21 +51,21 @@ class Documents:
         same_BTT = self.numbers[:, :, None] == self.numbers[:, None, :]
         return same_BTT.tril().unsqueeze(1)
 
+    def begins(self) -> Tensor:
+        """Which tokens begin a document, bool (B, T); a sequence's first does."""
+        changes = self.numbers[:, 1:] != self.numbers[:, :-1]
+        return torch.cat([torch.ones_like(self.numbers[:, :1], dtype=torch.bool), changes], dim=1)
+
     def positions(self) -> Tensor:
         """Each token's place in its document, from 0; int64 (B, T)."""
         places_T = torch.arange(self.numbers.shape[1], device=self.numbers.device)
-        before_BT = torch.cat([self.numbers[:, :1], self.numbers[:, :-1]], dim=1)
-        begins_BT = torch.where(self.numbers != before_BT, places_T, 0)
-        return places_T - begins_BT.cummax(1).values
+        return places_T - torch.where(self.begins(), places_T, 0).cummax(1).values
 
     @cached_property
     def groups(self) -> tuple[Group, ...]:
-        """All documents in groups of like lengths; they hold each token once."""
-        numbers = self.numbers.numpy()
-        begins = np.ones(numbers.shape, dtype=bool)
-        begins[:, 1:] = numbers[:, 1:] != numbers[:, :-1]
-        starts = np.flatnonzero(begins)
-        return grouped(starts, np.diff(starts, append=numbers.size))
+        """All documents in groups of like lengths, on a CPU; they hold each token once."""
+        starts = np.flatnonzero(self.begins().numpy())
+        return grouped(starts, np.diff(starts, append=self.numbers.numel()))
 
 
 def documents_of(tokens_BT: Tensor, separator: int) -> Documents:

@@ -93,8 +93,11 @@ def find_by_trial(network: nn.Module, spec: TrainSpec, options: StepOptions, dev
     context = max(span.context for span in spec.spans)
     room = MOMENT_BYTES * sum(parameter.numel() for parameter in network.parameters())
 
+    token = 1 if options.separator == 0 else 0  # not a document a token, which no text has
+
     def fits(size: int) -> bool:
-        return step_fits(network, torch.zeros(size, context + 1, dtype=torch.int64, device=device), options, room)
+        tokens = torch.full((size, context + 1), token, dtype=torch.int64, device=device)
+        return step_fits(network, tokens, options, room)
 
     return tried_micro_batch(fits, options.micro_batch, most_at_once(spec, 1))
 

@@ -82,7 +82,7 @@ class TrainingModule(LightningModule):
             return
         spec, device = self.spec, self.trainer.strategy.root_device
         with torch.device("meta"):
-            network = build(spec.shape, recompute=spec.execution.recompute)
+            network = build(spec.shape, recompute=spec.execution.recompute, attention=spec.execution.attention)
         if spec.lora is not None:
             lora.adapt(network, spec.lora)
         if spec.execution.compile:

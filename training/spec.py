@@ -21,6 +21,7 @@ from training.models.shape import ModelShape
 Spec = TypeVar("Spec")
 # Where a training is logged -> the package that this needs.
 LOGGERS = {"csv": None, "tensorboard": "tensorboard", "wandb": "wandb"}
+ATTENTIONS = ("auto", "sdpa", "flex", "varlen")
 
 
 class SpecError(ValueError):
@@ -135,6 +136,7 @@ class Execution:
         micro_batch: most sequences at once on a process; None takes as many as fit (`training.fitting`).
         recompute: compute activations again going backward.
         compile: compile each block.
+        attention: auto, sdpa, flex or varlen; see `training.attention` and `attention_problem`.
         log_every: train steps a line of metrics.csv.
         resume: auto (the newest checkpoint with this prefix), none, or a checkpoint's folder.
         min_free_bytes: least space left on disk after a checkpoint.
@@ -150,6 +152,7 @@ class Execution:
     micro_batch: int | None = 8
     recompute: bool = False
     compile: bool = False
+    attention: str = "auto"
     log_every: int = 10
     resume: str = "auto"
     min_free_bytes: int = 1 << 28
@@ -230,10 +233,28 @@ class TrainSpec:
         check_spans(self.spans)
         if self.precision not in ("bf16", "fp32"):
             raise SpecError(f"precision '{self.precision}' is unknown; choose bf16 or fp32")
+        if self.execution.attention not in ATTENTIONS:
+            raise SpecError(f"attention '{self.execution.attention}' is unknown; choose one of {', '.join(ATTENTIONS)}")
         if self.spikes.action not in ("warn", "drop_update", "rollback"):
             raise SpecError(f"spikes action '{self.spikes.action}' is unknown; choose warn, drop_update or rollback")
         if self.lora is not None and self.start_from is None:
             raise SpecError("lora adapts given weights; name them in start_from")
+
+
+def attention_problem(attention: str, device: str, precision: str) -> str | None:
+    """Why this kernel of attention cannot train here; None where it can.
+
+    Args:
+        attention: of `ATTENTIONS`.
+        device: cpu or cuda.
+        precision: bf16 or fp32.
+    """
+    if attention in ("flex", "varlen") and device == "cpu":
+        lacks = "no kernel for a CPU" if attention == "varlen" else "no backward on a CPU"
+        return f"torch's {attention} attention has {lacks}; auto serves there, and keeps documents apart too"
+    if attention == "varlen" and precision == "fp32":
+        return "torch's varlen attention takes bf16, and the precision is fp32; choose auto, flex or sdpa"
+    return None
 
 
 def values_at(spec: TrainSpec, step: int) -> tuple[LearningRate, Optimizer]:

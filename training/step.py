@@ -121,7 +121,9 @@ def sequence_nats(model: nn.Module, tokens_BT1: Tensor, weight: float, options: 
     padded = torch.where(tokens_BT1 < PADDING, -2 - tokens_BT1, tokens_BT1.clamp(min=0))
     inputs_BT, targets_BT = padded[:, :-1], padded[:, 1:]
     weights_BT = real_BT * torch.tensor(weight, dtype=torch.float32, device=padded.device)
-    documents = None if options.separator is None else documents_of(inputs_BT, options.separator)
+    documents = None
+    if options.separator is not None:  # which padding is not, though it is read as 0
+        documents = documents_of(inputs_BT.masked_fill(tokens_BT1[:, :-1] == PADDING, PADDING), options.separator)
     with autocast(padded.device, options.precision):
         loss, nats_BT = model(inputs_BT, targets_BT, weights_BT, documents=documents, z_loss=options.z_loss)
     sums_B2 = torch.stack([(nats_BT * real_BT).double().sum(1), real_BT.double().sum(1)], dim=1)

@@ -32,7 +32,7 @@ from training.module import TrainingModule
 from training.preflight import agree, conclude
 from training.preflight_report import table
 from training.resume import cut_prefix, find_resume
-from training.spec import TrainSpec
+from training.spec import SpecError, TrainSpec, attention_problem
 from training.watch import DivergedError, SpikeError, write_status
 
 
@@ -50,6 +50,8 @@ def run_training(spec: TrainSpec) -> Exit:
     torch.set_num_threads(spec.execution.threads)
     quieten()
     device = pick_device(spec.execution.device)
+    if problem := attention_problem(spec.execution.attention, device.type, spec.precision):
+        raise SpecError(problem)
     folder, stream = Path(spec.folder), spec.stream.make()
     meeting = meet(rank, world, spec.execution.meet_s)
     found = agree(spec, stream, device, meeting) if spec.execution.preflight != "off" else []

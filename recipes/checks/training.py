@@ -17,6 +17,7 @@ from recipes.schema.located import Segments
 from recipes.schema.names import Names, domain_problems, names_domain
 from recipes.schema.recipe import Recipe
 from training.config import Model, TrainingValues, amended_values
+from training.spec import attention_problem
 
 _SUM_TOLERANCE = 1e-9
 _GRAIN = 10_000  # weights to paste are whole ten-thousandths
@@ -24,7 +25,18 @@ _GRAIN = 10_000  # weights to paste are whole ten-thousandths
 
 def training_problems(recipe: Recipe, names: Names) -> Iterator[Problem]:
     """All checks of this file."""
-    for check in (_tokenizer, _what_is_needed, _sequences, _phases, _spans, _max_epochs, _ablation, _batches, _saving):
+    for check in (
+        _tokenizer,
+        _what_is_needed,
+        _sequences,
+        _phases,
+        _spans,
+        _max_epochs,
+        _ablation,
+        _batches,
+        _saving,
+        _attention,
+    ):
         yield from check(recipe, names)
 
 
@@ -368,3 +380,13 @@ def _saving(recipe: Recipe, names: Names) -> Iterator[Problem]:
         yield ("checkpoints", "keep", "every"), str(kept), reason
     if recipe.evaluation.every.number == 0:
         yield ("evaluation", "every"), str(recipe.evaluation.every), "must be more than 0"
+
+
+def _attention(recipe: Recipe, names: Names) -> Iterator[Problem]:
+    """A kernel of attention takes the precision; whether the machine has it is asked where training is to run."""
+    wanted = recipe.execution.training.attention
+    for section in (recipe.training, recipe.finetuning):
+        problem = None if section is None else attention_problem(wanted, "cuda", section.precision)
+        if problem is not None:
+            yield ("execution", "training", "attention"), wanted, problem
+            return

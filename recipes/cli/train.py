@@ -31,7 +31,7 @@ def _check_only(flags: Flags) -> None:
     import json
 
     from recipes.pretraining.preflight import check_only
-    from recipes.whole import refuse_later, refuse_unasked, show_plan
+    from recipes.whole import refuse_later, refuse_starts, refuse_unasked, show_plan
 
     with flags.open_run() as run:
         if flags.dry_run:
@@ -39,6 +39,7 @@ def _check_only(flags: Flags) -> None:
             return
         refuse_later(run)
         refuse_unasked(run, "train")
+        refuse_starts(run, "train")
         log = check_only(run, run.training)
         if flags.as_json:
             print_json(json.loads((log / "preflight.json").read_text(encoding="utf-8")))

@@ -226,6 +226,7 @@ def execution_of(run: Run) -> specs.Execution:
         micro_batch=wanted.micro_batch,
         recompute=wanted.recompute,
         compile=wanted.compile and len(visible_gpus()) > 0,  # on a CPU it takes longer than small models train
+        attention=wanted.attention,
         log_every=max(1, run.recipe.execution.log_every.number),
         preflight=wanted.preflight,
         stall_s=float(wanted.stall.number),

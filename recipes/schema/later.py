@@ -64,9 +64,6 @@ def _execution(recipe: Recipe) -> Iterator[Problem]:
         reason = f"running on {recipe.execution.engine} is not there yet; --set execution.engine=local runs it here"
         yield ("execution", "engine"), recipe.execution.engine, reason
     training = recipe.execution.training
-    if training.attention in ("flex", "varlen"):
-        reason = f"{training.attention} attention is not there yet; sdpa keeps documents apart by masks"
-        yield ("execution", "training", "attention"), training.attention, reason
     if training.cache is not None:
         reason = "a cache of token shards is not there yet; leave it out, shards are read where they lie"
         yield ("execution", "training", "cache"), str(training.cache), reason

@@ -81,7 +81,12 @@ class TrainingExecution(Section):
     )
     recompute: Flag = Field(default=False, description="Activation checkpointing.")
     compile: Flag = Field(default=True, description="Compile the model where the machine can.")
-    attention: Literal["auto", "sdpa", "flex", "varlen"] = Field(default="auto", description="Attention kernel.")
+    attention: Literal["auto", "sdpa", "flex", "varlen"] = Field(
+        default="auto",
+        description="Attention kernel, with documents kept apart or not. auto: on a CPU ours; on a GPU SDPA's flash "
+        "attention, and with document masks varlen in bf16, else flex. sdpa: torch's, with dense masks where there are "
+        "any. flex and varlen are for GPUs only, varlen for bf16.",
+    )
     cache: RecipePath | None = Field(
         default=None, description="Folder on each machine for the token shards of the coming hour."
     )

@@ -2,6 +2,8 @@
 
 import pytest
 
+from recipes.pretraining import attention
+from recipes.schema.located import RecipeErrors
 from recipes.schema.recipe import load_recipe
 from recipes.schema.validation import not_yet
 
@@ -25,10 +27,31 @@ def test_key_that_comes_later_is_named_with_its_line(tmp_path, order, engine, li
     assert [one.place.line for one in not_yet(load_recipe(path))] == lines
 
 
-@pytest.mark.parametrize("option", ["attention: flex", "attention: varlen", "cache: /scratch"])
+@pytest.mark.parametrize("option", ["cache: /scratch"])
 def test_training_option_that_nothing_reads_yet_is_refused_instead_of_ignored(tmp_path, option):
     path = tmp_path / "r.yaml"
     path.write_text(RECIPE.replace("ORDER", "uniform").replace("engine: ENGINE", f"training: {{{option}}}"))
     (one,) = not_yet(load_recipe(path))
     assert one.place.line == 9
     assert "is not there yet" in one.reason
+
+
+@pytest.mark.parametrize(("kernel", "parts", "gpus", "told"), [
+    ("flex", ["train"], (), "no backward on a CPU"),
+    ("varlen", ["train"], (), "no kernel for a CPU"),
+    ("varlen", ["curate", "plan"], (), None),
+    ("varlen", ["train"], ("H100",), None),
+    ("sdpa", ["train"], (), None),
+])  # fmt: skip
+def test_attention_without_its_kernel_is_refused_where_training_runs(tmp_path, monkeypatch, kernel, parts, gpus, told):
+    monkeypatch.setattr(attention, "visible_gpus", lambda: gpus)
+    path = tmp_path / "r.yaml"
+    text = RECIPE.replace("ORDER", "uniform").replace("engine: ENGINE", f"training: {{attention: {kernel}}}")
+    path.write_text(text + "training: {precision: bf16}\n")
+    recipe = load_recipe(path)
+    if told is None:
+        attention.refuse_unserved_attention(recipe, parts)
+        return
+    with pytest.raises(RecipeErrors, match=told) as caught:
+        attention.refuse_unserved_attention(recipe, parts)
+    assert [one.place.line for one in caught.value.errors] == [9]

@@ -297,6 +297,10 @@ CASES = {
     "weight that is no number": (SMALL.replace("zh_web: 0.5", "zh_web: .nan"), "between 0 and 1"),
     "weight below nothing": (SMALL.replace("zh_web: 0.5", "zh_web: -0.5"), "between 0 and 1"),
     "masks without end tokens": (SMALL + "sequences: {document_masks: true, eos: false}", "leave sequences.eos true"),
+    "attention in another precision": (
+        SMALL.replace("training: {", "training: {precision: fp32, ") + "execution: {training: {attention: varlen}}",
+        "takes bf16",
+    ),
     "checkpoints that stay": (SMALL + "checkpoints: {every: 20M, keep: {every: 50M}}", "did you mean 40M?"),
     "keep misspelt": (SMALL + "checkpoints: {keep: al}", "did you mean all?"),
     "model's own training": (

@@ -9,11 +9,19 @@ from benchmarks import gpu_mfu  # noqa: E402
 
 def test_gpu_script_runs_its_lines_on_a_cpu(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(gpu_mfu, "MOST_SEQUENCES", 6)  # a machine where six sequences are the most
-    assert gpu_mfu.main(["--device", "cpu", "--shape", "tiny", "--quick", "--json"]) == 0
+    asked = ["--attention", "sdpa", "--documents", "5"]
+    assert gpu_mfu.main(["--device", "cpu", "--shape", "tiny", "--quick", "--json", *asked]) == 0
     (found,) = json.loads(capsys.readouterr().out)["models"]
     assert (found["model"], found["micro_batch"], found["parameters"]) == ("tiny", 4, 6_224)
     assert found["tokens_per_s"] > 0
     assert found["mfu"] is None
+    assert (found["attention"], found["tokens_a_document"]) == ("sdpa", 5)
+
+
+def test_gpu_script_names_a_kernel_that_is_not_there(capsys):
+    with pytest.raises(SystemExit):
+        gpu_mfu.main(["--device", "cpu", "--shape", "tiny", "--attention", "varlen"])
+    assert "no kernel for a CPU" in capsys.readouterr().err
 
 
 def test_gpu_script_prints_a_share_without_a_target(capsys, monkeypatch):

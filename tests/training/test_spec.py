@@ -19,11 +19,11 @@ def test_spec_unknown_key_is_refused(make_spec):
 
 @pytest.mark.parametrize(
     "change",
-    [{"spans": ()}, {"spans": (Span(1, 0, 0, 7, 16),)}, {"precision": "fp16"}],
-    ids=["none", "gap", "precision"],
+    [{"spans": ()}, {"spans": (Span(1, 0, 0, 7, 16),)}, {"precision": "fp16"}, {"attention": "flash"}],
+    ids=["none", "gap", "precision", "attention"],
 )
 def test_spec_impossible_is_refused(make_spec, change):
-    with pytest.raises(SpecError, match=r"train step 0|precision"):
+    with pytest.raises(SpecError, match=r"train step 0|precision|attention"):
         make_spec(**change)
 
 

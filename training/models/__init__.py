@@ -19,7 +19,7 @@ def build(shape: ModelShape, **options: Any) -> Any:
     Args:
         shape: what to build.
         options: `recompute` (keep no activations inside a block, compute them again going backward), `attention`
-            (auto or sdpa, see `training.attention`).
+            (auto, sdpa, flex or varlen: see `training.attention`).
 
     Returns:
         A torch module: `model(tokens_BT)` gives logits, `model(tokens_BT, targets_BT, weights_BT)` the weighted loss
