@@ -163,7 +163,7 @@ def attention_backward(
                 continue
             for place in range(g):
                 sums = array(grad_q_PLE[pair + place, queries])
-                over_rows(kernels.add_into, q, sums.size, sums, array(part_GQE[place]))
+                over_rows(kernels.add_into, q, sums.size, sums, 0, array(part_GQE[place]))
     return grad_q_PLE, grad_k_PLE, grad_v_PLE
 
 

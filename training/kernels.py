@@ -141,11 +141,12 @@ def cross_entropy(first, last, scores_CV, targets_C, weights_C, told_C2, z_loss,
 
 
 @kernel
-def add_into(first, last, sums_ND, parts_ND):
-    """Add rows of float32 or bfloat16 to rows of float32."""
+def add_into(first, last, sums_ND, start, parts_NP):
+    """Add rows of float32 or bfloat16 to rows of float32, from column `start` on."""
     for row in range(first, last):
-        for place in range(sums_ND.shape[1]):
-            sums_ND[row, place] += wide(parts_ND[row, place])
+        sums, parts = sums_ND[row, start:], parts_NP[row]
+        for place in range(parts.shape[0]):
+            sums[place] += wide(parts[place])
 
 
 @kernel

@@ -42,7 +42,7 @@ def test_cross_entropy_over_frozen_weights_computes_only_what_is_asked(monkeypat
     for frozen in (False, True):
         leaf = hidden.clone().requires_grad_()
         if frozen:  # what is frozen costs no product
-            monkeypatch.setattr(loss, "_add_products", None)
+            monkeypatch.setattr(loss, "_OutputGradient", None)
         value, _ = loss.cross_entropy(leaf, weight.clone().requires_grad_(not frozen), targets, z_loss=0.1)
         (factor * value).backward()
         found.append((value.detach(), leaf.grad))
@@ -86,7 +86,7 @@ def test_cross_entropy_in_parts_of_any_size_is_the_same(monkeypatch):
     hidden, weight = torch.randn(1, 40, 16, generator=draw).bfloat16(), torch.randn(150, 16, generator=draw)
     targets = torch.randint(0, 150, (1, 40), generator=draw)
     found = []
-    for part in (1 << 19, 50, 350):  # rows of the weights at once: all, three, and 21 (the last part is shorter)
+    for part in (1 << 19, 50, 350):  # pieces at once: all, three, and 21 (the last part is shorter)
         monkeypatch.setattr(loss, "CPU_PART_ELEMENTS", part)
         leaf = weight.clone().requires_grad_()
         value, nats = loss.cross_entropy(hidden, leaf, targets, z_loss=1e-3)
