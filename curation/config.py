@@ -140,7 +140,7 @@ class Source(Section):
     )
     format: Annotated[str, AfterValidator(_format)] | None = Field(
         default=None,
-        description="How shards are read; default: by the suffix. One of "
+        description="How shards are read; default: by the suffix, which is one for all shards of a source. One of "
         f"{', '.join(FORMATS + TOKEN_FORMATS + LATER_FORMATS)}. datasets, ds, litdata, megatron and tokens are ready "
         "token shards, written by the recipe's tokenizer; no step looks at them.",
     )

@@ -15,7 +15,7 @@ from curation.source.read import read_shard
 from curation.source.reader import ReadCounts, Reader
 from curation.source.records import READ_REASONS
 from curation.source.rows import ROWS
-from curation.source.shards import Shard, content_checksum, format_of, list_shards
+from curation.source.shards import Shard, content_checksum, list_shards, one_format
 from curation.source.where import SourceError, condition, did_you_mean
 
 __all__ = [
@@ -31,7 +31,7 @@ __all__ = [
     "condition",
     "content_checksum",
     "did_you_mean",
-    "format_of",
     "list_shards",
+    "one_format",
     "read_shard",
 ]

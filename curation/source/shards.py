@@ -37,6 +37,30 @@ def format_of(path: str) -> str | None:
     return SUFFIXES.get(name.rpartition(".")[2]) if "." in name else None
 
 
+def one_format(paths: Sequence[str]) -> str:
+    """The format that the suffixes of some shards tell; a zip archive alone tells none.
+
+    Raises:
+        SourceError: where they tell none, or several: a README.md beside them would make texts of Parquet files.
+    """
+    by_kind: dict[str, list[str]] = {}
+    for path in paths:
+        if kind := format_of(path):
+            by_kind.setdefault(kind, []).append(path)
+    if not by_kind:
+        raise SourceError(f"the suffix of {paths[0]} tells no format; say it with `format:`")
+    if len(by_kind) > 1:
+        told = ", ".join(f"{kind} ({len(found):,}, such as {found[0]})" for kind, found in sorted(by_kind.items()))
+        often = max(sorted(by_kind), key=lambda kind: len(by_kind[kind]))
+        words = by_kind[often][0].split(".")
+        suffix = ".".join(words[-2:] if compression_of(by_kind[often][0]) else words[-1:])
+        raise SourceError(
+            f"its files are of several formats: {told}; name those that are meant, such as path: FOLDER/**/*.{suffix}, "
+            "make a source of each, or say `format:`"
+        )
+    return next(iter(by_kind))
+
+
 def list_shards(patterns: str | Sequence[str], root: str | Path, unopened: list[str] | None = None) -> list[Shard]:
     """The files that paths, folders or glob patterns name, sorted by path.
 

@@ -310,15 +310,13 @@ def plan_sources(run: Run, names: Sequence[str] | None = None) -> Plan:
 
 
 def _source_state(run: Run, name: str, source: Any, checksums: InputChecksums) -> SourceState:
-    from curation.source import SourceError, column_types, format_of, list_shards
+    from curation.source import SourceError, column_types, list_shards, one_format
 
     try:
         shards = list_shards(raw_patterns(run, source), Path(run.recipe.execution.raw))
+        kind = source.format or one_format([shard.path for shard in shards])
     except SourceError as error:
         raise RunError(f"source {name}: {error}") from None
-    kind = source.format or format_of(shards[0].path)
-    if kind is None:
-        raise RunError(f"source {name}: the suffix of {shards[0].path} tells no format; say it with `format:`")
     reader = Reader(
         format=kind,
         fields=tuple(sorted(source.fields.items())),

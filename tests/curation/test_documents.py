@@ -176,6 +176,23 @@ def test_language_step_takes_labels_of_any_system_and_refuses_unknown_ones():
         LanguageStep(["Germna"])
 
 
+def test_language_step_has_a_least_score_for_each_code_and_one_for_the_others(monkeypatch):
+    found = {"a": ("de", 0.55), "b": ("en", 0.55), "c": ("en", 0.45), "d": ("fr", 0.9)}
+
+    class Model:
+        def __init__(self, path):
+            pass
+
+        def identify(self, text, excerpt):
+            return tuple(map(pa.array, zip(*(found[one] for one in text.to_pylist()))))
+
+    monkeypatch.setattr("curation.language.LanguageModel", Model)
+    monkeypatch.setattr("curation.language.resolve_model", str)
+    step = LanguageStep(["de", "en"], {"de": 0.6, "*": 0.5})
+    assert [document.id for document in step.run(iter(Document(text, text) for text in found))] == ["b"]
+    assert (step.stats["dropped_low_score"].total, step.stats["dropped_other_language"].total) == (2, 1)
+
+
 def test_rules_step_asks_metadata_for_what_is_no_signal():
     step = RulesStep({"odd": "nr % 2 = 1"}, "de")
     assert [document.id for document in step.run(iter(documents()))] == ["0", "2"]

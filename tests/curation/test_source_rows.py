@@ -14,10 +14,11 @@ from curation.source import (
     UnreadableShard,
     column_types,
     content_checksum,
-    format_of,
     list_shards,
+    one_format,
     read_shard,
 )  # fmt: skip
+from curation.source.shards import format_of
 
 
 def read(path, reader, **options):
@@ -196,3 +197,14 @@ def test_format_is_told_by_the_suffix(name, form):
 def test_content_checksum_is_the_hash_of_the_bytes(tmp_path):
     (tmp_path / "a").write_bytes(b"x" * 3_000_000)
     assert content_checksum(str(tmp_path / "a")) == xxhash.xxh3_128_hexdigest(b"x" * 3_000_000)
+
+
+def test_one_format_of_shards_is_told_and_several_are_refused_with_the_commoner_ones_pattern():
+    assert one_format(["a.jsonl", "b/c.ndjson.gz", "d.zip"]) == "jsonl"
+    with pytest.raises(SourceError, match=r"the suffix of a\.zip tells no format"):
+        one_format(["a.zip"])
+    several = r"parquet \(2, such as data/0.parquet\), text \(1, such as README.md\).* path: FOLDER/\*\*/\*.parquet,"
+    with pytest.raises(SourceError, match=several):
+        one_format(["README.md", "data/0.parquet", "data/1.parquet"])
+    with pytest.raises(SourceError, match=r"path: FOLDER/\*\*/\*.json.gz,"):
+        one_format(["x.json.gz", "x.txt"])

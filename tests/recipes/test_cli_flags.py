@@ -113,6 +113,18 @@ def test_validate_data_names_every_source_that_cannot_be_opened(recipe, gristmil
     assert "source c: no file matches 'c.jsonl'" in said.err
 
 
+def test_folder_with_a_readme_beside_its_text_is_refused(recipe, gristmill_here):
+    """Sorted first it would decide how all files are read: a document a file."""
+    (recipe.parent / "raw" / "README.md").write_text("# About these texts")
+    recipe.write_text(RECIPE.replace("a.jsonl", "."))
+    said = gristmill_here("validate", recipe, "--data", code=1)
+    assert (
+        "source a: its files are of several formats: jsonl (1, such as a.jsonl), text (1, such as README.md)"
+        in said.err
+    )
+    assert "text" not in said.out
+
+
 def test_validate_data_of_a_good_recipe_is_one_json_value(recipe, gristmill_here):
     found = json.loads(gristmill_here("validate", recipe, "--data", "--json").out)
     assert (found["valid"], found["sources"]) == (True, ["a"])
