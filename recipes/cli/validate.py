@@ -109,6 +109,7 @@ def _text(run: Run, name: str) -> str:
         f"{several(len(state.shards), 'shard')}, {size / 1e6:.1f} MB, {first.reader.format}; "
         f"of the first {several(rows, 'row')} {unread} cannot be read"
         + (f"; columns: {', '.join(columns)}" if columns else "")
+        + (f"; {told}" if (told := state.told_unopened()) else "")
     )
 
 

@@ -47,6 +47,13 @@ class SourceState:
     layer_keys: list[str] = field(default_factory=list)
     broken: list[tuple[str, str]] = field(default_factory=list)  # (shard, why) of those that were set aside
     lost: dict[str, str] = field(default_factory=dict)  # the same by task
+    unopened: list[str] = field(default_factory=list)  # files of its folders whose suffix tells no format
+
+    def told_unopened(self) -> str:
+        """The files that are left unopened, in a few words; "" where there are none."""
+        more = f" and {len(self.unopened) - 3:,} more" if len(self.unopened) > 3 else ""
+        told = ", ".join(self.unopened[:3]) + more
+        return f"left unopened, for their suffix tells no format: {told}" if self.unopened else ""
 
     def made_of(self) -> list[object]:
         """What a global stage over this source is keyed on."""
@@ -312,8 +319,9 @@ def plan_sources(run: Run, names: Sequence[str] | None = None) -> Plan:
 def _source_state(run: Run, name: str, source: Any, checksums: InputChecksums) -> SourceState:
     from curation.source import SourceError, column_types, list_shards, one_format
 
+    unopened: list[str] = []
     try:
-        shards = list_shards(raw_patterns(run, source), Path(run.recipe.execution.raw))
+        shards = list_shards(raw_patterns(run, source), Path(run.recipe.execution.raw), unopened)
         kind = source.format or one_format([shard.path for shard in shards])
     except SourceError as error:
         raise RunError(f"source {name}: {error}") from None
@@ -330,7 +338,7 @@ def _source_state(run: Run, name: str, source: Any, checksums: InputChecksums) -
     tasks = [task_name(shard.path, checksums.of(Path(shard.absolute))) for shard in shards]
     reader = replace(reader, types=column_types(shards[0].absolute, reader)) if reader.asked() else reader
     inputs = [replace(shard, reader=reader, task=task) for shard, task in zip(inputs, tasks)]
-    return SourceState(name, language, inputs, tasks, text_key(reader, language))
+    return SourceState(name, language, inputs, tasks, text_key(reader, language), unopened=unopened)
 
 
 def raw_patterns(run: Run, source: Any) -> list[str]:
@@ -365,6 +373,8 @@ def task_name(path: str, content: str) -> str:
 def _make_rows(run: Run, plan: Plan) -> None:
     """Make the rows layers; set shards aside that cannot be read, as far as the source's `broken` share allows."""
     for state, planned in zip(list(plan.sources.values()), plan_rows(plan)):
+        if told := state.told_unopened():
+            run.narrator.say(f"  {state.name}: {told}")
         stage = replace(planned, check=read_check(state.name, run.recipe.sources[state.name].broken))
         try:
             run.make([stage])

@@ -125,6 +125,16 @@ def test_folder_with_a_readme_beside_its_text_is_refused(recipe, gristmill_here)
     assert "text" not in said.out
 
 
+def test_files_of_a_folder_that_are_left_unopened_are_named(recipe, gristmill_here):
+    for name in ("LICENSE", "data.arrow", "x.bin", "y.bin", ".hidden"):
+        (recipe.parent / "raw" / name).write_text("x")
+    recipe.write_text(RECIPE.replace("a.jsonl", "."))
+    said = gristmill_here("validate", recipe, "--data").out
+    assert "left unopened, for their suffix tells no format: LICENSE, data.arrow, x.bin and 1 more" in said
+    recipe.write_text(RECIPE)
+    assert "unopened" not in gristmill_here("validate", recipe, "--data").out
+
+
 def test_validate_data_of_a_good_recipe_is_one_json_value(recipe, gristmill_here):
     found = json.loads(gristmill_here("validate", recipe, "--data", "--json").out)
     assert (found["valid"], found["sources"]) == (True, ["a"])
