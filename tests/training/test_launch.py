@@ -27,7 +27,7 @@ from training.exits import Exit  # noqa: E402
 from training.launch import launch  # noqa: E402
 from training.learning_rate import LearningRate  # noqa: E402
 from training.proxy import ProxyRun, train_proxy  # noqa: E402
-from training.spec import Change, Checkpoints, Execution, Optimizer, Span, Spikes  # noqa: E402
+from training.spec import Change, Checkpoints, Execution, Optimizer, Span, SpecError, Spikes  # noqa: E402
 
 TIMES = ("tokens_per_s",)
 
@@ -102,6 +102,16 @@ def test_one_process_killed_and_resumed_has_the_bits_of_the_plain_loop(make_spec
     ours, theirs = (read_weights(open_checkpoint(folder)) for folder in folders)
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+@pytest.mark.parametrize(("kernel", "told"), [("flex", "no backward on a CPU"), ("varlen", "no kernel for a CPU")])
+def test_attention_without_a_kernel_here_is_refused_before_anything_is_made(make_spec, kernel, told):
+    from training.trainer import run_training
+
+    spec = make_spec(attention=kernel)
+    with pytest.raises(SpecError, match=told):
+        run_training(spec)
+    assert not Path(spec.folder).exists()
 
 
 @pytest.mark.slow

@@ -115,6 +115,20 @@ def test_sequence_nats_in_bf16_are_close_to_fp32(shape, make_model):
     assert not torch.equal(exact, rough)
 
 
+@pytest.mark.parametrize("spacing", [4, 9])  # documents within GPT-Neo's window of 5 tokens, and longer ones
+def test_documents_one_by_one_have_the_gradients_of_the_dense_mask(shape, make_model, spacing):
+    tokens = tokens_of(shape).clamp(min=1)
+    tokens[:, ::spacing] = 0
+    found = []
+    for kernel in ("auto", "sdpa"):
+        model = make_model(shape, seed=2, attention=kernel)
+        model(tokens, tokens.roll(-1, 1), documents=documents_of(tokens, 0))[0].backward()
+        found.append(torch.cat([parameter.grad.flatten() for parameter in model.parameters()]))
+    ours, dense = found
+    assert not torch.equal(ours, dense)  # computed in another way
+    assert (ours - dense).norm() < 1e-6 * dense.norm()
+
+
 @pytest.mark.filterwarnings("ignore")  # torch's own, while it traces
 def test_compiled_blocks_keep_documents_apart(tiny, make_model):
     # Traced but not made into machine code, which takes a minute.
