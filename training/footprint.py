@@ -111,7 +111,8 @@ def footprint(
     # With `recompute` a block keeps its input, and one block at a time the rest.
     values = shape.layers * shape.width + kept if recompute else shape.layers * kept
     casts = parameters * size if size == 2 or shards > 1 else 0
-    gradients = ends * 4 * (3 if shape.tied else 2) + (parameters * 4 if shards > 1 else 0)
+    copies = (3 if shape.tied else 2) + (device == "cpu" and size == 2)  # the output's is added up transposed there
+    gradients = ends * 4 * copies + (parameters * 4 if shards > 1 else 0)
     return Footprint(
         state=STATE_BYTES * -(-parameters // shards),
         copy=SAVED_BYTES * -(-parameters // shards) if background else 0,
