@@ -108,3 +108,19 @@ def test_plan_leaves_a_domain_of_less_than_a_sequence_out_unless_a_weight_names_
     assert plan.warnings == ("no sequence of 64 tokens in 'note' (60 tokens): never drawn",)
     with pytest.raises(PatternError, match=r"'note' has weight 0\.5, but note hold no tokens, or less than a sequence"):
         made(("shares", 1.0, (("note", 0.5), ("web", 0.5))))
+
+
+@pytest.mark.parametrize(
+    ("patterns", "blocks"),
+    [
+        (("*", "zh_*"), (("de", "en"), ("zh_books", "zh_web"))),
+        (("zh_*", "zh_web", "*"), (("zh_books",), ("zh_web",), ("de", "en"))),
+    ],
+)
+def test_plan_blocks_are_of_the_most_specific_patterns_and_the_star_is_the_rest(patterns, blocks):
+    names = ("de", "en", "zh_books", "zh_web")
+    domains = [Domain(name, "t", "h", 900, 9, 900, 900, 0, 0) for name in names]
+    natural, order = ("natural", 1.0, ()), ("blocked", patterns, "asc")
+    phase = PhaseOptions("main", (640, "tokens"), (0, "tokens"), natural, order, 8)
+    plan = plan_of(domains, PlanOptions((phase,), ((0, 16),), 0, (("*", 9.0),), "error"))
+    assert plan.phases[0].order.blocks == blocks
