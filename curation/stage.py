@@ -64,10 +64,18 @@ class StageStep(PipelineStep):  # type: ignore[misc]
         self.work = work
         self.options = options
         self.tasks = list(tasks)
+        self.rank: int | None = None  # where it holds the tasks of one rank alone
+
+    def of_rank(self, rank: int, world_size: int) -> StageStep:
+        """The step with the tasks of one rank alone: what a worker is sent must not grow with the number of all."""
+        step = StageStep(self.name, self.work, self.options, self.tasks[rank::world_size])
+        step.rank = rank
+        return step
 
     def run(self, data: Any, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
         """Do the tasks of this rank. Takes and yields no documents."""
-        for task in self.tasks[rank::world_size]:
+        assert self.rank in (None, rank)
+        for task in self.tasks if self.rank is not None else self.tasks[rank::world_size]:
             with self.track_time(), task.output.held():
                 try:
                     counts = self.work(task.inputs, self.options, task.output)

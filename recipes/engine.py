@@ -220,7 +220,7 @@ def pool_executor(
             }
 
         def run(self, may_set_aside: Callable[[BaseException], str | None] = lambda error: None) -> Outcome:
-            calls = [(self.pipeline, str(logging_dir), rank, tasks) for rank in range(tasks)]
+            calls = [(_of_rank(self.pipeline, rank, tasks), str(logging_dir), rank, tasks) for rank in range(tasks)]
             spent: list[float] = []
 
             def done(rank: int, cpu_seconds: float | None) -> None:
@@ -232,6 +232,11 @@ def pool_executor(
             return outcome
 
     return PoolExecutor()
+
+
+def _of_rank(pipeline: list[Any], rank: int, tasks: int) -> list[Any]:
+    """A pipeline for one rank: stages with its own task alone, other steps as they are."""
+    return [step.of_rank(rank, tasks) if hasattr(step, "of_rank") else step for step in pipeline]
 
 
 def _run_rank(call: tuple[list[Any], str, int, int]) -> float:

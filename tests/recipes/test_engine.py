@@ -1,16 +1,20 @@
 """The process pool: tasks whose worker is killed, errors, children that end with their parent."""
 
+import contextlib
 import os
+import pickle
 import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import pytest
 
-from recipes.engine import SINGLE_THREAD, TaskFailed, WorkerPool, run_tasks
+from curation.stage import StageStep, Task
+from recipes.engine import SINGLE_THREAD, TaskFailed, WorkerPool, pool_executor, run_tasks
 
 
 def square(number):
@@ -50,6 +54,52 @@ def results_of(function, arguments, workers=2, **options):
     with WorkerPool(workers) as pool:
         outcome = run_tasks(pool, function, arguments, results.__setitem__, **options)
     return outcome, results
+
+
+class SentPool:
+    """Stands for a pool: notes how many bytes each call is, and does it here."""
+
+    workers = 4
+
+    def __init__(self):
+        self.sizes_bytes, self.tasks = [], []
+
+    def submit(self, function, call):
+        stored = pickle.dumps(call)
+        (step,), _, rank, tasks = pickle.loads(stored)
+        self.sizes_bytes.append(len(stored))
+        list(step.run(None, rank, tasks))
+        future = Future()
+        future.set_result(0.0)
+        return future
+
+
+class Kept:
+    """Where a task writes, in a test: nowhere."""
+
+    def held(self):
+        return contextlib.nullcontext()
+
+    def commit(self, counts):
+        pass
+
+
+def note(inputs, options, output):
+    with Path(options).open("a") as noted:
+        noted.write(f"{inputs}\n")
+    return {}
+
+
+def test_worker_is_sent_its_own_task_however_many_there_are(tmp_path):
+    sizes_bytes = []
+    for number in (3, 300):
+        pool, noted = SentPool(), tmp_path / f"noted{number}"
+        tasks = [Task(f"task {n:03}", f"shard {n:03}", Kept()) for n in range(number)]
+        step = StageStep("a stage", note, str(noted), tasks)
+        pool_executor(pool, [step], number, tmp_path / "logs", lambda _: None).run()
+        assert sorted(noted.read_text().splitlines()) == [task.inputs for task in tasks]
+        sizes_bytes.append(max(pool.sizes_bytes))
+    assert sizes_bytes[1] < sizes_bytes[0] + 20
 
 
 def test_all_tasks_are_done_and_told_once():
