@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
+import functools
 import json
 import os
 import platform
@@ -117,13 +118,25 @@ def options_that_count(options: Any) -> Any:
 
 
 def content_key(path: str | None) -> str | None:
-    """What a model file or folder holds, for a key."""
+    """What a model file or folder holds, for a key. A file is read once a process, unless its size or time changes."""
     if path is None:
         return None
     place = Path(path)
     if place.is_dir():
-        return key_of([(p.relative_to(place).as_posix(), checksum(p)) for p in sorted(place.rglob("*")) if p.is_file()])
-    return checksum(place)
+        files = [file for file in sorted(place.rglob("*")) if file.is_file()]
+        return key_of([(file.relative_to(place).as_posix(), _checksum_of(file)) for file in files])
+    return _checksum_of(place)
+
+
+def _checksum_of(file: Path) -> str:
+    status = file.stat()
+    return _read_once(file, status.st_size, status.st_mtime_ns, status.st_ino)
+
+
+@functools.lru_cache(maxsize=4096)
+def _read_once(file: Path, *_: int) -> str:
+    """Checksum of a file: each source names the model that scores it, which may have gigabytes."""
+    return checksum(file)
 
 
 def plan_stage(store: Store, kind: str, key_parts: Sequence[object], **parts: Any) -> PlannedStage:

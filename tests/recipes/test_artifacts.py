@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recipes.artifacts import ArtifactError, InputChecksums, Store, checksum, key_of
+from recipes.pipeline import content_key
 
 plain = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -184,3 +185,24 @@ def test_commit_on_a_full_disk_leaves_no_record(tmp_path):
     folder = Store(Path(tmp_path)).stage("signals.de", "00ff")
     assert folder.missing(["a"]) == ["a"]
     assert [p.name for p in folder.path.iterdir()] == []
+
+
+def test_model_file_is_read_once_until_it_changes(tmp_path, monkeypatch):
+    """Each source names its language model: gigabytes that every plan of a run would read for each."""
+    read = []
+    monkeypatch.setattr("recipes.pipeline.checksum", lambda file: read.append(file) or checksum(file))
+    model = tmp_path / "models" / "de.bin"
+    model.parent.mkdir()
+    model.write_bytes(b"weights")
+    first = [content_key(str(model)), content_key(str(model)), content_key(str(model.parent))]
+    assert read == [model]
+    model.write_bytes(b"other weights")
+    second = [content_key(str(model)), content_key(str(model)), content_key(str(model.parent))]
+    assert read == [model, model]
+    assert first[0] == first[1] == checksum_of_bytes(tmp_path, b"weights") != second[0]
+    assert first[2] != second[2]
+
+
+def checksum_of_bytes(folder, content):
+    (folder / "same").write_bytes(content)
+    return checksum(folder / "same")
