@@ -98,6 +98,9 @@ def _verdicts(said: dict[str, Any]) -> Iterator[str]:
     if not said["drops"]:
         yield "passed" + (f" (undecided: {', '.join(said['undecided'])})" if said["undecided"] else "")
     for reason, rule in said["drops"].items():
+        if not rule["sql"]:
+            yield f"drops by {reason}, a rule that the recipe has no more"
+            continue
         values = ", ".join(
             f"{n} = {v:.4g}" if isinstance(v, float) else f"{n} = {v}" for n, v in rule["values"].items()
         )

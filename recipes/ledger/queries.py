@@ -15,6 +15,7 @@ import polars as pl
 
 from curation.compiled import LocalStage
 from curation.decisions import DecisionOptions, RuleStep
+from curation.layers import drop_reasons
 from curation.ledger import Ledger, scan_shard, texts_of
 from curation.passes import ShardInputs
 from recipes.curating.compiling import compile_recipe
@@ -116,23 +117,31 @@ def _fates_of(shard: ShardInputs, rows: Sequence[int], steps: Sequence[RuleStep]
         return []
     frame = scan_shard(shard).filter(pl.col("row").is_in(list(rows))).collect()
     texts = texts_of(shard, rows, raw=True)
-    return [_fate(shard, found, steps, texts.get(found["row"])) for found in frame.to_dicts()]
+    recorded = {step: names for path in shard.layers for step, names in drop_reasons(path).items()}
+    return [_fate(shard, found, steps, recorded, texts.get(found["row"])) for found in frame.to_dicts()]
 
 
-def _fate(shard: ShardInputs, row: dict[str, Any], steps: Sequence[RuleStep], text: str | None) -> Fate:
-    said: list[dict[str, Any]] = []
-    for step in steps:
-        names = sorted(reason for reason, _ in step.rules)
-        drop, undecided = row.get(f"drop@{step.step}") or 0, row.get(f"undecided@{step.step}") or 0
-        values = {bare: row.get(column) for bare, column in step.columns}
-        rules = {
-            reason: {"sql": sql, "values": {n: v for n, v in values.items() if re.search(rf"\b{re.escape(n)}\b", sql)}}
-            for reason, sql in step.rules
-            if drop >> names.index(reason) & 1
-        }
-        said.append(
-            {"step": step.step, "drops": rules, "undecided": [n for i, n in enumerate(names) if undecided >> i & 1]}
-        )
+def _said_by_rules(row: Mapping[str, Any], step: RuleStep, names: Sequence[str]) -> dict[str, Any]:
+    """What a rule step said of a row, by the reasons that its bits had in the run, not those of the recipe by now."""
+    drop, undecided = row.get(f"drop@{step.step}") or 0, row.get(f"undecided@{step.step}") or 0
+    values, rules = {bare: row.get(column) for bare, column in step.columns}, dict(step.rules)
+    drops = {}
+    for bit, reason in enumerate(names):
+        if drop >> bit & 1:
+            sql = rules.get(reason, "")  # none where the recipe has changed since
+            used = {n: v for n, v in values.items() if re.search(rf"\b{re.escape(n)}\b", sql)}
+            drops[reason] = {"sql": sql, "values": used}
+    return {"step": step.step, "drops": drops, "undecided": [n for bit, n in enumerate(names) if undecided >> bit & 1]}
+
+
+def _fate(
+    shard: ShardInputs,
+    row: dict[str, Any],
+    steps: Sequence[RuleStep],
+    recorded: Mapping[str, Sequence[str]],
+    text: str | None,
+) -> Fate:
+    said = [_said_by_rules(row, step, recorded.get(step.step, ())) for step in steps]
     for name in row:
         if name.startswith("drop@") and f"duplicate_source@{name[5:]}" in row:
             said.append(_duplicate(row, name[5:]))
