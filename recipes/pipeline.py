@@ -239,6 +239,7 @@ def _run_missing(
             error.add_note(f"in {stage.title}; the whole error is in {logs / stage.folder.name / 'logs'}")
             raise
     stage.folder.remove_leftovers()  # of workers that were killed on the way
+    aside = [(todo[rank].name, reason) for rank, reason in sorted(outcome.set_aside.items())]
     # Times, host and versions go beside the artifacts, never into them.
     told = {
         "started": started,
@@ -248,10 +249,10 @@ def _run_missing(
         "process": os.getpid(),
         "workers": min(pool.workers, len(todo)),
         "tasks": [task.name for rank, task in enumerate(todo) if rank not in outcome.set_aside],
+        "set_aside": dict(aside),
     }
     write_atomically(stage.folder.path / LAST_MAKING, to_json(told))
-    if outcome.set_aside:
-        aside = [(todo[rank].name, reason) for rank, reason in sorted(outcome.set_aside.items())]
+    if aside:
         raise TasksSetAside(stage.title, len(stage.tasks), aside)
 
 

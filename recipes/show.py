@@ -92,7 +92,7 @@ def later_parts(run: Run, last: str) -> list[dict[str, str]]:
     if open_phases and chosen is None:
         after = dict.fromkeys(wanted, "after the ablation")
     else:
-        plan, training = _are_there(run, chosen) if {"plan", "train"} & set(wanted) else (False, False)
+        plan, training = are_there(run, chosen) if {"plan", "train"} & set(wanted) else (False, False)
         state = {True: "reused", False: "to make"}
         after = dict.fromkeys(wanted, f"after training, {state[training]}")
         after |= {"plan": state[plan], "train": state[training]}
@@ -128,27 +128,23 @@ def _chosen_weights(run: Run) -> tuple[dict[str, float] | None, str]:
 
     None also where only the finished runs tell which others are trained, for to know that is to fit them.
     """
-    from recipes.ablation.ablate import Trained, plan_weights, prepare
-    from recipes.ablation.one_pass import plan_one_pass, train_one_pass
-    from recipes.ablation.swarm import finished, plan_swarm
+    from recipes.ablation.ablate import finished_analysis
+    from recipes.ablation.standing import standing_of
+    from recipes.ablation.study import prepare
     from recipes.curating.curate import ALL
 
     run.trains = False
     study: Any = run.recipe.ablation
     swarm = prepare(run)
-    stage = plan_swarm(run, run.tokens, swarm.drawn, swarm.planned, swarm.options)
-    passes = plan_one_pass(run, swarm.listed, swarm.options.tokens)
-    done = len(finished(stage, swarm.planned)) + sum(not one.swarm.missing() for one in passes)
-    planned = len(swarm.planned) + len(passes)
-    told = f"{done} of {planned} proxies are there"
-    depends = study.stop or study.runs.sequential or study.runs.optimum or study.confirm
-    if done < planned or depends:
+    standing = standing_of(run, swarm, places=False)
+    told = f"{standing.num_finished} of {standing.number} proxies are there"
+    if standing.left.number or study.runs.sequential or study.runs.optimum or study.confirm:
         return None, told
-    weights = plan_weights(run, swarm, Trained(swarm.planned, one_pass=train_one_pass(run, passes)))
-    return (None, told) if weights.missing() else (dict(weights.read_json(ALL, ".analysis.json")["chosen"]), told)
+    weights = finished_analysis(run, swarm)
+    return (None, told) if weights is None else (dict(weights.read_json(ALL, ".analysis.json")["chosen"]), told)
 
 
-def _are_there(run: Run, chosen: dict[str, float] | None) -> tuple[bool, bool]:
+def are_there(run: Run, chosen: dict[str, float] | None) -> tuple[bool, bool]:
     """Whether the plan is made, and this very training was finished before; the text and all weights are there."""
     from recipes.pretraining.train import finished_training, plan_training
     from recipes.tokenizing.tokens import plan_options, plan_plan, plan_tokens

@@ -209,6 +209,7 @@ def check_until(run: Run, until: str | None) -> None:
 
 def show_plan(run: Run, as_json: bool = False, last: str = "curate") -> None:
     """What would be made and what would be reused up to the part `last`, as far as it is known before anything runs."""
+    from recipes.cli.forecast import later_costs
     from recipes.show import compiled_stages, later_parts
 
     rows, later = compiled_stages(run), later_parts(run, last)
@@ -222,3 +223,5 @@ def show_plan(run: Run, as_json: bool = False, last: str = "curate") -> None:
         click.echo(f"{row['stage']:<44} {state}")
     for part in later:
         click.echo(f"{part['what']:<70} {part['state']}")
+    for line in later_costs(run, last):
+        click.echo(line)

@@ -6,68 +6,44 @@ finished run is one file, found by key, so that a half-finished swarm resumes an
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mixing.ablation.analysis import AnalysisOptions, analyse
-from mixing.ablation.confirmation import proposed_weights
-from mixing.ablation.design import DesignOptions, PlannedRun, design, optimum_runs
-from mixing.ablation.lineage import Carried, Evidence, read_evidence, runs_file, with_evidence
-from mixing.ablation.region import BoundsError
-from mixing.ablation.runs import RunsTable, table_of
-from mixing.ablation.sequential import next_runs
-from mixing.domain_stage import Domain
-from recipes.ablation.confirm import announce_confirmation, confirm
-from recipes.ablation.earlier import earlier_runs, evidence_of, known_mixtures, needed_words
+from mixing.ablation.analysis import AnalysisOptions
+from mixing.ablation.design import PlannedRun
+from mixing.ablation.lineage import runs_file
+from recipes.ablation.confirm import CONFIRMING, confirm, confirm_options, num_runs, plan_confirmation
+from recipes.ablation.earlier import evidence_of, needed_words
 from recipes.ablation.halving import halve
 from recipes.ablation.left_over import left_over, offer
-from recipes.ablation.mixtures import (
-    baselines_of,
-    bounds_of,
-    caps_of,
-    check_objective,
-    check_supply,
-    domains_to_mix,
-    most_weights,
-    natural_weights,
-    refuse_bounds,
-    target_tokens,
-)
-from recipes.ablation.one_pass import OnePass, announce_one_pass, plan_one_pass, train_one_pass
+from recipes.ablation.mixtures import baselines_of, natural_weights
+from recipes.ablation.one_pass import Passes, plan_passes, train_passes
+from recipes.ablation.placing import place_next, place_optimum
+from recipes.ablation.standing import standing_of
+from recipes.ablation.study import Prepared, analysis_options, objective_of, prepare
+from recipes.ablation.study_cost import Study, announce_study, study_costs
 from recipes.ablation.swarm import (
-    SwarmSize,
     Untrained,
-    finished,
     make_swarm,
     plan_swarm,
-    plan_thinned,
-    rows_of,
     run_file,
     signals_of_runs,
-    swarm_options,
-    thinned_domains,
     untrained,
 )
-from recipes.ablation.swarm_cost import announce_swarm
+from recipes.ablation.swarm_cost import Runs, SwarmCost, measured_domains
 from recipes.ablation.weights import AnalysisInputs, make_weights
 from recipes.curating.curate import ALL
 from recipes.pipeline import PlannedStage, PlannedTask, content_key, plan_stage
 from recipes.progress import duration
 from recipes.tokenizing.sorting import make_values
-from recipes.tokenizing.tokens import order_of
 from training.swarm import SwarmOptions
 
 if TYPE_CHECKING:
     from recipes.run import Run
 
 VERSIONS = {"weights": 4}
-BOOTSTRAPS = 200
-SEQUENTIAL_BATCH = 4
-# Where new runs go: of a table of finished ones, at most so many.
-Placing = Callable[[RunsTable, AnalysisOptions, int], list[PlannedRun]]
 
 
 @dataclass(frozen=True)
@@ -90,41 +66,11 @@ def ablate(run: Run) -> Ablation:
     run.make([stage])
     confirmation = run.recipe.ablation.confirm if run.recipe.ablation is not None else None
     if confirmation is not None:
-        stage = confirm(run, stage, swarm.listed, list(baselines_of(run, swarm.listed)), target_tokens(run))
+        stage = confirm(run, stage, swarm.listed)
     analysis = stage.read_json(ALL, ".analysis.json")
     for note in analysis["notes"] if not run.narrator.brief else ():  # `gristmill ablate` shows them with the weights
         run.narrator.say(f"  {note}")
     return Ablation(dict(analysis["chosen"]), analysis, stage.folder.path)
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A swarm before it is trained: its domains, the thinned ones that it draws from, runs, options, earlier runs."""
-
-    listed: list[Domain]
-    drawn: PlannedStage
-    planned: list[PlannedRun]
-    options: SwarmOptions
-    earlier: list[Carried]
-
-
-def prepare(run: Run) -> Prepared:
-    """Plan the swarm; its domains are made."""
-    tokens = run.tokens
-    check_objective(run)
-    listed = domains_to_mix(tokens)
-    check_supply(run, listed)
-    options = proxy_options(run)
-    earlier = earlier_runs(run, natural_weights(listed))
-    thinned = thinned_domains if run.trains else plan_thinned  # who only looks needs no more than their key
-    drawn = thinned(run, tokens, listed, options, target_tokens(run))
-    return Prepared(listed, drawn, plan_design(run, listed, earlier), options, earlier)
-
-
-def proxy_options(run: Run) -> SwarmOptions:
-    """What all proxies of the swarm share."""
-    study: Any = run.recipe.ablation
-    return swarm_options(run, run.tokens, SwarmSize(study.proxy, study.tokens, study.evaluate.number, study.threads))
 
 
 @dataclass(frozen=True)
@@ -145,19 +91,21 @@ def train_swarm(run: Run, swarm: Prepared) -> Trained:
         Untrained: where runs are missing and this verb may not train; with how many there are, and hours.
     """
     stage = plan_swarm(run, run.tokens, swarm.drawn, swarm.planned, swarm.options)
-    passes = plan_one_pass(run, swarm.listed, swarm.options.tokens)
+    passes = plan_passes(run, swarm.listed, swarm.options.tokens)
     announce_evidence(run, swarm)
     with untrained(run), suppress(Untrained):
         return _all_runs(run, swarm, stage, passes)
-    hours = announce_cost(run, swarm, passes, stage)
+    costs = costs_left(run, swarm)
+    hours = announce_study(run, costs)
     if not run.trains:
-        done, number = len(finished(stage, swarm.planned)), len(swarm.planned)
-        raise Untrained(run, f"which has {done} of {number} proxies ({duration(hours * 3600)} of training are left)")
+        there = costs[0].number - costs[0].left
+        left = f"({duration(hours * 3600)} of training are left)"
+        raise Untrained(run, f"which has {there} of {costs[0].number} proxies {left}")
     make_values(run, swarm.drawn, signals_of_runs(swarm.planned, swarm.options), "ablate")
     return _all_runs(run, swarm, stage, passes)
 
 
-def _all_runs(run: Run, swarm: Prepared, stage: PlannedStage, passes: list[OnePass]) -> Trained:
+def _all_runs(run: Run, swarm: Prepared, stage: PlannedStage, passes: Passes | None) -> Trained:
     """The runs of the design, then those that are placed by what the others say, then those of one pass."""
     study: Any = run.recipe.ablation
     if study.stop is None:
@@ -167,126 +115,64 @@ def _all_runs(run: Run, swarm: Prepared, stage: PlannedStage, passes: list[OnePa
         halved = halve(run, stage, swarm.planned, swarm.options, objective_of(study, run))
         make_swarm(run, halved.swarm)
         trained = Trained(halved.kept, halved.stopped)
-    placed = place_optimum(run, swarm, place_next(run, swarm, trained.planned, train=True))
-    return replace(trained, planned=placed, one_pass=train_one_pass(run, passes))
-
-
-def place_next(run: Run, swarm: Prepared, planned: list[PlannedRun], *, train: bool) -> list[PlannedRun]:
-    """The runs with sequential ones, a few at a time where the runs so far expect most of them.
-
-    A place follows from the runs before it alone, so that a study that was cut short goes on as it would have. Without
-    `train` nothing is trained, and it ends where a run is missing.
-    """
-    study: Any = run.recipe.ablation
-    left, options = study.runs.sequential, analysis_options(run, swarm.listed)
-    while left > 0:
-        stage = plan_swarm(run, run.tokens, swarm.drawn, planned, swarm.options, "sequential proxies")
-        if train:
-            make_swarm(run, stage)
-        elif stage.missing():
-            return planned
-        more = _placed(run, next_runs, rows_of(stage, planned), planned, options, min(SEQUENTIAL_BATCH, left))
-        if not more:
-            run.narrator.say(f"  {left} sequential runs are left out: there are no more mixtures that differ")
-            break
-        planned, left = [*planned, *more], left - len(more)
-    if train and study.runs.sequential:
-        make_swarm(run, plan_swarm(run, run.tokens, swarm.drawn, planned, swarm.options, "sequential proxies"))
-    return planned
-
-
-def place_optimum(run: Run, swarm: Prepared, planned: list[PlannedRun]) -> list[PlannedRun]:
-    """The runs with some at the optimum that the others propose, seed by seed beside natural weights."""
-    study: Any = run.recipe.ablation
-    if not study.runs.optimum:
-        return planned
-    stage = plan_swarm(run, run.tokens, swarm.drawn, planned, swarm.options)
-    options = analysis_options(run, swarm.listed)
-    more = _placed(run, runs_at_optimum, rows_of(stage, planned), planned, options, study.runs.optimum)
-    if not more:
-        run.narrator.say("  the surrogate's optimum is natural weights: it needs no runs of its own")
-        return planned
-    make_swarm(run, plan_swarm(run, run.tokens, swarm.drawn, [*planned, *more], swarm.options, "runs at the optimum"))
-    return [*planned, *more]
-
-
-def _placed(
-    run: Run,
-    place: Placing,
-    rows: list[dict[str, Any]],
-    planned: list[PlannedRun],
-    options: AnalysisOptions,
-    number: int,
-) -> list[PlannedRun]:
-    """The runs that finished ones ask for; in a worker, where float sums have one order whatever the machine's threads.
-
-    Args:
-        run: the run.
-        place: says where, of finished runs.
-        rows: of all runs that are planned.
-        planned: those runs.
-        options: what they are analysed for.
-        number: most runs that are placed.
-    """
-    kinds = {one.name: one.kind for one in planned}
-    asked = (place, rows, kinds, options, number, evidence_of(run.recipe.ablation))
-    more: list[PlannedRun] = run.pool.submit(place_by_rows, *asked).result()
-    return more
-
-
-def place_by_rows(
-    place: Placing,
-    rows: list[dict[str, Any]],
-    kinds: dict[str, str],
-    options: AnalysisOptions,
-    number: int,
-    earlier: tuple[Evidence, ...] = (),
-) -> list[PlannedRun]:
-    """The runs that finished ones, and those of earlier swarms that still speak, ask for."""
-    table = with_evidence(table_of(rows, kinds), read_evidence(earlier, options.natural), options.natural)
-    return place(table, options, number)
-
-
-def runs_at_optimum(table: RunsTable, options: AnalysisOptions, number: int) -> list[PlannedRun]:
-    """Runs at the optimum of a study, on so many seeds; none where that is natural weights."""
-    weights = proposed_weights(analyse(table, options))
-    return [] if weights is None else optimum_runs(weights, number, options.seed)
-
-
-def plan_design(run: Run, listed: list[Domain], earlier: list[Carried]) -> list[PlannedRun]:
-    """The runs of the swarm; those that are placed go where earlier ones were not."""
-    wanted: Any = run.recipe.ablation
-    runs = wanted.runs
-    options = DesignOptions(
-        one_domain=runs.one_domain,
-        dirichlet=runs.dirichlet,
-        leave_one_out=runs.leave_one_out,
-        space_filling=runs.space_filling,
-        d_optimal=runs.d_optimal,
-        sequential=runs.sequential,
-        repeats=runs.repeats,
-        bounds=bounds_of(wanted),
-        baselines=tuple(baselines_of(run, listed)),
-        orders=tuple(order_of(order) for order in wanted.orders),
-        seed=run.recipe.seed,
-        caps=tuple(most_weights(run, listed)),
-        known=known_mixtures(earlier),
-    )
-    try:
-        return design([domain.name for domain in listed], natural_weights(listed), options)
-    except BoundsError as error:
-        refuse_bounds(run, error)
+    placed = place_optimum(run, swarm, place_next(run, swarm, trained.planned, train=True), train=True)
+    return replace(trained, planned=placed, one_pass=train_passes(run, passes))
 
 
 def announce(run: Run) -> None:
     """Say what the ablation would train, without training."""
-    swarm = prepare(run)
+    with untrained(run):
+        swarm = prepare(run)
     for one in swarm.planned:
         shares = ", ".join(f"{name} {share:.3f}" for name, share in sorted(one.weights.items()) if share)
         run.narrator.say(f"  {one.name:<20} seed {one.seed}  {shares}")
     announce_evidence(run, swarm)
+    announce_study(run, costs_left(run, swarm))
+
+
+def costs_left(run: Run, swarm: Prepared) -> list[SwarmCost]:
+    """What each part of the study comes to, and what is left of it; nothing is trained.
+
+    Once all proxies are there, it is known which weights a confirmation tries, and which of its runs are there.
+    """
+    study: Any = run.recipe.ablation
+    standing, passes = standing_of(run, swarm), plan_passes(run, swarm.listed, swarm.options.tokens)
+    stage = plan_swarm(run, run.tokens, swarm.drawn, standing.known, swarm.options)
+    missing = [] if passes is None else passes.stage.missing()
+    left = [] if passes is None else [k for k, task in enumerate(passes.stage.tasks) if task.name in missing]
+    confirmation = None
+    if study.confirm is not None:
+        found = None if standing.left.number or missing else finished_analysis(run, swarm)
+        confirmation = confirmation_cost(run, swarm, found)
+    return study_costs(
+        run,
+        Study(
+            (swarm.options, Runs(standing.number, stage=stage, left=standing.left)),
+            ([] if passes is None else passes.options, left),
+            confirmation,
+        ),
+        measured_domains(run),
+    )
+
+
+def finished_analysis(run: Run, swarm: Prepared) -> PlannedStage | None:
+    """The stage with the analysis of a swarm that is whole; None before it is made. Makes nothing."""
     stage = plan_swarm(run, run.tokens, swarm.drawn, swarm.planned, swarm.options)
-    announce_cost(run, swarm, plan_one_pass(run, swarm.listed, swarm.options.tokens), stage)
+    passes = plan_passes(run, swarm.listed, swarm.options.tokens)
+    with untrained(run), suppress(Untrained):
+        weights = plan_weights(run, swarm, _all_runs(run, swarm, stage, passes))
+        return None if weights.missing() else weights
+    return None
+
+
+def confirmation_cost(run: Run, swarm: Prepared, analysed: PlannedStage | None) -> tuple[SwarmOptions, Runs]:
+    """What a confirmation trains, as far as it is known before and after the analysis is made."""
+    if analysed is None:
+        number = num_runs(run, len(list(baselines_of(run, swarm.listed))))
+        return confirm_options(run), Runs(number, CONFIRMING)
+    with untrained(run):
+        found = plan_confirmation(run, analysed, swarm.listed)
+    return found.options, Runs(len(found.planned), CONFIRMING, found.swarm)
 
 
 def left_over_of(run: Run, swarm: Prepared) -> list[tuple[str, str]]:
@@ -304,37 +190,6 @@ def announce_evidence(run: Run, swarm: Prepared) -> None:
     offer(run, left_over_of(run, swarm))
     for line in needed_words(run, swarm.earlier, natural_weights(swarm.listed), swarm.planned):
         run.narrator.say(f"  {line}")
-
-
-def announce_cost(run: Run, swarm: Prepared, passes: list[OnePass], stage: PlannedStage) -> float:
-    """Say what the whole study costs, its confirmation too, before any of it is spent; returns hours that are left."""
-    study: Any = run.recipe.ablation
-    number = len(swarm.planned) + study.runs.sequential + study.runs.optimum
-    hours = announce_swarm(run, number, swarm.options, swarm=stage)
-    hours += announce_one_pass(run, passes)
-    if study.stop is not None:
-        run.narrator.say(f"  less where runs are stopped after {study.stop.at:.0%} of the way")
-    if study.confirm is not None:
-        hours += announce_confirmation(run, len(list(baselines_of(run, swarm.listed))))
-        run.narrator.say(f"  {duration(hours * 3600)} in all")
-    return hours
-
-
-def analysis_options(run: Run, listed: list[Domain]) -> AnalysisOptions:
-    """What the runs of a recipe's swarm are analysed for."""
-    study: Any = run.recipe.ablation
-    return AnalysisOptions(
-        natural=natural_weights(listed),
-        objective=objective_of(study, run),
-        bounds=bounds_of(study),
-        supply={domain.name: domain.num_tokens for domain in listed},
-        max_epochs=caps_of(run, [domain.name for domain in listed]),
-        budget_tokens=target_tokens(run),
-        surrogates=study.surrogates,
-        bootstraps=BOOTSTRAPS,
-        seed=run.recipe.seed,
-        effective_tokens=study.effective_tokens,
-    )
 
 
 def plan_weights(run: Run, swarm: Prepared, trained: Trained) -> PlannedStage:
@@ -367,12 +222,3 @@ def _plain(options: AnalysisOptions) -> AnalysisOptions:
     """The options as a key takes them: a cap without limit is no JSON number."""
     caps = {name: cap if cap != float("inf") else None for name, cap in (options.max_epochs or {}).items()}
     return replace(options, max_epochs=caps)  # type: ignore[arg-type]
-
-
-def objective_of(wanted: Any, run: Run) -> Any:
-    """The objective as plain values: shares of patterns, `worst`, or the patterns of a front."""
-    if wanted.objective is None:
-        return {}
-    if wanted.objective.kind == "worst":
-        return "worst"
-    return dict(wanted.objective.shares) if wanted.objective.kind == "shares" else tuple(wanted.objective.pareto)

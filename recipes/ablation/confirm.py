@@ -14,6 +14,7 @@ from mixing.ablation.confirmation import compare, confirmation_runs, proposed_we
 from mixing.ablation.design import PlannedRun
 from mixing.ablation.runs import table_of, write_csv
 from mixing.domain_stage import Domain
+from recipes.ablation.mixtures import baselines_of, target_tokens
 from recipes.ablation.swarm import (
     SwarmSize,
     Untrained,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from recipes.run import Run
 
 VERSIONS = {"confirmed": 1}
+CONFIRMING = "runs of confirmation"
 
 
 @dataclass(frozen=True)
@@ -58,11 +60,12 @@ class ConfirmationInputs:
 
 @dataclass(frozen=True)
 class Confirmation:
-    """A confirmation as planned: the domains it draws from, its runs and what they share."""
+    """A confirmation as planned: domains that it draws from, its runs, what they share, and the stage of them."""
 
     drawn: PlannedStage
     planned: tuple[PlannedRun, ...]
     options: SwarmOptions
+    swarm: PlannedStage
 
 
 def confirm_options(run: Run) -> SwarmOptions:
@@ -72,52 +75,54 @@ def confirm_options(run: Run) -> SwarmOptions:
     return swarm_options(run, run.tokens, size)
 
 
-def announce_confirmation(run: Run, baselines: int) -> float:
-    """Say what a confirmation will cost, before the weights that it tries are known; returns hours."""
+def num_runs(run: Run, baselines: int) -> int:
+    """Runs of a confirmation, before the weights that it tries are known: natural and proposed, baselines, orders."""
     study: Any = run.recipe.ablation
-    arms = 2 + baselines + sum(order.kind != "uniform" for order in study.orders)
-    return announce_swarm(run, arms * study.confirm.seeds, confirm_options(run), "runs of confirmation")
+    return int((2 + baselines + sum(order.kind != "uniform" for order in study.orders)) * study.confirm.seeds)
 
 
-def confirm(
-    run: Run,
-    weights: PlannedStage,
-    listed: list[Domain],
-    baselines: list[tuple[str, dict[str, float]]],
-    target: int,
-) -> PlannedStage:
+def plan_confirmation(run: Run, weights: PlannedStage, listed: list[Domain]) -> Confirmation:
+    """The confirmation of a finished analysis; the domains that it draws from are made where this verb may train."""
+    study: Any = run.recipe.ablation
+    analysis, options = weights.read_json(ALL, ".analysis.json"), confirm_options(run)
+    drawn = (thinned_domains if run.trains else plan_thinned)(run, run.tokens, listed, options, target_tokens(run))
+    orders = [order_of(order) for order in study.orders]
+    planned = confirmation_runs(
+        analysis["natural"],
+        proposed_weights(analysis),
+        list(baselines_of(run, listed)),
+        study.confirm.seeds,
+        run.recipe.seed,
+        orders,
+    )
+    swarm = plan_swarm(run, run.tokens, drawn, planned, options, "confirmation")
+    return Confirmation(drawn, tuple(planned), options, swarm)
+
+
+def confirm(run: Run, weights: PlannedStage, listed: list[Domain]) -> PlannedStage:
     """Train what is missing of a confirmation and settle the weights.
 
     Args:
         run: the run.
         weights: the finished stage with the analysis.
         listed: domains that a mixture may draw from.
-        baselines: weights that are compared too, by name.
-        target: tokens of the run that the ablation is for.
     """
-    study: Any = run.recipe.ablation
     analysis = weights.read_json(ALL, ".analysis.json")
-    options = confirm_options(run)
-    drawn = (thinned_domains if run.trains else plan_thinned)(run, run.tokens, listed, options, target)
-    natural = analysis["natural"]
-    orders = [order_of(order) for order in study.orders]
-    planned = confirmation_runs(
-        natural, proposed_weights(analysis), baselines, study.confirm.seeds, run.recipe.seed, orders
-    )
-    swarm = plan_swarm(run, run.tokens, drawn, planned, options, "confirmation")
+    found = plan_confirmation(run, weights, listed)
+    planned, swarm = found.planned, found.swarm
     if missing := len(swarm.missing()):
-        hours = announce_swarm(run, len(planned), options, "runs of confirmation", swarm)
+        hours = announce_swarm(run, len(planned), found.options, CONFIRMING, swarm)
         if not run.trains:
             told = f"whose confirmation has {len(planned) - missing} of {len(planned)} runs"
             raise Untrained(run, f"{told} ({duration(hours * 3600)} of training are left)")
-        make_values(run, drawn, signals_of_runs(planned, options), "ablate")
+        make_values(run, found.drawn, signals_of_runs(planned, found.options), "ablate")
     make_swarm(run, swarm)
     inputs = ConfirmationInputs(
         weights.file(ALL, ".analysis.json"),
         weights.file(ALL, ".runs.csv"),
         tuple((one.name, one.kind, run_file(swarm, one)) for one in planned),
     )
-    made_for = ConfirmationOptions(_objective(analysis), tuple(sorted(natural.items())))
+    made_for = ConfirmationOptions(_objective(analysis), tuple(sorted(analysis["natural"].items())))
     stage = plan_stage(
         run.store,
         "confirmed",

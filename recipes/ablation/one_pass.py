@@ -9,33 +9,55 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curation.amounts import Amount
+from curation.stage import Counts, Output
 from mixing.ablation.design import PlannedRun
 from mixing.ablation.runs import table_of
 from mixing.domain_stage import Domain
-from recipes.ablation.swarm import SwarmSize, make_swarm, plan_swarm, run_file, swarm_options
-from recipes.ablation.swarm_cost import run_cost
-from recipes.pipeline import PlannedStage
-from recipes.progress import compact, duration, several
-from training.models.shape import flops_per_token
-from training.swarm import SwarmOptions
+from recipes.ablation.swarm import SwarmSize, make_runs, plan_swarm, run_task, state_file, swarm_options
+from recipes.pipeline import PlannedStage, PlannedTask, plan_stage
+from training.swarm import SwarmOptions, SwarmRun, train_run
 
 if TYPE_CHECKING:
     from recipes.run import Run
 
+VERSIONS = {"passes": 1}
+
 
 @dataclass(frozen=True)
-class OnePass:
-    """A planned run of one pass: the domain, its stage, the run and what it trains."""
+class PassInputs:
+    """A run of one pass and what it is trained with: each has a length, and so a learning rate, of its own."""
 
-    domain: str
-    swarm: PlannedStage
-    one: PlannedRun
+    run: SwarmRun
     options: SwarmOptions
+
+
+@dataclass(frozen=True)
+class Passes:
+    """The runs of one pass as one stage, so that they share the workers: longest first.
+
+    Attributes:
+        stage: trains them.
+        domains: the domain of each task, in order.
+    """
+
+    stage: PlannedStage
+    domains: tuple[str, ...]
+
+    @property
+    def options(self) -> list[SwarmOptions]:
+        """What each run is trained with."""
+        return [task.inputs.options for task in self.stage.tasks]
+
+    @property
+    def rows(self) -> tuple[tuple[str, str], ...]:
+        """(domain, file of its row) of each."""
+        files = [self.stage.file(task.name, ".run.json") for task in self.stage.tasks]
+        return tuple(zip(self.domains, files, strict=True))
 
 
 def scale_of(listed: list[Domain], tokens: int) -> float:
@@ -43,52 +65,72 @@ def scale_of(listed: list[Domain], tokens: int) -> float:
     return min(1.0, len(listed) * tokens / sum(domain.num_tokens for domain in listed))
 
 
-def plan_one_pass(run: Run, listed: list[Domain], tokens: int) -> list[OnePass]:
-    """A run for each seed and domain that is long enough for a train step, shortest first."""
+def plan_passes(run: Run, listed: list[Domain], tokens: int) -> Passes | None:
+    """A run for each seed and domain that is long enough for a train step; None where the recipe asks for none.
+
+    The longest come first: the last to begin are short, and no worker waits long for another.
+    """
     study: Any = run.recipe.ablation
-    factor = scale_of(listed, tokens)
-    planned = []
-    for domain in sorted(listed, key=lambda one: (one.num_tokens, one.name)) if study.runs.one_pass else []:
-        length = Amount(int(domain.num_tokens * factor), "tokens")
-        size = SwarmSize(study.proxy, length, study.evaluate.number, study.threads)
-        options = swarm_options(run, run.tokens, size)
+    found = []
+    for domain in listed if study.runs.one_pass else []:
+        options = pass_options(run, domain, scale_of(listed, tokens))
         if options.tokens == 0:
-            run.narrator.say(f"  one pass over {domain.name} is less than a train step: left out")
+            run.narrator.say_once(f"  one pass over {domain.name} is less than a train step: left out")
             continue
-        weights = {other.name: float(other.name == domain.name) for other in listed}
-        for number in range(study.runs.one_pass):
-            suffix = f".s{number}" if number else ""
-            one = PlannedRun(f"pass.{domain.name}{suffix}", "one_pass", weights, run.recipe.seed + number)
-            title = f"one pass over {domain.name}"
-            swarm = plan_swarm(run, run.tokens, run.tokens.domains, [one], options, title)
-            planned.append(OnePass(domain.name, swarm, one, options))
-    return planned
-
-
-def announce_one_pass(run: Run, planned: list[OnePass]) -> float:
-    """Say what the runs of one pass cost, which are trained one after the other; returns hours that are left."""
-    if not planned:
-        return 0.0
-    lengths = [one.options.tokens for one in planned]
-    flops = sum(one.options.tokens * flops_per_token(one.options.shape) for one in planned)
-    run.narrator.say(
-        f"  {several(len(planned), 'run')} of one pass over a domain x {compact(min(lengths))} to "
-        f"{compact(max(lengths))} tokens = {compact(sum(lengths))} tokens, {flops:.2g} FLOPs"
+        found += [
+            (domain.name, options, _task(run, listed, domain, options, seed)) for seed in range(study.runs.one_pass)
+        ]
+    if not found:
+        return None
+    found.sort(key=lambda one: (-one[1].tokens, one[2].name))
+    stage = plan_stage(
+        run.store,
+        "passes",
+        [VERSIONS["passes"], run.tokens.domains.folder.key],
+        title="runs of one pass",
+        verb="ablate",
+        work=train_pass,
+        options=None,
+        tasks=tuple(task for _, _, task in found),
+        sets_aside=True,
     )
-    costs = [run_cost(run, one.options) for one in planned if one.swarm.missing()]
-    if not costs:
-        return 0.0
-    seconds = sum(cost.seconds for cost in costs)
-    there = f"{len(planned) - len(costs)} are there; " if len(costs) < len(planned) else ""
-    run.narrator.say(f"  {there}{duration(seconds)}, {costs[-1].basis}")
-    return seconds / 3600
+    tasks = [_with_state(stage, task) for task in stage.tasks]
+    return Passes(replace(stage, tasks=tuple(tasks)), tuple(domain for domain, _, _ in found))
 
 
-def train_one_pass(run: Run, planned: list[OnePass]) -> tuple[tuple[str, str], ...]:
+def pass_options(run: Run, domain: Domain, factor: float) -> SwarmOptions:
+    """What a run of one pass over a scaled domain is trained with; of 0 tokens where that is less than a train step."""
+    study: Any = run.recipe.ablation
+    length = Amount(int(domain.num_tokens * factor), "tokens")
+    return swarm_options(run, run.tokens, SwarmSize(study.proxy, length, study.evaluate.number, study.threads))
+
+
+def _task(run: Run, listed: list[Domain], domain: Domain, options: SwarmOptions, number: int) -> PlannedTask:
+    """One run: named by its mixture and seed, and by the key of the swarm that has its options."""
+    weights = {other.name: float(other.name == domain.name) for other in listed}
+    suffix = f".s{number}" if number else ""
+    one = PlannedRun(f"pass.{domain.name}{suffix}", "one_pass", weights, run.recipe.seed + number)
+    alone = plan_swarm(run, run.tokens, run.tokens.domains, [one], options)
+    return PlannedTask(f"{run_task(one)}-{alone.folder.key[:10]}", PassInputs(alone.tasks[0].inputs, options))
+
+
+def _with_state(stage: PlannedStage, task: PlannedTask) -> PlannedTask:
+    """The task with the place where its run is kept on its way."""
+    kept = replace(task.inputs.run, state=str(state_file(stage, task.name)))
+    return PlannedTask(task.name, replace(task.inputs, run=kept))
+
+
+def train_pass(inputs: PassInputs, _: None, output: Output) -> Counts:
+    """Train one run of one pass."""
+    return train_run(inputs.run, inputs.options, output)
+
+
+def train_passes(run: Run, passes: Passes | None) -> tuple[tuple[str, str], ...]:
     """Train what is missing; (domain, file of its row) of each."""
-    for one in planned:
-        make_swarm(run, one.swarm)
-    return tuple((one.domain, run_file(one.swarm, one.one)) for one in planned)
+    if passes is None:
+        return ()
+    make_runs(run, passes.stage)
+    return passes.rows
 
 
 def written(runs: tuple[tuple[str, str], ...]) -> dict[str, Any]:

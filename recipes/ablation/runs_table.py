@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,19 +9,19 @@ from mixing.ablation.analysis import AnalysisOptions, analyse
 from mixing.ablation.lineage import with_evidence
 from mixing.ablation.runs import RunsTable, read_csv, table_of, write_csv
 from mixing.domain_stage import Domain
-from recipes.ablation.ablate import (
+from recipes.ablation.earlier import earlier_runs
+from recipes.ablation.mixtures import bounds_of, caps_of, domains_to_mix, natural_weights, target_tokens
+from recipes.ablation.standing import Standing, standing_of
+from recipes.ablation.study import (
     BOOTSTRAPS,
     Prepared,
     analysis_options,
     objective_of,
-    place_next,
     plan_design,
     prepare,
     proxy_options,
 )
-from recipes.ablation.earlier import earlier_runs
-from recipes.ablation.mixtures import bounds_of, caps_of, domains_to_mix, natural_weights, target_tokens
-from recipes.ablation.swarm import finished, plan_swarm, plan_thinned, rows_of
+from recipes.ablation.swarm import plan_swarm, plan_thinned, rows_of
 from recipes.errors import RunError
 from recipes.show import text_is_made
 
@@ -30,57 +29,49 @@ if TYPE_CHECKING:
     from recipes.run import Run
 
 
-def finished_rows(run: Run) -> tuple[Prepared, RunsTable]:
+def finished_rows(run: Run) -> tuple[Prepared, Standing, RunsTable]:
     """The rows of a swarm that are there now; nothing is trained, and a swarm that goes on is not disturbed.
 
     Raises:
         RunError: if no run is finished.
     """
     swarm = prepare(run)
-    swarm = replace(swarm, planned=place_next(run, swarm, swarm.planned, train=False))
-    proxies = plan_swarm(run, run.tokens, swarm.drawn, swarm.planned, swarm.options)
-    done = finished(proxies, swarm.planned)
+    standing = standing_of(run, swarm)
+    done = standing.finished
     if not done:
-        raise RunError(f"{run.recipe.path}: none of its {len(swarm.planned)} proxies is finished; `gristmill ablate`")
-    return swarm, table_of(rows_of(proxies, done), {one.name: one.kind for one in done})
+        raise RunError(f"{run.recipe.path}: none of its {standing.number} proxies is finished; `gristmill ablate`")
+    proxies = plan_swarm(run, run.tokens, swarm.drawn, done, swarm.options)
+    return swarm, standing, table_of(rows_of(proxies, done), {one.name: one.kind for one in done})
 
 
-def progress(run: Run) -> tuple[int, int] | None:
-    """Finished and planned proxies of the recipe's swarm; None while its domains are not made. Makes nothing."""
+def progress(run: Run) -> Standing | None:
+    """Where the recipe's swarm stands; None while its domains are not made. Makes nothing and fits nothing."""
     if run.recipe.ablation is None or run.recipe.tokenizer is None or not text_is_made(run):
         return None
     listed, options = domains_to_mix(run.tokens), proxy_options(run)
-    planned = plan_design(run, listed, earlier_runs(run, natural_weights(listed)))
+    earlier = earlier_runs(run, natural_weights(listed))
     drawn = plan_thinned(run, run.tokens, listed, options, target_tokens(run))
-    swarm = plan_swarm(run, run.tokens, drawn, planned, options)
-    return len(planned) - len(swarm.missing()), len(planned)
+    swarm = Prepared(listed, drawn, plan_design(run, listed, earlier), options, earlier)
+    return standing_of(run, swarm, places=False)
 
 
-def _number(run: Run, swarm: Prepared) -> int:
-    """Runs of the whole study, sequential ones that have no place yet among them."""
-    study: Any = run.recipe.ablation
-    placed = sum(one.kind == "sequential" for one in swarm.planned)
-    return len(swarm.planned) + max(0, int(study.runs.sequential) - placed)
-
-
-def write_rows(run: Run, path: Path) -> tuple[int, int]:
-    """Write the finished rows as CSV; returns finished and planned runs."""
-    swarm, table = finished_rows(run)
+def write_rows(run: Run, path: Path) -> Standing:
+    """Write the finished rows as CSV; returns where the swarm stands."""
+    _, standing, table = finished_rows(run)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_csv(table, path)
-    return table.num_runs, _number(run, swarm)
+    return standing
 
 
 def analyse_finished(run: Run) -> dict[str, Any]:
     """The analysis of the runs that are there now, with a note of how many are missing. No weights are kept from it."""
-    swarm, table = finished_rows(run)
+    swarm, standing, table = finished_rows(run)
     options = analysis_options(run, swarm.listed)
     analysis = dict(analyse(with_evidence(table, swarm.earlier, options.natural), options))
-    total = _number(run, swarm)
-    if table.num_runs < total:
-        note = f"{table.num_runs} of {total} runs are finished: this is what they say so far."
+    if standing.left.number:
+        note = f"{standing.words('runs')}: this is what they say so far."
         analysis["notes"] = [note, *analysis["notes"]]
-    return {**analysis, "finished": table.num_runs, "planned": total}
+    return {**analysis, "finished": table.num_runs, "planned": standing.number}
 
 
 def analyse_table(run: Run, path: Path) -> dict[str, Any]:

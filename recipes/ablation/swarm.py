@@ -59,7 +59,12 @@ class SwarmSize:
 def swarm_options(run: Run, tokens: Tokens, size: SwarmSize) -> SwarmOptions:
     """What all proxies of a swarm share."""
     tokenizer = load_tokenizer(tokens.tokenizer)
-    shape = shape_of(size.model, tokenizer.vocabulary)
+    return sized_options(run, size, tokenizer.vocabulary, tokenizer.eos)
+
+
+def sized_options(run: Run, size: SwarmSize, vocabulary: int, separator: int | None) -> SwarmOptions:
+    """What all proxies share, by the tokenizer's number of tokens and its id of a document's end."""
+    shape = shape_of(size.model, vocabulary)
     values = size.model.training
     batch = batch_tokens_of(values, shape.context)
     length = tokens_of(size.tokens, shape.context, batch) // batch * batch
@@ -73,7 +78,7 @@ def swarm_options(run: Run, tokens: Tokens, size: SwarmSize) -> SwarmOptions:
         evaluate=size.evaluate,
         max_held_out=PROXY_HELD_OUT,
         threads=size.threads,
-        separator=tokenizer.eos if run.recipe.sequences.document_masks else None,
+        separator=separator if run.recipe.sequences.document_masks else None,
     )
 
 
@@ -166,7 +171,13 @@ def make_swarm(run: Run, swarm: PlannedStage) -> None:
     """
     if not run.trains and swarm.missing():
         raise Untrained(run)
-    swarm = in_stacks(run, swarm)
+    make_runs(run, in_stacks(run, swarm))
+
+
+def make_runs(run: Run, swarm: PlannedStage) -> None:
+    """Train what is missing, each run alone; raises as `make_swarm` does."""
+    if not run.trains and swarm.missing():
+        raise Untrained(run)
     try:
         run.make([swarm])
     except TasksSetAside as failed:

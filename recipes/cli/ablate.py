@@ -57,8 +57,9 @@ def command(
             _announce(run, flags)
             return
         if earlier is not None:
-            from recipes.ablation.ablate import left_over_of, prepare
+            from recipes.ablation.ablate import left_over_of
             from recipes.ablation.left_over import write_left_over
+            from recipes.ablation.study import prepare
 
             number = write_left_over(left_over_of(run, prepare(run)), earlier)
             click.echo(f"{earlier}: {number} proxies", err=flags.as_json)
@@ -66,8 +67,7 @@ def command(
         if rows is not None:
             from recipes.ablation.runs_table import write_rows
 
-            done, planned = write_rows(run, rows)
-            click.echo(f"{rows}: {done} of {planned} proxies", err=flags.as_json)
+            click.echo(f"{rows}: {write_rows(run, rows).words()}", err=flags.as_json)
             if not partial:
                 return
         if table is not None or partial:

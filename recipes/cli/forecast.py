@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,9 @@ from recipes.cli.options import Flags, print_json, shared_flags
 from recipes.progress import compact, compact_bytes, duration
 
 if TYPE_CHECKING:
+    from recipes.ablation.swarm_cost import SwarmCost
     from recipes.pretraining.training_cost import TrainingForecast
+    from recipes.run import Run
 
 _COUNTED_BY = {
     "tokenizer": "the recipe's tokenizer",
@@ -29,15 +31,21 @@ def command(flags: Flags) -> None:
     \b
     gristmill forecast recipes/quickstart.yaml --sample 0.1
     """
+    from recipes.ablation.foretold import study_forecast
     from recipes.ledger.forecasting import forecast
-    from recipes.pretraining.training_cost import training_forecast
+    from recipes.pretraining.training_cost import training_forecast, training_is_there
 
     sample = flags.sample or 0.01
     with flags.open_run_unsampled() as run:
         found = forecast(run, sample, flags.overrides)
-        training = training_forecast(run)
+        domains = {name: number for source in found.sources for name, number in source.domains.items()}
+        study = study_forecast(run, domains)
+        training = training_forecast(run, there=training_is_there(run))
+        tuning, why = tuning_unless(run)
     if flags.as_json:
-        print_json({**asdict(found), "training": None if training is None else asdict(training)})
+        parts = {"training": training, "finetuning": tuning}
+        told = {name: None if part is None else asdict(part) for name, part in parts.items()}
+        print_json({**asdict(found), "ablation": None if study is None else [asdict(one) for one in study], **told})
         return
     click.echo(
         f"{'source':<20} {'rows':>9} {'kept':>9}   {'95 % interval':<20} {'bytes':>7} {'tokens':>7}   95 % interval"
@@ -67,16 +75,58 @@ def command(flags: Flags) -> None:
         f"{compact_bytes(found.disk_bytes)} ({compact_bytes(found.disk_bytes_low)} to "
         f"{compact_bytes(found.disk_bytes_high)}) in {found.files:,} files; from a sample of {found.sample:g}"
     )
-    for line in [] if training is None else _training_lines(training):
+    for line in later_lines(study, training, tuning, why):
         click.echo(line)
 
 
-def _training_lines(found: TrainingForecast) -> Iterator[str]:
+def tuning_unless(run: Run) -> tuple[TrainingForecast | None, str]:
+    """What a recipe's fine-tuning comes to, or why that is not known yet."""
+    from recipes.errors import RunError
+    from recipes.finetuning.cost import tuning_forecast
+    from recipes.schema.located import RecipeErrors
+
+    try:
+        return tuning_forecast(run), ""
+    except (RunError, RecipeErrors) as error:
+        return None, f"{error}".splitlines()[0]
+
+
+def later_costs(run: Run, last: str) -> Iterator[str]:
+    """What the ablation and the fine-tuning come to, of the parts up to `last`, once the text is there."""
+    from recipes.ablation.foretold import study_forecast
+    from recipes.show import text_is_made
+    from recipes.whole import parts_of
+
+    parts = parts_of(run)
+    wanted = parts[: parts.index(last) + 1] if last in parts else []
+    study = study_forecast(run) if "ablate" in wanted and text_is_made(run) else None
+    tuned = "finetune" in wanted and (not run.recipe.sources or text_is_made(run))
+    yield from later_lines(study, None, *(tuning_unless(run) if tuned else (None, "")))
+
+
+def later_lines(
+    study: Sequence[SwarmCost] | None, training: TrainingForecast | None, tuning: TrainingForecast | None, why: str
+) -> Iterator[str]:
+    """What ablation, training and fine-tuning come to."""
+    from recipes.ablation.study_cost import study_lines
+
+    for place, line in enumerate(study_lines(study or [])):
+        yield f"  {line}" if place else f"ablation: {line}"
+    yield from [] if training is None else _training_lines(training, "training")
+    yield from [] if tuning is None else _training_lines(tuning, "fine-tuning")
+    if why:
+        yield f"fine-tuning: not known yet: {why}"
+
+
+def _training_lines(found: TrainingForecast, what: str) -> Iterator[str]:
     """What training comes to, a line each: length, time, memory."""
     yield (
-        f"training: {compact(found.parameters)} parameters, {compact(found.tokens)} tokens in {found.steps:,} train "
+        f"{what}: {compact(found.parameters)} parameters, {compact(found.tokens)} tokens in {found.steps:,} train "
         f"steps, {found.flops:.2g} FLOPs"
     )
+    if found.there:
+        yield "  it is there"
+        return
     processes = "1 process" if found.processes == 1 else f"{found.processes} processes"
     processes += f" on each of {found.nodes} machines like this" if found.nodes > 1 else ""
     took = "time unknown" if found.seconds is None else duration(found.seconds)

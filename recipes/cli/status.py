@@ -19,6 +19,7 @@ SILENT_S = 900.0
 _RUNNING = ("starting", "training", "saving", "measuring", "compiling")
 
 if TYPE_CHECKING:
+    from recipes.ablation.standing import Standing
     from recipes.run import Run
 
 
@@ -42,7 +43,7 @@ def command(flags: Flags) -> None:
     found: dict[str, Any] = {
         "stages": len(stages),
         "missing": [s["stage"] for s in stages if s["missing"]],
-        "proxies": None if proxies is None else {"finished": proxies[0], "planned": proxies[1]},
+        "proxies": None if proxies is None else _counted(proxies),
         "training": training,
         "finetuning": tunings,
         "making": making,
@@ -56,7 +57,7 @@ def command(flags: Flags) -> None:
     for title in found["missing"][:5]:
         click.echo(f"  missing: {title}")
     if proxies is not None:
-        click.echo(f"ablation: {proxies[0]} of {proxies[1]} proxies are finished")
+        click.echo(f"ablation: {proxies.words()}")
     mine = [one for one in training if one["this_recipe"]]
     for one in mine:
         _show_training(one)
@@ -121,8 +122,21 @@ def _next(mine: list[dict[str, Any]], is_tokenized: bool, tunings: Sequence[dict
     return _AFTER.get(exits[-1], "gristmill run {recipe}") if exits else "gristmill run {recipe}"
 
 
-def _proxies(run: Run) -> tuple[int, int] | None:
-    """Finished and planned proxies, without a word."""
+def _counted(proxies: Standing) -> dict[str, Any]:
+    """Where a swarm stands, for `--json`."""
+    return {
+        "planned": proxies.number,
+        "finished": proxies.num_finished,
+        "diverged": proxies.diverged,
+        "stopped": len(proxies.stopped),
+        "paused": proxies.paused,
+        "failed": dict(proxies.failed),
+        "left": proxies.left.number,
+    }
+
+
+def _proxies(run: Run) -> Standing | None:
+    """Where the recipe's swarm stands, without a word."""
     if run.recipe.ablation is None:
         return None
     from recipes.ablation.runs_table import progress

@@ -45,7 +45,7 @@ def finetune(run: Run) -> Path:
 
     start = start_of(run)
     run.narrator.heading("Fine-tuning")
-    with _explained():
+    with explained():
         examples = _examples(run, start)
         for line in table(run.recipe.finetuning, examples.prepared, examples.encoder, start.shape):
             run.narrator.say(f"  {line}")
@@ -63,13 +63,11 @@ def show_examples(run: Run, look: int = 0) -> dict[str, Any]:
         look: sequences of each set that are shown, with the rows that were dropped.
     """
     from recipes.finetuning.look import dropped_rows, shown_sequences
-    from training.tuning.prepare import prepare
 
     wanted: Any = run.recipe.finetuning
     start = start_of(run, dry=True)
-    with _explained(), tempfile.TemporaryDirectory(prefix="gristmill-") as folder:
-        template, encoder = _tokenizer(wanted, start, Path(folder) / "tokenizer")
-        prepared = prepare(_options(wanted, start.shape), template, encoder, Path(folder))
+    with explained(), tempfile.TemporaryDirectory(prefix="gristmill-") as folder:
+        prepared, encoder = prepared_dry(run, start, Path(folder))
         unselected = wanted.selection is not None
         return {
             "sequences": list(shown_sequences(Path(folder), prepared, encoder, look)) if look else [],
@@ -81,8 +79,17 @@ def show_examples(run: Run, look: int = 0) -> dict[str, Any]:
         }
 
 
+def prepared_dry(run: Run, start: Start, folder: Path) -> tuple[Prepared, Encoder]:
+    """Examples prepared into a folder of their own, before any selection, and the tokenizer that wrote them."""
+    from training.tuning.prepare import prepare
+
+    wanted: Any = run.recipe.finetuning
+    template, encoder = _tokenizer(wanted, start, folder / "tokenizer")
+    return prepare(_options(wanted, start.shape), template, encoder, folder), encoder
+
+
 @contextmanager
-def _explained() -> Iterator[None]:
+def explained() -> Iterator[None]:
     """Errors that examples, templates, adapters and imports explain themselves are the user's to mend."""
     from mixing.tokenizer import TokenizerError
     from training.export import ExportError
@@ -124,25 +131,42 @@ def _tokenizer(wanted: Any, start: Start, folder: Path) -> tuple[Any, Encoder]:
     return template, write_tokenizer(start.tokenizer, folder, template)
 
 
-def _examples(run: Run, start: Start) -> Examples:
-    """Prepared examples; made where they are missing."""
+def examples_folder(run: Run, start: Start) -> Path:
+    """Where prepared examples lie, by all that makes them; they need not be there."""
     from mixing.tokenizer import load_tokenizer
     from training.tuning.examples import find_files
-    from training.tuning.prepare import VERSION, Prepared, prepare
+    from training.tuning.prepare import VERSION
     from training.tuning.tokens import template_of
 
     wanted: Any = run.recipe.finetuning
-    options = _options(wanted, start.shape)
     sums = run.checksums()
     files = {name: [sums.of(file) for file in find_files(one.path, name)] for name, one in wanted.examples.items()}
     sums.save()
     selection = None if wanted.selection is None else [wanted.selection.options_that_count(), start.key]
     source = template_of(wanted.template, start.tokenizer).source
     identity = load_tokenizer(start.tokenizer).identity
-    plain = {key: value for key, value in asdict(options).items() if key != "sets"}
+    plain = {key: value for key, value in asdict(_options(wanted, start.shape)).items() if key != "sets"}
     fields = {name: dict(one.fields) for name, one in wanted.examples.items()}
     key = key_of(VERSION, files, fields, plain, source, identity, selection, start.shape.context)
-    folder = run.store.workdir / f"examples-{key}"
+    return run.store.workdir / f"examples-{key}"
+
+
+def finished_tuning(run: Run, start: Start) -> bool:
+    """Whether this very fine-tuning was finished before; its start is there. Makes nothing."""
+    from recipes.finetuning.finetuned import last_checkpoint
+
+    folder = examples_folder(run, start)
+    if not (folder / "prepared.json").exists():
+        return False
+    return last_checkpoint(plan_tuning(run, start, _opened(folder, start))) is not None
+
+
+def _examples(run: Run, start: Start) -> Examples:
+    """Prepared examples; made where they are missing."""
+    from training.tuning.prepare import Prepared, prepare
+
+    wanted: Any = run.recipe.finetuning
+    options, folder = _options(wanted, start.shape), examples_folder(run, start)
     run.use(folder.name, "finetune", "instruction examples", {})
     with held(run.narrator, folder, "instruction examples"):
         if (folder / "prepared.json").exists():

@@ -96,7 +96,7 @@ def train_tuning(run: Run, spec: specs.TrainSpec, tokenizer: Path) -> Path:
     run.use(folder.name, "finetune", "fine-tuning", {"tokens": spec.learning_rate.total_tokens})
     run.end_workers()
     with owned(folder, run):
-        done = _last_checkpoint(spec)
+        done = last_checkpoint(spec)
         if done is not None:
             run.narrator.reused(title, f"{spec.num_steps} train steps")
             return done
@@ -107,7 +107,7 @@ def train_tuning(run: Run, spec: specs.TrainSpec, tokenizer: Path) -> Path:
         result = watch(run, spec_path, folder, spec.num_steps, title)
         if result is Exit.REQUEUE:
             raise asked_to_stop(folder)
-        done = _last_checkpoint(spec)
+        done = last_checkpoint(spec)
         if result is not Exit.DONE or done is None:
             raise failure_of(folder, result)
     run.narrator.made(title, f"{spec.num_steps} train steps", time.monotonic() - started)
@@ -116,7 +116,8 @@ def train_tuning(run: Run, spec: specs.TrainSpec, tokenizer: Path) -> Path:
     return done
 
 
-def _last_checkpoint(spec: specs.TrainSpec) -> Path | None:
+def last_checkpoint(spec: specs.TrainSpec) -> Path | None:
+    """The checkpoint of the last train step, or None before it is there."""
     found = sorted(spec.checkpoints_root.glob(f"step-{spec.num_steps:08d}-*/manifest.json"))
     return found[-1].parent if found else None
 

@@ -70,15 +70,26 @@ def _parameters(wanted: Any, shape: ModelShape, embeddings: bool) -> str:
     whole = num_parameters(shape)
     if wanted.lora is None:
         return f"all {whole:,} parameters are trained"
-    targets, layers = targets_of(wanted, shape), linear_layers(shape)
-    trained = wanted.lora.rank * shape.layers * sum(sum(layers[name]) for name in targets)
+    trained, targets = num_trained(wanted, shape, embeddings), targets_of(wanted, shape)
     beside = ""
     if embeddings:
-        outer = shape.vocabulary * shape.width * (1 if shape.tied else 2)
-        trained += outer
-        beside = f", and {outer:,} of embedding and output layer, for the template's new tokens"
+        beside = f", and {_outer(shape):,} of embedding and output layer, for the template's new tokens"
     updated = f"rank {wanted.lora.rank} on {', '.join(targets)}{beside}"
     return f"{trained:,} parameters are trained ({updated}); the model has {whole:,}"
+
+
+def _outer(shape: ModelShape) -> int:
+    """Parameters of the embedding and the output layer."""
+    return shape.vocabulary * shape.width * (1 if shape.tied else 2)
+
+
+def num_trained(wanted: Any, shape: ModelShape, embeddings: bool) -> int | None:
+    """Parameters that low-rank updates train, with embedding and output layer where asked; None: all are trained."""
+    if wanted.lora is None:
+        return None
+    layers = linear_layers(shape)
+    inner = wanted.lora.rank * shape.layers * sum(sum(layers[name]) for name in targets_of(wanted, shape))
+    return int(inner) + (_outer(shape) if embeddings else 0)
 
 
 def targets_of(wanted: Any, shape: ModelShape) -> tuple[str, ...]:

@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from curation.ledger import Ledger, scan_shard
+from mixing.selections import UNKNOWN
 from recipes.artifacts import LAST_MAKING
 from recipes.curating.curate import curate
 from recipes.schema.recipe import load_recipe, sampled
 from recipes.tokenizing.token_rate import TokenRate, token_rates
+from recipes.tokenizing.tokens import splits_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -40,7 +42,8 @@ class SourceForecast:
     """What a source will keep, each with a 95 % interval: documents, bytes of text, tokens; and drops by reason.
 
     `tokens_by` says what tokens were counted with (`TokenRate.basis`). Near-copies grow faster than the sample: `kept`
-    and its interval allow for those that the sample has one of; `drops` are of the sample alone, scaled.
+    and its interval allow for those that the sample has one of; `drops` are of the sample alone, scaled. `domains` are
+    tokens of each domain that the source becomes.
     """
 
     source: str
@@ -56,6 +59,7 @@ class SourceForecast:
     tokens_high: int
     tokens_by: str
     drops: dict[str, int]
+    domains: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,10 +105,12 @@ def forecast(run: Run, sample: float, overrides: tuple[str, ...]) -> Forecast:
         totals = {
             name: _total(plan, name, run.recipe.sources[name].sample, small.counts) for name in sorted(plan.sources)
         }
+        split = splits_of(small, plan)
     steps = _steps(plan.stages, sample)
+    sources = [_source(ledger, s.name, sample, totals[s.name], rates[s.name]) for s in ledger.sources]
     return Forecast(
         sample=sample,
-        sources=[_source(ledger, s.name, sample, totals[s.name], rates[s.name]) for s in ledger.sources],
+        sources=[replace(one, domains=_domains(ledger, one, split.get(one.source))) for one in sources],
         steps=steps,
         **{one.name: sum(getattr(step, one.name) for step in steps) for one in fields(Cost)},
     )
@@ -205,6 +211,25 @@ def _source(ledger: Ledger, name: str, sample: float, total: int | None, rate: T
     """Scale what was kept of a source; `total` is the number of its rows where reading has counted them."""
     frames = [_rows_of(shard) for shard in ledger.source(name).shards]
     return scaled(name, counted(frames), sample, total, rate)
+
+
+def _domains(ledger: Ledger, found: SourceForecast, column: str | None) -> dict[str, int]:
+    """Tokens of the domains that a source becomes, by the shares of its text in the sample."""
+    import polars as pl
+
+    if column is None:
+        return {found.source: found.tokens} if found.kept else {}
+    frames = [
+        scan_shard(shard)
+        .filter("kept")
+        .select(pl.col(column).cast(pl.String).fill_null(UNKNOWN).alias("part"), pl.col("size_bytes").cast(pl.Int64))
+        .collect()
+        for shard in ledger.source(found.source).shards
+    ]
+    sizes = pl.concat(frames).group_by("part").sum().sort("part") if frames else pl.DataFrame()
+    total = sizes["size_bytes"].sum() if sizes.height else 0
+    parts = zip(sizes["part"], sizes["size_bytes"], strict=True) if total else ()
+    return {f"{found.source}/{part}": round(found.tokens * size / total) for part, size in parts if size}
 
 
 def _rows_of(shard: ShardInputs) -> pl.DataFrame:

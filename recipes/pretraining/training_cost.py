@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,8 @@ from recipes.pretraining.shapes import (
     tokens_of,
 )
 from training.footprint import (
+    SAVED_BYTES,
+    STATE_BYTES,
     TRAINER_BYTES,
     checkpoint_bytes,
     footprint,
@@ -55,6 +57,7 @@ class TrainingForecast:
         free_bytes: memory that is free now on this machine, for all its processes; None for GPUs.
         micro_batch: sequences at once on a process.
         share: sequences of a process's share of the largest batch.
+        there: whether it is finished.
     """
 
     parameters: int
@@ -70,6 +73,7 @@ class TrainingForecast:
     free_bytes: int | None
     micro_batch: int
     share: int
+    there: bool = False
 
     @property
     def fits(self) -> bool:
@@ -77,41 +81,80 @@ class TrainingForecast:
         return self.free_bytes is None or self.process_bytes * self.processes <= self.free_bytes
 
 
-def training_forecast(run: Run) -> TrainingForecast | None:
+def training_forecast(run: Run, *, there: bool = False) -> TrainingForecast | None:
     """Foretell the training of a recipe that has one; None for others.
 
     On a CPU a few train steps are timed in a worker (seconds), of a shape with fewer layers above 30 million
-    parameters.
+    parameters; nothing where it is `there`, finished.
     """
     recipe: Any = run.recipe
     if recipe.model is None or not recipe.schedule or recipe.tokenizer is None:
         return None
-    from recipes.pretraining.several import num_nodes
-    from recipes.pretraining.train import num_processes
-
     shape = shape_of(recipe.model, vocabulary_of(recipe))
     batches = _batches(recipe)
     contexts = [phase.context or shape.context for phase in recipe.schedule]
     spans = list(zip(phase_tokens(recipe), contexts, strict=True))
     tokens, flops = sum(tokens for tokens, _ in spans), training_flops(shape, spans)
-    processes, gpus = num_processes(run), visible_gpus()
-    nodes = num_nodes(run)
-    seconds, basis = _seconds(run, shape, tokens, flops, gpus)
+    batch = max(size for _, size in batches)
+    timed = _timed_options(run, shape, tokens)
+    told = (num_steps(recipe), flops, batch)
+    background = recipe.checkpoints.background
+    return cost_of_training(run, timed, told, contexts, background=background, there=there)
+
+
+def training_is_there(run: Run) -> bool:
+    """Whether this very training was finished before; false while the text, or the weights, are not there."""
+    from recipes.show import are_there, planned_stages, text_is_made
+
+    if run.recipe.open_phases() or not planned_stages(run) or not text_is_made(run):
+        return False
+    return are_there(run, None)[1]
+
+
+def cost_of_training(
+    run: Run,
+    timed: SwarmOptions,
+    told: tuple[int, float, int],
+    contexts: Sequence[int],
+    *,
+    background: bool = False,
+    trained: int | None = None,
+    there: bool = False,
+) -> TrainingForecast:
+    """What the trainer's processes come to for a model.
+
+    Args:
+        run: the run.
+        timed: the shape, its tokens in all, batch and precision, as they are timed.
+        told: train steps, operations, tokens of the largest batch.
+        contexts: of its phases.
+        background: whether checkpoints are written in the background.
+        trained: parameters that are trained; None: all.
+        there: whether it is finished.
+    """
+    from recipes.pretraining.several import num_nodes
+    from recipes.pretraining.train import num_processes
+
+    steps, flops, batch = told
+    processes, nodes, gpus, shape = num_processes(run), num_nodes(run), visible_gpus(), timed.shape
+    seconds, basis = (0.0, "") if there else _seconds(run, timed, flops, gpus)
     context = max(contexts)  # its sequences take the most memory
-    share = -(-max(size for _, size in batches) // (context * processes * nodes))
-    wanted = recipe.execution.training
+    share = -(-batch // (context * processes * nodes))
+    wanted = run.recipe.execution.training
     parameters = num_parameters(shape)
     _, shards = mesh_shape(wanted.sharding, nodes * processes, processes, parameters)
     one = footprint(
         shape,
         context,
-        recipe.training.precision,
+        timed.precision,
         device="cuda" if gpus else "cpu",
         shards=shards,
         recompute=wanted.recompute,
-        background=recipe.checkpoints.background and not gpus,
+        background=background and not gpus,
         process=0 if gpus else TRAINER_BYTES,
     )
+    if trained is not None:  # the others are weights alone
+        one = replace(one, state=4 * -(-parameters // shards) + STATE_BYTES * -(-trained // shards))
     free = None if gpus else free_bytes()
     micro = wanted.micro_batch
     if micro is None:
@@ -119,18 +162,19 @@ def training_forecast(run: Run) -> TrainingForecast | None:
         micro = share if gpus else predicted_micro_batch(one, room, share, context=context)
     return TrainingForecast(
         parameters=parameters,
-        tokens=tokens,
-        steps=num_steps(recipe),
+        tokens=timed.tokens,
+        steps=steps,
         flops=flops,
         processes=processes,
         nodes=nodes,
         seconds=None if seconds is None else seconds / nodes,
         basis=basis,
-        checkpoint_bytes=checkpoint_bytes(shape),
+        checkpoint_bytes=checkpoint_bytes(shape) if trained is None else SAVED_BYTES * trained,
         process_bytes=one.total(micro),
         free_bytes=free,
         micro_batch=micro,
         share=share,
+        there=there,
     )
 
 
@@ -168,20 +212,12 @@ def training_flops(shape: ModelShape, spans: Sequence[tuple[int, int]]) -> float
     return float(sum(tokens * flops_per_token(shape, context) for tokens, context in spans))
 
 
-def _seconds(run: Run, shape: ModelShape, tokens: int, flops: float, gpus: Sequence[str]) -> tuple[float | None, str]:
-    """Seconds of one machine's processes together, and what they rest on."""
-    from recipes.pretraining.train import execution_of, num_processes
+def _timed_options(run: Run, shape: ModelShape, tokens: int) -> SwarmOptions:
+    """The target's train step as a process is timed with it."""
+    from recipes.pretraining.train import execution_of
 
     recipe: Any = run.recipe
-    processes = num_processes(run)
-    if gpus:
-        peaks = [peak_of(name, recipe.training.precision) for name in gpus[:processes]]
-        names = " and ".join(dict.fromkeys(name or "a GPU without a name" for name in gpus[:processes]))
-        slowest = min((peak for peak in peaks if peak is not None), default=None)
-        if slowest is None or None in peaks:
-            return None, f"no peak of {names} in {recipe.training.precision} is known"
-        return flops / (slowest * ASSUMED_MFU * processes), f"if {names} is used to {ASSUMED_MFU:.0%} of its peak"
-    options = SwarmOptions(
+    return SwarmOptions(
         shape=shape,
         tokens=tokens,
         batch_tokens=batch_tokens_of(recipe.training, shape.context),
@@ -192,11 +228,26 @@ def _seconds(run: Run, shape: ModelShape, tokens: int, flops: float, gpus: Seque
         max_held_out=PROXY_HELD_OUT,
         threads=execution_of(run).threads,
     )
+
+
+def _seconds(run: Run, timed: SwarmOptions, flops: float, gpus: Sequence[str]) -> tuple[float | None, str]:
+    """Seconds of all processes together, and what they rest on."""
+    from recipes.pretraining.train import num_processes
+
+    processes = num_processes(run)
+    if gpus:
+        peaks = [peak_of(name, timed.precision) for name in gpus[:processes]]
+        names = " and ".join(dict.fromkeys(name or "a GPU without a name" for name in gpus[:processes]))
+        slowest = min((peak for peak in peaks if peak is not None), default=None)
+        if slowest is None or None in peaks:
+            return None, f"no peak of {names} in {timed.precision} is known"
+        return flops / (slowest * ASSUMED_MFU * processes), f"if {names} is used to {ASSUMED_MFU:.0%} of its peak"
     from training.speed import proxy_speed
 
-    speed = run.pool.submit(proxy_speed, options).result()
+    speed = run.pool.submit(proxy_speed, timed).result()
     basis = f"a process timed just now at {speed.training:,.0f} tokens/s"
     if not speed.exact:
         basis += f" (from the operations a second of {speed.parameters / 1e6:.0f}M parameters)"
-    longer = flops / training_flops(shape, [(tokens, shape.context)])  # what is timed has the model's own context
-    return tokens * longer / (speed.training * processes), basis
+    # What is timed has the model's own context.
+    longer = flops / training_flops(timed.shape, [(timed.tokens, timed.shape.context)])
+    return timed.tokens * longer / (speed.training * processes), basis

@@ -6,7 +6,7 @@ pytest.importorskip("torch", reason="the ablation's runs are proxies")
 
 from mixing.ablation.analysis import AnalysisOptions
 from mixing.ablation.design import DesignOptions, design
-from recipes.ablation.ablate import place_by_rows, runs_at_optimum
+from recipes.ablation.placing import place_by_rows, runs_at_optimum
 
 NATURAL = {"a": 0.7, "b": 0.3}
 

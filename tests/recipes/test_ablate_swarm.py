@@ -93,8 +93,16 @@ def test_lost_run_is_said_missing_then_trained_anew_to_the_same_bytes(study, gri
 
 def test_status_counts_finished_proxies(study, gristmill_here):
     told = json.loads(gristmill_here("status", study[0], "--json").out)
-    assert told["proxies"]["planned"] == 13
-    assert told["proxies"]["finished"] == 9
+    proxies = told["proxies"]
+    assert (proxies["planned"], proxies["finished"], proxies["stopped"], proxies["left"]) == (15, 11, 4, 0)
+    said = gristmill_here("status", study[0]).out
+    assert "ablation: 11 of 15 proxies are finished, 4 were stopped early" in said
+
+
+def test_forecast_of_a_finished_study_counts_nothing_again(study, gristmill_here):
+    foretold = json.loads(gristmill_here("forecast", study[0], "--sample", "0.2", "--json").out)["ablation"]
+    assert [(part["number"], part["left"], part["seconds"]) for part in foretold] == [(15, 0, 0.0), (4, 0, 0.0)]
+    assert foretold[0]["stopped"] == 4
 
 
 def test_rows_and_a_table_exclude_each_other(study, gristmill_here, tmp_path):

@@ -9,6 +9,7 @@ pytest.importorskip("torch", reason="proxies need the `training` extra")
 
 from recipes.ablation import swarm_cost
 from recipes.cli.exit_codes import NOT_YET, RECIPE_ERRORS
+from recipes.pretraining import training_cost
 
 STUDY = "ablation={proxy: {preset: llama_tiny, context: 64}, tokens: 8K, runs: {dirichlet: 4, repeats: 2, one_pass: 1}}"
 OPEN = ("--set", "schedule.main.weights=ablation", "--set", STUDY)
@@ -18,7 +19,8 @@ OPEN = ("--set", "schedule.main.weights=ablation", "--set", STUDY)
 def asked(copy_of_finished, gristmill_here, monkeypatch):
     """Call a verb for the finished run's recipe, its first phase's weights left to an ablation that has not run."""
     monkeypatch.setattr(swarm_cost, "run_cost", lambda *_: swarm_cost.RunCost(3600.0, "made up"))
-    monkeypatch.setattr("recipes.ablation.one_pass.run_cost", swarm_cost.run_cost)
+    monkeypatch.setattr("recipes.ablation.study_cost.run_cost", swarm_cost.run_cost)
+    monkeypatch.setattr(training_cost, "_seconds", lambda *_: (12.0, "by heart"))
 
     def call(verb, *flags, code=0, asks=OPEN):
         said = gristmill_here(verb, copy_of_finished.recipe, *asks, *flags, code=code)
@@ -103,9 +105,23 @@ def test_dry_run_once_all_proxies_are_there_knows_the_weights_and_what_they_lead
     assert (states["plan"], states["train"]) == ("after the ablation", "after the ablation")
     seen = []
     monkeypatch.setattr("recipes.show._chosen_weights", lambda run: ({"de": 1.0}, ""))
-    monkeypatch.setattr("recipes.show._are_there", lambda run, chosen: seen.append(chosen) or (True, False))
+    monkeypatch.setattr("recipes.show.are_there", lambda run, chosen: seen.append(chosen) or (True, False))
     states = {part["part"]: part["state"] for part in json.loads(asked("run", "--dry-run", "--json").out)["parts"]}
     assert [states[part] for part in ("ablate", "plan", "train", "evaluate")] == [
         "reused", "reused", "to make", "after training, to make",
     ]  # fmt: skip
     assert seen == [{"de": 1.0}]
+
+
+@pytest.mark.parametrize("stop", ["", ", stop: {at: 0.25, keep: 0.5}"])
+def test_forecast_says_of_the_ablation_what_ablate_says(asked, stop):
+    study = STUDY[:-1] + stop + ", confirm: {model: {preset: llama_tiny, context: 64}, tokens: 16K, seeds: 2}}"
+    asks = ("--set", "schedule.main.weights=ablation", "--set", study)
+    announced = [line.strip() for line in asked("ablate", "--dry-run", asks=asks).err.splitlines() if line[:2] == "  "]
+    foretold = asked("forecast", "--sample", "0.2", asks=asks).out.splitlines()
+    first = next(place for place, line in enumerate(foretold) if line.startswith("ablation: "))
+    said = [foretold[first].removeprefix("ablation: "), *(line.strip() for line in foretold[first + 1 :])]
+    start = announced.index(said[0])
+    assert said[: len(announced) - start - 1] == announced[start:-1]  # all but the memory that is free at that moment
+    assert "runs of confirmation" in "".join(said)
+    assert ("pause at" in "".join(said)) == bool(stop)
