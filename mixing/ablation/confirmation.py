@@ -18,7 +18,7 @@ import numpy as np
 from mixing.ablation.design import Order, PlannedRun, order_runs
 from mixing.ablation.objective import Objective, Wanted, make_objective
 from mixing.ablation.runs import RunsTable
-from mixing.ablation.words import NOT_CONFIRMED
+from mixing.ablation.words import KEPT_NATURAL, NOT_CONFIRMED
 
 PROPOSED, NATURAL = "proposed", "natural"
 CONFIDENCE = 0.95
@@ -243,8 +243,19 @@ def settled(analysis: Mapping[str, Any], confirmed: Mapping[str, Any]) -> dict[s
         "chosen": dict(proposed) if won and proposed is not None else dict(home),
         "reason": "confirmed" if won else "natural",
         "confirmation": confirmed,
-        "notes": [*confirmed["notes"], *(note for note in analysis["notes"] if not note.startswith(NOT_CONFIRMED))],
+        "notes": [*confirmed["notes"], *(_before(note) for note in analysis["notes"] if not _is_void(note))],
     }
+
+
+def _is_void(note: str) -> bool:
+    """Whether a confirmation makes a sentence of the analysis void."""
+    return note.startswith(NOT_CONFIRMED)
+
+
+def _before(note: str) -> str:
+    """A sentence of the analysis beside its confirmation: what the proxies say does not decide any more."""
+    said = KEPT_NATURAL.partition(",")[0]
+    return note.replace(KEPT_NATURAL, f"By the proxies alone n{said[1:]}", 1) if note.startswith(KEPT_NATURAL) else note
 
 
 def rows_as_csv(confirmed: Mapping[str, Any]) -> list[list[Any]]:

@@ -205,6 +205,8 @@ def read_csv(path: Path | str) -> RunsTable:
     if len(set(names)) != len(names):
         raise RunsError(f"{path}: two runs are called {next(n for n in names if names.count(n) > 1)!r}")
     weights_ND = np.array([_cells(path, line, row, WEIGHT, domains) for line, row in rows])
+    losses_NT = np.array([_cells(path, line, row, LOSS, targets) for line, row in rows])
+    _refuse_scores(path, rows, targets, losses_NT)
     try:
         weights_ND, notes = _normalised(np.nan_to_num(weights_ND), names)
     except RunsError as error:
@@ -216,11 +218,22 @@ def read_csv(path: Path | str) -> RunsTable:
         tuple(domains),
         weights_ND,
         tuple(targets),
-        np.array([_cells(path, line, row, LOSS, targets) for line, row in rows]),
+        losses_NT,
         np.array([_cells(path, line, row, BITS, targets) for line, row in rows]),
         np.array([_diverged(path, line, row) for line, row in rows], dtype=bool),
         notes=tuple(notes),
     )
+
+
+def _refuse_scores(
+    path: Path, rows: Sequence[tuple[int, Mapping[str, str | None]]], targets: Sequence[str], losses_NT: np.ndarray
+) -> None:
+    """Refuse losses of 0 or less: they are compared by their logarithm, and less is better."""
+    for place, target in np.argwhere(losses_NT <= 0):
+        raise RunsError(
+            f"{path}:{rows[place][0]}: {LOSS}{targets[target]} is {losses_NT[place, target]:g}; a loss is above 0, "
+            "and less is better: write log-likelihoods with the other sign, and of an accuracy its error, 1 - accuracy"
+        )
 
 
 def _seed(path: Path, line: int, row: Mapping[str, str | None]) -> int:
@@ -245,9 +258,12 @@ def _cells(path: Path, line: int, row: Mapping[str, str | None], prefix: str, na
     for name in names:
         cell = (row.get(prefix + name) or "").strip()
         try:
-            numbers.append(_number(float(cell)) if cell else math.nan)
+            number = _number(float(cell)) if cell else math.nan
         except ValueError as error:
             raise RunsError(f"{path}:{line}: {prefix}{name} is {cell!r}, not a number") from error
+        if prefix == WEIGHT and cell and math.isnan(number):  # an empty cell is no weight; a loss may be unknown
+            raise RunsError(f"{path}:{line}: {prefix}{name} is {cell!r}; write a share of tokens, or nothing for 0")
+        numbers.append(number)
     return numbers
 
 

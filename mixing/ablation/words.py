@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 
 NOT_CONFIRMED = "Not confirmed: "  # how the sentence begins that a confirmation makes void
+KEPT_NATURAL = "Nothing beats natural weights beyond noise, so they were chosen"  # decides only without a confirmation
 
 
 def verdict(found: Findings) -> list[str]:
@@ -48,8 +49,7 @@ def _choice(found: Findings) -> str:
     if len(np.unique(np.round(fitted.weights, 6), axis=0)) == 1:
         return "Only one mixture was trained: there is nothing to choose from, and natural weights stay."
     return (
-        "Nothing beats natural weights beyond noise, so they were chosen: the change expected of the best mixture is "
-        f"{gain.corrected:+.2%} (90% interval {interval})."
+        f"{KEPT_NATURAL}: the change expected of the best mixture is {gain.corrected:+.2%} (90% interval {interval})."
     )
 
 

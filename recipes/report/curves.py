@@ -59,7 +59,7 @@ def curves_over(
     borders: Sequence[tuple[float, str]] = (),
     height: float = 330.0,
 ) -> Markup:
-    """Curves in one picture with their names at the right end.
+    """Curves in one picture with their names at its right end.
 
     Args:
         curves: from back to front.
@@ -77,7 +77,9 @@ def curves_over(
     ends = apart([up.at(curve.points[-1][1]) for curve in named], 14.0, 30.0, height - 42)
     for curve, y in zip(named, ends):
         x, at = across.at(curve.points[-1][0]), up.at(curve.points[-1][1])
-        if abs(y - at) > 3:
+        if across.end - x > 8:  # a name in the middle would lie on other curves: its colour tells whose it is
+            x = across.end
+        elif abs(y - at) > 3:
             marks.append(tag("line", x1=x + 2, y1=at, x2=x + 10, y2=y, class_=f"lead-line {curve.colour}"))
         marks.append(tag("circle", cx=x + 14, cy=y, r=3.0, class_=curve.colour))
         marks.append(words(x + 21, y + 4, cut(curve.name, room - 24)))

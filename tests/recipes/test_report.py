@@ -405,6 +405,15 @@ def test_picture_of_nothing_is_still_a_picture():
     assert marks_of(stacked_bars([], "nothing", "%"), "line")
 
 
+def test_names_of_curves_that_end_early_stand_at_the_right_and_apart():
+    early, late = ((0.0, 5.0), (10.0, 1.0)), ((10.0, 1.0), (40.0, 1.1))
+    drawn = str(curves_over([Curve("measured", early, "k0"), Curve("expected", late, "k1")], "two", ("x", "y")))
+    places = re.findall(r'<text[^>]*x="([\d.]+)"[^>]*y="([\d.]+)"[^>]*>(measured|expected)<', drawn)
+    (x0, y0, _), (x1, y1, _) = places
+    assert x0 == x1
+    assert abs(float(y0) - float(y1)) >= 13.9
+
+
 def test_thinned_curve_keeps_its_ends_and_a_single_jump():
     points = [(float(x), 9.0 if x == 617 else 0.0) for x in range(1000)]
     kept = thinned(points, 10)

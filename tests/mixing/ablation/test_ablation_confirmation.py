@@ -4,6 +4,7 @@ from scipy import stats
 
 from mixing.ablation.confirmation import compare, confirmation_runs, paired, proposed_weights, rows_as_csv, settled
 from mixing.ablation.runs import table_of
+from mixing.ablation.words import KEPT_NATURAL
 
 NATURAL = {"a": 0.7, "b": 0.3}
 PROPOSED = {"a": 0.4, "b": 0.6}
@@ -62,6 +63,11 @@ def test_confirmation_beyond_the_noise_of_pairs_chooses_the_proposed_weights():
     assert tested["objective"]["difference"] == pytest.approx(np.log(0.98) / 2, abs=1e-4)
     assert tested["objective"]["low"] < np.log(0.98) / 2 < tested["objective"]["high"] < 0
     assert found["against_baselines"]["baseline.even"]["difference"] == pytest.approx(np.log(0.98) / 2, abs=1e-4)
+    kept = f"{KEPT_NATURAL}: the change expected of the best mixture is -0.10%."
+    shy = {"chosen": NATURAL, "optimum": PROPOSED, "natural": NATURAL, "reason": "natural", "notes": [kept]}
+    trusted = settled(shy, found)  # the surrogate did not dare; its optimum was tried all the same and won
+    assert trusted["chosen"] == PROPOSED
+    assert trusted["notes"][-1].startswith("By the proxies alone nothing beats natural weights beyond noise: the")
     analysis = {"chosen": PROPOSED, "natural": NATURAL, "home": NATURAL, "reason": "surrogate", "notes": ["old"]}
     assert settled(analysis, found)["chosen"] == PROPOSED
     assert settled(analysis, found)["reason"] == "confirmed"

@@ -66,6 +66,10 @@ def test_read_csv_of_a_foreign_table_normalises_rows_and_notes_it(tmp_path):
     [
         ("w:a,loss:a\n0.5,3\n", r"weights must sum to 1.*run.000 \(0.5\)"),
         ("w:a,w:b,loss:a\n1.5,-0.5,3\n", "not a number of 0 or more"),
+        ("w:a,w:b,loss:a\n1,nan,3\n", r"bad.csv:2: w:b is 'nan'; write a share of tokens, or nothing for 0"),
+        ("w:a,w:b,loss:a\n1,,3\ninf,,3\n", r"bad.csv:3: w:a is 'inf'"),
+        ("w:a,loss:a,loss:b\n1,3,-0.7\n", r"bad.csv:2: loss:b is -0.7; a loss is above 0.*of an accuracy its error"),
+        ("w:a,loss:a\n1,0\n", r"bad.csv:2: loss:a is 0; a loss is above 0"),
         ("w:a,loss:a\n1,high\n", r"bad.csv:2: loss:a is 'high', not a number"),
         ("a,b\n1,2\n", "a column w:DOMAIN per trained domain"),
         ("name,w:a,loss:a\nx,1,2\nx,1,3\n", "two runs are called 'x'"),
