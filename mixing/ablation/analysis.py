@@ -18,6 +18,7 @@ from mixing.ablation import preparation, report
 from mixing.ablation.candidates import Candidates, Scores, bootstrap_rows, gather_candidates, make_scores, refine
 from mixing.ablation.dependence import partial_dependence
 from mixing.ablation.evidence import seed_noise
+from mixing.ablation.front import front_mixtures
 from mixing.ablation.linear import Predict
 from mixing.ablation.optimum import Uncertainty, minimise, uncertainty
 from mixing.ablation.question import AnalysisOptions, Question, natural_rows, pose
@@ -88,6 +89,7 @@ class Findings:
         reason: surrogate, best_run or natural: which road led to them.
         best_row: the best run that was trained and may be chosen, -1 without any.
         dependence: the objective over each domain's weight.
+        front: mixtures along the front of an objective of several domains (M, D); none for others.
     """
 
     question: Question
@@ -100,6 +102,7 @@ class Findings:
     reason: str
     best_row: int
     dependence: dict[str, dict[str, list[float]]]
+    front: np.ndarray
 
 
 def analyse(table: RunsTable, options: AnalysisOptions) -> dict[str, Any]:
@@ -128,8 +131,22 @@ def analyse(table: RunsTable, options: AnalysisOptions) -> dict[str, Any]:
     curves = {}
     if portfolio.chosen != "constant":
         curves = partial_dependence(search.scores, question, search.seeds, options.bootstraps, options.seed)
-    findings = Findings(question, portfolio, search, optima, noise, gain, chosen_D, reason, best_row, curves)
+    front_MD = _front(question, portfolio, pool_MD, options.seed)
+    findings = Findings(question, portfolio, search, optima, noise, gain, chosen_D, reason, best_row, curves, front_MD)
     return report.write_down(findings, options.seed)
+
+
+def _front(question: Question, portfolio: Portfolio, pool_MD: np.ndarray, seed: int) -> np.ndarray:
+    """Mixtures along the front of a Pareto objective (M, D); none for other objectives."""
+    objective, predict = question.objective, portfolio.predictions[portfolio.chosen]
+    if objective.kind != "pareto" or portfolio.chosen == "constant":
+        return pool_MD[:0]
+    counted_T = objective.shares > 0
+
+    def axes(mixtures_MD: np.ndarray) -> np.ndarray:
+        return objective.axes(predict(mixtures_MD)[0])[:, counted_T]
+
+    return front_mixtures(axes, int(counted_T.sum()), question.region, pool_MD, seed)
 
 
 def make_portfolio(question: Question, options: AnalysisOptions) -> Portfolio:

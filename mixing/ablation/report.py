@@ -165,13 +165,14 @@ def _tied(found: Findings) -> dict[str, Any]:
 
 def _front(found: Findings) -> list[dict[str, Any]]:
     """Mixtures that no candidate beats on all axes of a Pareto objective; empty for other objectives."""
-    objective, mixtures_MD = found.question.objective, found.search.candidates.mixtures
+    objective = found.question.objective
     if objective.kind != "pareto":
         return []
+    mixtures_MD = np.concatenate([found.search.candidates.mixtures, found.front])
     counted_T = objective.shares > 0
     axes_MT = objective.axes(found.portfolio.predictions[found.portfolio.chosen](mixtures_MD)[0])[:, counted_T]
     rows = pareto_front(axes_MT)
-    rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), MOST_FRONT)).astype(int)]
+    rows = rows[evenly(axes_MT[rows], MOST_FRONT)]
     names = [name for name, counted in zip(objective.targets, counted_T, strict=True) if counted]
     return [
         {
@@ -180,6 +181,14 @@ def _front(found: Findings) -> list[dict[str, Any]]:
         }
         for row in rows
     ]
+
+
+def evenly(axes_MA: np.ndarray, most: int) -> np.ndarray:
+    """Some of the points of a front, in order and evenly along it: searches leave most where the sum is least."""
+    scaled_MA = axes_MA / np.ptp(axes_MA, axis=0).clip(1e-12)
+    way_M = np.concatenate([[0.0], np.linalg.norm(np.diff(scaled_MA, axis=0), axis=1).cumsum()])
+    picked = np.searchsorted(way_M, np.linspace(0, way_M[-1], most) - 1e-12)
+    return np.unique(np.append(picked, [0, len(axes_MA) - 1, int(axes_MA.sum(1).argmin())]).clip(0, len(axes_MA) - 1))
 
 
 def _regret(found: Findings) -> dict[str, dict[str, float]]:

@@ -200,6 +200,8 @@ def plan_weights(run: Run, swarm: Prepared, trained: Trained) -> PlannedStage:
     confirms = run.recipe.ablation is not None and run.recipe.ablation.confirm is not None
     parts = [VERSIONS["weights"], _plain(options), proxies.folder.key, sorted(proxies.task_names)]
     earlier = evidence_of(run.recipe.ablation)
+    if isinstance(options.objective, tuple):
+        parts.append({"front": 2})  # searched for along all of it
     if trained.stopped:
         parts.append([name for name, _, _ in trained.stopped])
     if trained.one_pass:

@@ -37,7 +37,7 @@ from training.swarm import SwarmOptions, read_run
 if TYPE_CHECKING:
     from recipes.run import Run
 
-VERSIONS = {"confirmed": 1}
+VERSIONS = {"confirmed": 2}
 CONFIRMING = "runs of confirmation"
 
 

@@ -19,6 +19,7 @@ from recipes.ablation.study_cost import Study, study_costs
 from recipes.ablation.swarm import SwarmSize, sized_options, untrained
 from recipes.ablation.swarm_cost import Runs, SwarmCost
 from recipes.pretraining.training_cost import vocabulary_of
+from recipes.progress import Narrator
 from recipes.show import text_is_made
 from recipes.whole import parts_of
 from training.swarm import SwarmOptions
@@ -37,8 +38,12 @@ def study_forecast(run: Run, tokens: Mapping[str, int] | None = None) -> list[Sw
     if "ablate" not in parts_of(run):
         return None
     if text_is_made(run):
-        with untrained(run):
-            return costs_left(run, prepare(run))
+        told, run.narrator = run.narrator, Narrator(silent=True)  # nothing is made: what is reused needs no words
+        try:
+            with untrained(run):
+                return costs_left(run, prepare(run))
+        finally:
+            run.narrator = told
     return None if not tokens else _of_domains(run, simulated(run, tokens))
 
 

@@ -10,6 +10,7 @@ from recipes.progress import several
 from recipes.report.axes import colour, legend
 from recipes.report.confirmation import confirmation_figure
 from recipes.report.curves import Curve, Panel, curves_over, panels_over
+from recipes.report.front import front_figure
 from recipes.report.grids import Span, intervals, scatter
 from recipes.report.markup import Column, Figure, Section, Table, not_made, tag
 from recipes.report.matrix import matrix_figure
@@ -50,8 +51,9 @@ def ablation_section(
     if found.get("one_pass"):
         for figure in one_pass_figures(record, found):
             section.figure(figure)
-    section.figure(_weights(record, found))
-    for figure in mixture_figures(record, found, groups):
+    front = found.get("front") or ()
+    fronts = [front_figure(record, found)] if len(front) > 1 and len(front[0]["axes"]) > 1 else []
+    for figure in [_weights(record, found), *mixture_figures(record, found, groups), *fronts]:
         section.figure(figure)
     if any("objective" in arm for arm in (found.get("confirmation") or {}).get("arms", ())):
         section.figure(confirmation_figure(record, found))

@@ -96,6 +96,7 @@ def test_dry_run_lists_what_comes_after_the_text_and_whether_it_is_made(asked):
     assert training.endswith("to make")
     said = asked("run", "--dry-run").out
     assert re.search(r"^ablation: proxies for the weights +0 of \d+ proxies are there$", said, re.MULTILINE)
+    assert re.search(r"^ablation: \d+ proxies of .* FLOPs$", said, re.MULTILINE)
     assert re.search(r"^training: .* after the ablation$", said, re.MULTILINE)
     assert "ablation" not in asked("curate", "--dry-run").out
 
@@ -114,14 +115,15 @@ def test_dry_run_once_all_proxies_are_there_knows_the_weights_and_what_they_lead
 
 
 @pytest.mark.parametrize("stop", ["", ", stop: {at: 0.25, keep: 0.5}"])
-def test_forecast_says_of_the_ablation_what_ablate_says(asked, stop):
+def test_dry_run_says_of_the_ablation_what_ablate_says(asked, stop):
     study = STUDY[:-1] + stop + ", confirm: {model: {preset: llama_tiny, context: 64}, tokens: 16K, seeds: 2}}"
     asks = ("--set", "schedule.main.weights=ablation", "--set", study)
-    announced = [line.strip() for line in asked("ablate", "--dry-run", asks=asks).err.splitlines() if line[:2] == "  "]
-    foretold = asked("forecast", "--sample", "0.2", asks=asks).out.splitlines()
-    first = next(place for place, line in enumerate(foretold) if line.startswith("ablation: "))
+    announced = [line.strip() for line in asked("ablate", "--dry-run", asks=asks).err.splitlines()]
+    foretold = asked("run", "--dry-run", asks=asks).out.splitlines()
+    first = next(place for place, line in enumerate(foretold) if line.startswith("ablation: 1"))
     said = [foretold[first].removeprefix("ablation: "), *(line.strip() for line in foretold[first + 1 :])]
     start = announced.index(said[0])
-    assert said[: len(announced) - start - 1] == announced[start:-1]  # all but the memory that is free at that moment
-    assert "runs of confirmation" in "".join(said)
-    assert ("pause at" in "".join(said)) == bool(stop)
+    assert said[:-1] == announced[start:-1]  # all but the memory that is free at that moment
+    assert sum("runs of confirmation" in line for line in said) == 1
+    assert any("pause at" in line for line in said) == bool(stop)
+    assert said[-1].startswith("memory: ")

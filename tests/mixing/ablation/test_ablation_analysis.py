@@ -188,6 +188,9 @@ def test_analyse_of_a_front_lists_mixtures_that_trade_off(swarm, options):
     assert len(front) >= 3
     pairs = sorted((point["axes"]["code"], point["axes"]["law"]) for point in front)
     assert all(left[1] >= right[1] for left, right in itertools.pairwise(pairs))
+    for name in ("code", "law"):  # its ends are what each domain alone would have
+        alone = analyse(swarm, replace(options, objective={name: 1.0}))["predicted"]["at_optimum"]
+        assert min(point["axes"][name] for point in front) == pytest.approx(alone, abs=3e-3)
 
 
 def test_analyse_with_an_objective_that_nothing_measures_is_refused(swarm, options):

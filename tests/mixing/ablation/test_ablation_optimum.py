@@ -6,6 +6,7 @@ import pytest
 from mixing.ablation.objective import Objective, ObjectiveError, make_objective
 from mixing.ablation.optimum import minimise, pareto_front, uncertainty
 from mixing.ablation.region import make_region
+from mixing.ablation.report import evenly
 from mixing.ablation.sampling import pool_of
 from mixing.ablation.verdict import Noise, Spare, best_run, spare_of, surrogate_gain
 
@@ -90,6 +91,16 @@ def test_objective_worst_is_the_domain_that_lost_most():
 def test_objective_on_a_domain_without_held_out_text_is_refused_by_name():
     with pytest.raises(ObjectiveError, match=r"'exam_\*' names no domain .* measured: a, b, c"):
         make_objective({"a": 0.5, "exam_*": 0.5}, NAMES, np.ones(3), {})
+
+
+def test_points_of_a_front_are_taken_evenly_along_it_with_its_ends_and_the_least_sum():
+    across = np.concatenate([[0.0], np.linspace(0.49, 0.51, 101), [1.0]])  # nearly all of them in the middle
+    axes = np.stack([across, (1 - across) ** 2], axis=1)
+    picked = evenly(axes, 5)
+    assert picked[0] == 0
+    assert picked[-1] == len(axes) - 1
+    assert len(picked) <= 8
+    assert int(axes.sum(1).argmin()) in picked
 
 
 def test_objective_axes_of_a_front_are_logs():
