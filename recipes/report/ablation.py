@@ -51,7 +51,7 @@ def ablation_section(
     if found.get("one_pass"):
         for figure in one_pass_figures(record, found):
             section.figure(figure)
-    front = found.get("front") or ()
+    front: Sequence[Any] = found.get("front") or ()
     fronts = [front_figure(record, found)] if len(front) > 1 and len(front[0]["axes"]) > 1 else []
     for figure in [_weights(record, found), *mixture_figures(record, found, groups), *fronts]:
         section.figure(figure)
