@@ -206,9 +206,15 @@ def _batches(shard: ShardInputs, old: Sequence[RuleStep], new: Sequence[RuleStep
             raise RunError(
                 f"{shard.source}: step {step} needs {column}, which this run did not measure; run it instead"
             )
+    names = {step: reasons for path in shard.layers for step, reasons in drop_reasons(path).items()}
     for recorded in old:
         if f"drop@{recorded.step}" not in there:
             raise RunError(f"step {recorded.step} has not been run here; `gristmill curate` makes it")
+        if names.get(recorded.step) != sorted(reason for reason, _ in recorded.rules):
+            raise RunError(
+                f"{shard.source}: step {recorded.step} was curated with other rules than the recipe has by now; "
+                "`gristmill curate` decides by these, from the signals that are there"
+            )
     drops = {name for name in there if name.startswith("drop@")}
     wanted = {"row", "content_id", "read_reason", "size_bytes", "num_characters", *asked, *drops}
     yield from read_layers(shard.layers, sorted(wanted))

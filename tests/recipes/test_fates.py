@@ -9,7 +9,10 @@ from curation.decisions import DecisionOptions, RuleStep, make_decisions
 from curation.ledger import Ledger, Source
 from curation.passes import ShardInputs, make_rows
 from curation.source import Reader
+from recipes.errors import RunError
 from recipes.ledger.queries import fates
+from recipes.ledger.whatif import whatif
+from recipes.tokenizing.token_rate import TYPICAL
 
 
 class Files:
@@ -59,3 +62,19 @@ def test_reasons_are_those_of_the_run_though_the_recipe_has_other_rules_by_now(r
     assert fate.steps == [{"step": "short", "drops": {"middling": {"sql": sql, "values": values}}, "undecided": []}]
     (fate,) = fates(run, "langer")
     assert (fate.kept, fate.steps[0]["drops"]) == (True, {})
+
+
+def test_whatif_refuses_decisions_of_other_rules_than_the_recipe_has_by_now(run, monkeypatch):
+    for name, made in {
+        "rule_steps": {"a": [step(few="num_characters < 3")]},
+        "compile_recipe": SimpleNamespace(stages=[]),
+        "_only_rules_change": None,
+        "token_rates": {"a": TYPICAL},
+    }.items():
+        monkeypatch.setattr(f"recipes.ledger.whatif.{name}", lambda *_, made=made: made)
+    with pytest.raises(RunError, match="a: step short was curated with other rules than the recipe has by now"):
+        whatif(run, None)
+    same = {"a": [step(few="num_characters < 3", middling="num_characters < 10")]}
+    monkeypatch.setattr("recipes.ledger.whatif.rule_steps", lambda _: same)
+    (change,) = whatif(run, None)
+    assert (change.kept_before, change.kept_after) == (1, 1)
