@@ -96,17 +96,20 @@ def _parallel(record: Record, found: Mapping[str, Any], runs: Sequence[Run]) -> 
 
 def _lines(found: Mapping[str, Any], names: Sequence[str], runs: Sequence[Run]) -> Markup:
     top, tall, left = 44.0, 300.0, 40.0
-    most = max((run["weights"].get(name, 0.0) for run in runs for name in names), default=1.0) or 1.0
+    marked = [weights for weights in (found["natural"], found.get("optimum")) if weights]
+    drawn = [run["weights"] for run in runs] + marked
+    most = max((weights.get(name, 0.0) for weights in drawn for name in names), default=1.0) or 1.0
     weight = Scale(0.0, 100 * most, top + tall, top)
     low, high = around([100 * run["objective"] for run in runs] + [0.0], 0.03)
     objective = Scale(low, high, top + tall, top)
     step = (WIDTH - left - 70) / max(1, len(names))
     places = [left + step * k for k in range(len(names) + 1)]
     room = max(34.0, step - 6)
+    leaning = any(len(name) * 7 > room for name in names)
     marks: list[Markup] = [left_axis(weight, left, "weight (%)", places[-2])]
     for x, name in zip(places, names):
         marks.append(tag("line", x1=x, x2=x, y1=top, y2=top + tall, class_="axis"))
-        marks.append(_axis_name(x, top + tall, name, room))
+        marks.append(_axis_name(x, top + tall, name, leaning))
     marks += _objective_axis(objective, places[-1], top, tall)
     ends = _ends(runs)
     marks += [_line(run, names, places, (weight, objective), _strength(run["objective"], ends)) for run in runs]
@@ -117,12 +120,11 @@ def _lines(found: Mapping[str, Any], names: Sequence[str], runs: Sequence[Run]) 
             marks.append(tag("path", tip(what), d=_path(points), class_=class_))
             mark = "mark-natural" if class_ == "way" else "mark-optimum"
             marks += [tag("circle", tip(what), cx=x, cy=y, r=4.0, class_=mark) for x, y in points]
-    leaning = any(len(name) * 7 > room for name in names)
     return picture(top + tall + (92 if leaning else 30), "Weights and objective of every run", *marks)
 
 
-def _axis_name(x: float, bottom: float, name: str, room: float) -> Markup:
-    if len(name) * 7 <= room:
+def _axis_name(x: float, bottom: float, name: str, leaning: bool) -> Markup:
+    if not leaning:
         return words(x, bottom + 18, name, "name", "middle")
     turned = f"rotate(-40 {x:.0f} {bottom + 14:.0f})"
     return words(x + 4, bottom + 14, cut(name, 110), "name", "end", transform=turned)

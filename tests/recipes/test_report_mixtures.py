@@ -88,6 +88,16 @@ def test_best_run_is_the_bluest_and_the_worst_the_reddest():
     assert styles[-1] == ("--cool", "100")
 
 
+def test_optimum_beyond_all_runs_stays_inside_the_axes():
+    optimum = {"de_law": 0.9, "de_wiki": 0.1, "zh_law": 0.0, "en_books": 0.0}
+    (figure,) = (f for f in mixture_figures(FakeRecord, FOUND | {"optimum": optimum}) if f.name == "weights-loss")
+    tree = ElementTree.fromstring(f"<div>{figure.picture}</div>")
+    places = [float(circle.get("cy")) for circle in tree.iter(f"{SVG}circle") if circle.get("class") == "mark-optimum"]
+    axes = [float(line.get("y1")) for line in tree.iter(f"{SVG}line") if line.get("class") == "axis"]
+    assert len(places) == 4
+    assert min(places) >= min(axes)
+
+
 def test_dependence_draws_the_band_and_the_natural_weight():
     picture = drawn("dependence").picture
     assert picture.count('class="band k0"') == 1
