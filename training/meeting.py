@@ -50,14 +50,17 @@ class Meeting:
         Raises:
             PreflightError: (RANK_LOST) naming the processes that did not come in time.
         """
-        self.store.set(f"{topic}/{self.rank}", value)
-        missing, deadline = set(range(self.world)), time.monotonic() + self.wait_s
-        while missing:
-            missing = {rank for rank in missing if not self.store.check([f"{topic}/{rank}"])}
-            if missing and time.monotonic() > deadline:
-                raise PreflightError([_who_is_missing(missing, self, topic)], Exit.RANK_LOST)
-            time.sleep(POLL_S if missing else 0)
-        return [self.store.get(f"{topic}/{rank}").decode() for rank in range(self.world)]
+        keys = [f"{topic}/{rank}" for rank in range(self.world)]
+        self.store.set(keys[self.rank], value)
+        # Three requests a process, whatever the world's size: one of a thousand asking for each other's one by one
+        # would keep the store busy for minutes.
+        try:
+            self.store.wait(keys, timedelta(seconds=self.wait_s))
+        except RuntimeError:  # each store has its own for a deadline
+            missing = {rank for rank, key in enumerate(keys) if not self.store.check([key])}
+            if missing:
+                raise PreflightError([_who_is_missing(missing, self, topic)], Exit.RANK_LOST) from None
+        return [value.decode() for value in self.store.multi_get(keys)]
 
     def part(self) -> None:
         """Wait a moment until all have come this far: all end alike, and none takes another's end for a loss.
@@ -109,11 +112,11 @@ def _agreed_name(rank: int, world: int, opened: Any, wait_s: float) -> str:
     store, own, deadline = dist.PrefixStore("gristmill", opened), uuid.uuid4().hex, time.monotonic() + wait_s
     if rank:
         store.set(f"hello/{rank}", own)
-        while not store.check([f"answer/{own}"]):
-            if time.monotonic() > deadline:
-                reason = f"rank 0 did not answer rank {rank} on {platform.node()} within {wait_s:.0f} s"
-                raise PreflightError([f"{reason}; look at its log"], Exit.RANK_LOST)
-            time.sleep(POLL_S)
+        try:
+            store.wait([f"answer/{own}"], timedelta(seconds=wait_s))
+        except RuntimeError:  # each store has its own for a deadline
+            reason = f"rank 0 did not answer rank {rank} on {platform.node()} within {wait_s:.0f} s"
+            raise PreflightError([f"{reason}; look at its log"], Exit.RANK_LOST) from None
         return store.get(f"answer/{own}").decode()
     missing, answered = set(range(1, world)), set[str]()
     here = dist.PrefixStore(own, store)

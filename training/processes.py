@@ -250,10 +250,10 @@ def end_all(started: list[subprocess.Popen[bytes]]) -> None:
 
 
 def read_status(folder: Path) -> dict[str, Any] | None:
-    """What a training last said of itself; None before it has."""
+    """What a training last said of itself; None before it has, and where a network's file system loses sight of it."""
     try:
         return json.loads((folder / "status.json").read_text())
-    except FileNotFoundError:
+    except (OSError, ValueError):
         return None
 
 

@@ -87,13 +87,13 @@ def test_rollback_under_torchrun_is_what_an_amendment_would_be_also_after_a_lost
     shared = write(tmp_path / "shared", tmp_path / "work")
     gristmill("run", shared, "--until", "plan")
     agent = torchrun(shared, tmp_path / "agent.log")
-    said, deadline = tmp_path / "agent.log", time.monotonic() + 400
+    said, deadline = tmp_path / "agent.log", time.monotonic() + 900
     while not (lost := list((tmp_path / "work").glob("training-*/runs/two/rollbacks.json")) and trainer_of(agent, 1)):
         assert time.monotonic() < deadline, said.read_text()
         assert agent.poll() is None, said.read_text()
         time.sleep(0.02)
     os.kill(lost, signal.SIGKILL)  # one of those that go back: torchrun starts both anew
-    assert agent.wait(400) == 0, said.read_text()
+    assert agent.wait(900) == 0, said.read_text()
     log = log_of(tmp_path / "work")
     told = json.loads((log / "rollbacks.json").read_text())
     assert [(one["step"], one["start"], one["stop"]) for one in told] == [(71, 476, 497), (69, 476, 504)]

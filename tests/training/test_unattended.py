@@ -25,7 +25,7 @@ pytest.importorskip("lightning")
 from training.checkpoint import CheckpointError, open_checkpoint  # noqa: E402
 from training.exits import Exit  # noqa: E402
 from training.launch import launch  # noqa: E402
-from training.processes import RESERVED_BYTES, Run, note_end, reserve_end  # noqa: E402
+from training.processes import RESERVED_BYTES, Run, note_end, read_status, reserve_end  # noqa: E402
 from training.spec import Checkpoints  # noqa: E402
 
 
@@ -203,3 +203,10 @@ def test_end_that_has_more_to_say_than_there_is_room_for_is_still_json(tmp_path)
     assert told["exit"] == "ERROR"
     assert told["cause"].startswith("rank 0 ended with ERROR; \u591a")
     assert (tmp_path / "ended.json").stat().st_size <= RESERVED_BYTES
+
+
+@pytest.mark.parametrize("content", [None, "", '{"step": 3'])
+def test_status_that_cannot_be_read_now_is_no_status(tmp_path, content):
+    if content is not None:
+        (tmp_path / "status.json").write_text(content)
+    assert read_status(tmp_path) is None
