@@ -22,13 +22,14 @@ sources:
   whole: {path: a.jsonl, language: de}
 steps:
   - rules: {name: short, drop: {short: "num_characters < 10"}}
+domains: {split: {whole: topic}}
 execution: {raw: raw, workdir: work, workers: 1}
 """
 
 
 def test_forecast_counts_what_a_sampled_source_reads(tmp_path):
     (tmp_path / "raw").mkdir()
-    lines = [json.dumps({"text": f"Dokument {n} von vielen"}) for n in range(1000)]
+    lines = [json.dumps({"text": f"Dokument {n} von vielen", "topic": "ab"[n % 4 == 0]}) for n in range(1000)]
     (tmp_path / "raw" / "a.jsonl").write_text("\n".join(lines))
     (tmp_path / "f.yaml").write_text(RECIPE)
     with Run.open(load_recipe(tmp_path / "f.yaml"), silent=True) as run:
@@ -36,6 +37,10 @@ def test_forecast_counts_what_a_sampled_source_reads(tmp_path):
     assert found["whole"].rows == pytest.approx(1000, rel=0.15)
     assert found["half"].rows == pytest.approx(500, rel=0.2)
     assert found["whole"].drops == {}
+    parts = found["whole"].domains
+    assert sum(parts.values()) == pytest.approx(found["whole"].tokens, abs=2)
+    assert parts["whole/a"] / found["whole"].tokens == pytest.approx(0.75, abs=0.06)
+    assert found["half"].domains == {"half": found["half"].tokens}
 
 
 def test_sampled_texts_come_from_many_shards_and_later_ones_make_up_for_empty_ones(monkeypatch):
