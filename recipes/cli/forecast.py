@@ -98,7 +98,7 @@ def later_costs(run: Run, last: str) -> Iterator[str]:
     from recipes.whole import parts_of
 
     parts = parts_of(run)
-    wanted = parts[: parts.index(last) + 1] if last in parts else []
+    wanted = parts[: parts.index(last) + 1] if last in parts else parts if last == "report" else []
     study = study_forecast(run) if "ablate" in wanted and text_is_made(run) else None
     tuned = "finetune" in wanted and (not run.recipe.sources or text_is_made(run))
     yield from later_lines(study, None, *(tuning_unless(run) if tuned else (None, "")))

@@ -7,6 +7,9 @@ import pytest
 
 pytest.importorskip("torch", reason="training needs the `training` extra")
 
+from recipes.finetuning.cost import tuning_forecast
+from recipes.run import Run
+from recipes.schema.recipe import load_recipe
 from training.export import huggingface_config
 from training.models import ModelShape
 
@@ -55,3 +58,19 @@ def test_look_counts_what_it_shows(recipe, gristmill_here):
     assert sum(shown["learnt"] for shown in found["sequences"]) == one["answer_tokens"]
     assert sum(len(shown["conversations"]) for shown in found["sequences"]) == one["kept"] == 3
     assert len(found["sequences"]) == one["sequences"] == 2
+
+
+@pytest.mark.parametrize(("lora", "trained"), [("", 1.0), (", lora: {rank: 2}", 0.5)])
+def test_forecast_of_a_tuning_has_the_train_steps_that_look_tells(recipe, gristmill_here, monkeypatch, lora, trained):
+    monkeypatch.setattr("recipes.pretraining.training_cost._seconds", lambda *_: (12.0, "by heart"))
+    recipe.write_text(recipe.read_text().replace("context: 256", f"context: 256{lora}"))
+    steps = json.loads(gristmill_here("finetune", recipe, "--look", 1, "--json").out)["train_steps"]
+    said = gristmill_here("run", recipe, "--dry-run").out
+    assert re.search(rf"^fine-tuning: .* tokens in {steps} train steps?", said, re.MULTILINE), said
+    assert "12 s with" in said
+    assert "by heart" in said
+    with Run.open(load_recipe(recipe), silent=True) as run:
+        found = tuning_forecast(run)
+    assert found.steps == steps
+    assert not found.there
+    assert found.checkpoint_bytes <= 12 * found.parameters * trained
