@@ -134,11 +134,6 @@ def compare(table: RunsTable, wanted: Wanted, natural: Mapping[str, float]) -> d
     }
 
 
-def _is_baseline(arm: str) -> bool:
-    """Whether an arm's weights are others than natural and proposed ones: an order's are natural."""
-    return arm not in (PROPOSED, NATURAL) and not arm.startswith("order.")
-
-
 def _arms(table: RunsTable) -> dict[str, dict[int, int]]:
     """Arm -> seed -> row of its run, in the order of the runs; diverged runs and runs without losses left out."""
     arms: dict[str, dict[int, int]] = {}

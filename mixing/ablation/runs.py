@@ -271,20 +271,23 @@ def read_regmix(mixtures: Path | str, losses: Path | str) -> RunsTable:
     """Read RegMix's two files, joined on `index`; runs that only one of them has are left out and noted.
 
     Columns `train_the_pile_NAME` become trained domains, `metric/the_pile_NAME_val_loss` measured ones.
+
+    Raises:
+        RunsError: with the file, and the line where one is to blame.
     """
-    weights_by, loss_by = _by_index(Path(mixtures)), _by_index(Path(losses))
+    mixtures, losses = Path(mixtures), Path(losses)
+    weights_by, loss_by = _by_index(mixtures), _by_index(losses)
     shared = [index for index in weights_by if index in loss_by]
     if not shared:
         raise RunsError(f"{mixtures} and {losses} share no `index`")
-    domains = [name for name in weights_by[shared[0]] if name != "index"]
-    targets = [name for name in loss_by[shared[0]] if name.endswith("_val_loss")]
-    names = tuple(f"regmix.{int(index):04}" for index in shared)
-    weights = [[float(weights_by[i][d] or "nan") for d in domains] for i in shared]
-    weights_ND, notes = _normalised(np.array(weights), names)
+    domains = [name for name in weights_by[shared[0]][1] if name != "index"]
+    targets = [name for name in loss_by[shared[0]][1] if name.endswith("_val_loss")]
+    names = tuple(f"regmix.{index:04}" for index in shared)
+    weights_ND, notes = _normalised(np.array([_cells(mixtures, *weights_by[i], "", domains) for i in shared]), names)
     alone = len(weights_by) + len(loss_by) - 2 * len(shared)
     if alone:
         notes.append(f"{alone} runs are in only one of the two files and were left out.")
-    losses_NT = np.array([[_number(float(loss_by[i][t] or "nan")) for t in targets] for i in shared])
+    losses_NT = np.array([_cells(losses, *loss_by[i], "", targets) for i in shared])
     return RunsTable(
         names,
         ("dirichlet",) * len(names),
@@ -299,8 +302,15 @@ def read_regmix(mixtures: Path | str, losses: Path | str) -> RunsTable:
     )
 
 
-def _by_index(path: Path) -> dict[str, dict[str, str | None]]:
+def _by_index(path: Path) -> dict[int, tuple[int, Mapping[str, str | None]]]:
+    """Index -> (line, row) of a table of RegMix's."""
     header, rows = read_rows(path, RunsError)
     if "index" not in header:
         raise RunsError(f"{path}:1: RegMix tables have a column `index`")
-    return {row["index"] or "": row for _, row in rows}
+    found = {}
+    for line, row in rows:
+        try:
+            found[int(row["index"] or "")] = line, row
+        except ValueError as error:
+            raise RunsError(f"{path}:{line}: index is {row['index']!r}, not a whole number") from error
+    return found

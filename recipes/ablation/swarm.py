@@ -214,8 +214,3 @@ def finished(swarm: PlannedStage, planned: Sequence[PlannedRun]) -> list[Planned
 def rows_of(swarm: PlannedStage, planned: Sequence[PlannedRun]) -> list[dict[str, Any]]:
     """Rows of finished runs, named as the plan names them."""
     return [{**read_run(run_file(swarm, one)), "name": one.name} for one in planned]
-
-
-def domains_file(stage: PlannedStage) -> Path:
-    """The list of domains of a stage of domains."""
-    return Path(stage.file(ALL, ".domains.json"))

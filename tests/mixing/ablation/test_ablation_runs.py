@@ -113,3 +113,19 @@ def test_read_regmix_joins_the_two_files_on_index(tmp_path):
     assert (table.domains, table.targets) == (("a", "b"), ("a",))
     assert table.losses.tolist() == [[3.5], [2.5]]
     assert table.notes == ("1 runs are in only one of the two files and were left out.",)
+
+
+@pytest.mark.parametrize(
+    ("mixtures", "losses", "message"),
+    [
+        ("index,a\none,1\n", "index,b_val_loss\n1,2\n", r"x\.csv:2: index is 'one', not a whole number"),
+        ("index,a\n1,much\n", "index,b_val_loss\n1,2\n", r"x\.csv:2: a is 'much', not a number"),
+        ("index,a\n1,1\n", "index,b_val_loss\n7,2\n1,high\n", r"y\.csv:3: b_val_loss is 'high', not a number"),
+        ("index,a\n1,1\n", "index,b_val_loss\n2,2\n", "share no `index`"),
+    ],
+)
+def test_read_regmix_names_the_line_of_what_it_cannot_read(tmp_path, mixtures, losses, message):
+    (tmp_path / "x.csv").write_text(mixtures)
+    (tmp_path / "y.csv").write_text(losses)
+    with pytest.raises(RunsError, match=message):
+        read_regmix(tmp_path / "x.csv", tmp_path / "y.csv")
