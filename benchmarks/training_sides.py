@@ -277,8 +277,19 @@ def litgpt(options: Options, turns: Turns) -> None:
         training[0] = True  # the look at the validation text is over
         return torch.tensor(0.0)
 
+    plain_optimizer = pretrain.instantiate_torch_optimizer
+
+    def parted(optimizer: Any, parameters: Any, **named: Any) -> Any:
+        kept = list(parameters)
+        groups = [
+            {"params": [one for one in kept if one.ndim >= 2]},
+            {"params": [one for one in kept if one.ndim < 2], "weight_decay": 0.0},
+        ]
+        return plain_optimizer(optimizer, groups, **named)
+
     pretrain.chunked_cross_entropy = noted
     pretrain.validate = checked
+    pretrain.instantiate_torch_optimizer = parted  # its own decays norms too, which the other two do not
     pretrain.initialize_weights = lambda fabric, model, **_: _into_litgpt(model, options)
     config = Config(
         name="proxy", block_size=options.context, vocab_size=options.vocabulary, padded_vocab_size=options.vocabulary,
