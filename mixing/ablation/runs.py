@@ -307,7 +307,7 @@ def _by_index(path: Path) -> dict[int, tuple[int, Mapping[str, str | None]]]:
     header, rows = read_rows(path, RunsError)
     if "index" not in header:
         raise RunsError(f"{path}:1: RegMix tables have a column `index`")
-    found = {}
+    found: dict[int, tuple[int, Mapping[str, str | None]]] = {}
     for line, row in rows:
         try:
             found[int(row["index"] or "")] = line, row
