@@ -1,6 +1,6 @@
 """Attention inside documents on a CPU: ours beside torch's with a dense mask, in one run.
 
-    python -P -m benchmarks.document_attention [--quick] [--json] [--precision bf16|fp32]
+    python -m benchmarks.document_attention [--quick] [--json] [--precision bf16|fp32]
 
 A layer's attention of the 15M proxy (6 heads of 48, 4 sequences of 1,024 tokens), forward and backward, and a whole
 train step of it, where documents have about 20, 200 and 1,000 tokens and where they are not told apart. Both sides take

@@ -1,6 +1,6 @@
 """Logits of exported models in another installation of transformers, beside our own: the largest difference a family.
 
-    python -P -m benchmarks.export_parity [--peers PYTHON] [--json FILE]
+    python -m benchmarks.export_parity [--peers PYTHON] [--json FILE]
 
 Each family is made with random weights at a toy size, exported in float32 (which this installation's transformers
 checks by itself), and loaded by PYTHON's transformers, of whatever version; that one needs torch, transformers and

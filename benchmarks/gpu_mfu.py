@@ -1,6 +1,6 @@
 """How well one GPU is used: tokens a second, MFU and memory of the 15M, 120M and 1B models.
 
-    python -P -m benchmarks.gpu_mfu [--quick] [--json] [--profile FOLDER] [--only llama_15m ...]
+    python -m benchmarks.gpu_mfu [--quick] [--json] [--profile FOLDER] [--only llama_15m ...]
         [--documents TOKENS] [--attention auto|sdpa|flex|varlen]
 
 Each model trains with `training.step.train_step` as `gristmill train` does on a GPU: bf16, compiled blocks, fused

@@ -1,6 +1,6 @@
 """A training killed at three moments and continued, its curve laid over that of one which nobody killed.
 
-    python -P -m benchmarks.resume_curve --folder DIR [--csv FILE] [--plot FILE]
+    python -m benchmarks.resume_curve --folder DIR [--csv FILE] [--plot FILE]
 
 Two runs of one recipe on real text (GRISTMILL_TEST_DATA) in two work directories: one goes through, the other gets
 SIGKILL at three train steps, each between two checkpoints, and is called again. Written are the losses of both by

@@ -1,6 +1,6 @@
 """Our trainer beside litgpt's and Hugging Face's: same model, same initial weights, same sequences, one run.
 
-    python -P -m benchmarks.training [--quick] [--json] [--peers PYTHON] [--threads N]
+    python -m benchmarks.training [--quick] [--json] [--peers PYTHON] [--threads N]
 
 Every side is a process of its own (`benchmarks.training_sides`); they take turns of a few train steps each, so that
 whatever else the machine does falls on all alike. Reported are medians of tokens a second, and medians over rounds of

@@ -1,6 +1,6 @@
 """One side of `benchmarks.training`: a trainer that takes its train steps when it is told to.
 
-    python -P -m benchmarks.training_sides ours|hf|litgpt '{"precision": "bf16", ...}'
+    python -m benchmarks.training_sides ours|hf|litgpt '{"precision": "bf16", ...}'
 
 Each side is the real thing: our Lightning module and callbacks' trainer, Hugging Face's `Trainer`, litgpt's `pretrain`.
 They start from the same weights and read the same sequences; a line `go` on standard input buys `steps` train steps,

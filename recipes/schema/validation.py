@@ -8,6 +8,7 @@ A message about a place that something was cut out of is left out: it could be a
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -233,5 +234,15 @@ def _extended(shown: str, segment: Segment, child: Node) -> str:
 
 
 def _located_problem(tree: Node, problem: Problem) -> Located:
+    """A problem's place; keys that the file leaves to a preset or a default are named too, but a step's kind is not."""
     path, value, reason = problem
-    return located(tree, path, value, reason)
+    found = located(tree, path, value, reason)
+    if path[:1] == ("steps",) or reason.startswith("missing"):
+        return found
+    node, rest = tree, list(path)
+    while rest and (child := node.get(rest[0])) is not None:
+        node = child
+        rest.pop(0)
+    if not all(isinstance(segment, str) for segment in rest):
+        return found
+    return replace(found, path=".".join([*filter(None, [found.path]), *map(str, rest)]))

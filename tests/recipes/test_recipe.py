@@ -259,6 +259,10 @@ CASES = {
     "phases of one name": (SMALL.replace("name: cooldown", "name: main"), "two phases are called so"),
     "phase too short": (SMALL.replace("tokens: 100M, ramp: 10M", "tokens: 100 tokens"), "shorter than one train step"),
     "warm-up too long": (SMALL.replace("peak: 5e-3", "warmup: 2B"), "longer than the schedule"),
+    "warm-up of the preset too long": (  # 6M of llama_15m: no key of the file, and named all the same
+        SMALL.replace("1B", "4M").replace("100M, ramp: 10M", "1M, ramp: 100K"),
+        "training.learning_rate.warmup: value '6M': longer than the schedule",
+    ),
     "warm-up and decay too long": (
         SMALL.replace("peak: 5e-3", "warmup: 700M, shape: wsd, decay: 700M"),
         "training.learning_rate.warmup: value '700M': with the decay of 700M longer than the schedule",
