@@ -11,9 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import sys
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -21,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks.signals_text import alternated
 from recipes.pretraining.shapes import shape_of
 from training.attention import attend, reach_of
 from training.batches import Batch
@@ -43,18 +42,6 @@ def made_tokens(shape: ModelShape, mean_length: int | None) -> Tensor:
     if mean_length is not None:
         tokens[draw.random(tokens.shape) < 1 / mean_length] = SEPARATOR
     return torch.from_numpy(tokens)
-
-
-def cpu_ms(sides: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
-    """Median milliseconds of this thread's CPU time that each side takes, in turns; the first turn is not counted."""
-    took: dict[str, list[float]] = {name: [] for name in sides}
-    for round_ in range(rounds + 1):
-        for name, work in sides.items():
-            since = time.thread_time()
-            work()
-            if round_:
-                took[name].append(1e3 * (time.thread_time() - since))
-    return {name: statistics.median(values) for name, values in took.items()}
 
 
 def layer(shape: ModelShape, mean_length: int | None, kind: torch.dtype) -> dict[str, Callable[[], Any]]:
@@ -102,7 +89,7 @@ def measure(precision: str, rounds: int) -> list[dict[str, Any]]:
             ("layer", layer(shape, mean_length, kind), 3 * rounds),
             ("train step", whole_step(shape, mean_length, precision), rounds),
         ):
-            took = cpu_ms(sides, turns)
+            took = {name: 1e3 * seconds for name, seconds in alternated(sides, turns).items()}  # ms of CPU
             rows.append({"part": part, "tokens_a_document": mean_length, "precision": precision, **took})
     return rows
 

@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from training import checkpoint
 from training.export import MAX_LOGIT_DIFFERENCE, ExportOptions, export_huggingface
+from training.importing import write_weights
 from training.models import ModelShape, build
 from training.models.initial import initialise
 
@@ -74,15 +74,7 @@ def make(shape: ModelShape, seed: int, place: Path) -> None:
         for parameter in model.parameters():
             noise = torch.randn(parameter.shape, generator=drawn)
             parameter.copy_(2 * parameter if parameter.ndim > 1 else parameter + 0.2 * noise)
-    manifest = {
-        "step": 1,
-        "position": 1,
-        "tokens": 1,
-        "prefix": {},
-        "shape": checkpoint.shape_entry(shape),
-        "state": {},
-    }
-    saved = checkpoint.save(place / "checkpoints", model, None, manifest)
+    saved = write_weights(model.state_dict(), shape, place / "checkpoints", {})
     export_huggingface([saved], place / "export", ExportOptions("fp32"))
     tokens_BT = torch.randint(0, shape.vocabulary, (2, shape.context), generator=drawn)
     with torch.no_grad():

@@ -23,7 +23,7 @@ import numpy as np
 from benchmarks.surrogates import mean_rank_correlation
 from mixing.ablation.objective import Objective
 from mixing.ablation.surrogates import COMBINATION, FITS, all_rows, combined, usable
-from mixing.ablation.validation import choose, validate
+from mixing.ablation.validation import choose, num_repeats, validate
 
 TARGETS, HELD_OUT = 4, 300
 Law = Callable[[np.ndarray, np.random.Generator], np.ndarray]
@@ -125,8 +125,7 @@ def one_case(case: Case) -> tuple[str, dict[str, float]]:
     moved = np.ptp(held_MT, axis=0) > 1e-9  # a rank of what never moves is nothing
     objective = Objective("shares", tuple("abcd"), np.full(TARGETS, 1 / TARGETS), losses_NT.mean(0))
     names, _ = usable(case.runs, case.domains)
-    repeats = 3 if case.runs <= 64 else 2 if case.runs <= 160 else 1
-    found = validate(names, weights_ND, losses_NT, objective, repeats, case.seed)
+    found = validate(names, weights_ND, losses_NT, objective, num_repeats(case.runs), case.seed)
     fits = {name: FITS[name](weights_ND, losses_NT, all_rows(losses_NT)) for name in names}
     if found.shares:
         fits[COMBINATION] = combined(fits, found.shares)
@@ -137,15 +136,16 @@ def one_case(case: Case) -> tuple[str, dict[str, float]]:
 
 
 def cases(seeds: int, quick: bool, laws: tuple[str, ...] = ()) -> Iterator[Case]:
-    """Each law (or some) in small and large studies; designs and noises in turn, so that all pairs come."""
+    """Each law (or some) in small and large studies; designs and noises in turn, so that every size meets both."""
     sizes = ((3, 20), (7, 40), (24, 100), (60, 200))
     number = 0
     for seed in range(seeds):
         for law in LAWS:
             for place, (domains, runs) in enumerate(sizes):
                 noise = (0.001, 0.01, 0.03)[number % 3]
+                design = ("even", "concentrated")[(number // len(sizes) + place) % 2]
                 if (not laws or law in laws) and not (quick and place > 1):
-                    yield Case(law, domains, runs, ("even", "concentrated")[(number // 2) % 2], noise, seed)
+                    yield Case(law, domains, runs, design, noise, seed)
                 number += 1
 
 

@@ -77,10 +77,9 @@ def refuse_missing(run: Run, stages: list[PlannedStage], verb: str) -> None:
 
 def later_parts(run: Run, last: str) -> list[dict[str, str]]:
     """What comes after curation and tokens, up to the part `last`: part, what it does, state, as far as it is known."""
-    from recipes.whole import parts_of
+    from recipes.whole import parts_of, parts_up_to
 
-    parts = parts_of(run)
-    wanted = [part for part in (parts[: parts.index(last) + 1] if last in parts else []) if part in _LATER]
+    parts, wanted = parts_of(run), [part for part in parts_up_to(run, last) if part in _LATER]
     if not wanted:
         return []
     if not text_is_made(run):
@@ -94,8 +93,11 @@ def later_parts(run: Run, last: str) -> list[dict[str, str]]:
     else:
         plan, training = are_there(run, chosen) if {"plan", "train"} & set(wanted) else (False, False)
         state = {True: "reused", False: "to make"}
-        after = dict.fromkeys(wanted, f"after training, {state[training]}")
+        # What comes after a training that is there may be new all the same; its own part looks.
+        after = dict.fromkeys(wanted, "reused where nothing changed" if training else "after training, to make")
         after |= {"plan": state[plan], "train": state[training]}
+    if run.recipe.finetuning is not None and run.recipe.finetuning.from_ is not None:
+        states["finetune"] = "reused where nothing changed"  # other weights are tuned: no training is waited for
     return [{"part": part, "what": _told(run, part), "state": (after | states)[part]} for part in wanted]
 
 

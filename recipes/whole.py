@@ -135,6 +135,14 @@ def parts_of(run: Run) -> list[str]:
     return [*parts, "report"]
 
 
+def parts_up_to(run: Run, last: str) -> list[str]:
+    """Parts that the recipe asks for, up to one of them or to all that a whole run makes; none up to a step."""
+    parts = parts_of(run)
+    if last in parts:
+        return parts[: parts.index(last) + 1]
+    return parts if last == "report" else []
+
+
 def make_part(run: Run, part: str) -> Any:
     """Make one part with all it needs."""
     if part == "evaluate":
@@ -183,8 +191,7 @@ def refuse_starts(run: Run, last: str) -> None:
     from recipes.pretraining.attention import refuse_unserved_attention
     from recipes.pretraining.start_weights import refuse_other_start
 
-    parts = parts_of(run)
-    needed = parts[: parts.index(last) + 1] if last in parts else ["curate"]
+    needed = parts_up_to(run, last)
     refuse_unserved_attention(run.recipe, needed)
     if "train" in needed:
         refuse_other_start(run.recipe)

@@ -23,8 +23,7 @@ from torch.nn import functional
 
 from training import fused, fused_attention
 from training.documents import Documents, Group, whole_sequences
-
-Rotation = tuple[Tensor, Tensor]
+from training.fused_attention import Rotation
 
 
 @dataclass(frozen=True)

@@ -62,6 +62,12 @@ class Documents:
         return places_T - torch.where(self.begins(), places_T, 0).cummax(1).values
 
     @cached_property
+    def cuts(self) -> Tensor:
+        """Where documents begin among all tokens, and the number of these at the end, int32; waits for the device."""
+        begins = self.begins().flatten().nonzero().flatten().int()
+        return torch.cat([begins, begins.new_full((1,), self.numbers.numel())])
+
+    @cached_property
     def groups(self) -> tuple[Group, ...]:
         """All documents in groups of like lengths, on a CPU; they hold each token once."""
         starts = np.flatnonzero(self.begins().numpy())

@@ -80,15 +80,14 @@ def flex(q_BHTE: Tensor, k_BKTE: Tensor, v_BKTE: Tensor, blocks: BlockMask, scal
 
 
 def cuts(x_BTD: Tensor, documents: Documents | None) -> Tensor:
-    """Where documents begin among all N tokens, and N at the end, int32.
+    """Where documents, or without them sequences, begin among all N tokens, and N at the end, int32.
 
-    Their number is asked of the device, which therefore waits once per micro-batch.
+    The number of documents is asked of the device, which is therefore waited for once per micro-batch.
     """
+    if documents is not None:
+        return documents.cuts
     B, T, _ = x_BTD.shape
-    if documents is None:
-        return torch.arange(0, B * T + 1, T, dtype=torch.int32, device=x_BTD.device)
-    begins = documents.begins().flatten().nonzero().flatten().int()
-    return torch.cat([begins, begins.new_full((1,), B * T)])
+    return torch.arange(0, B * T + 1, T, dtype=torch.int32, device=x_BTD.device)
 
 
 def varlen(

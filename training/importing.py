@@ -79,7 +79,7 @@ def import_huggingface(
         The checkpoint's folder.
 
     Raises:
-        ImportFailed: naming the first value that differs, a missing tensor, or a vocabulary larger than the model's.
+        ImportFailed: naming the first value that differs, a missing tensor, or a tokenizer of fewer ids.
     """
     _check_config(folder, read_config(folder), shape)
     read = _reader(folder)
@@ -101,10 +101,10 @@ def import_huggingface(
 
 
 def with_rows(rows_VD: Tensor, vocabulary: int, base_ids: Mapping[int, list[int]], known: int | None = None) -> Tensor:
-    """Rows of another vocabulary: the old ones, then means of those that spelt the new ids.
+    """Rows of another vocabulary: those of the model's own ids, then of each new id the mean of those that spelt it.
 
-    A new id may stand among the rows that a model has beyond its tokenizer; it begins as that mean all the same. Other
-    such rows are left out: no text has their ids, and the logits of all others stay.
+    A new id that nothing spelt before begins as the mean of all. Rows that a model has beyond its tokenizer are left
+    out: no text has their ids, and the logits of all others stay.
 
     Args:
         rows_VD: the model's.
@@ -112,15 +112,13 @@ def with_rows(rows_VD: Tensor, vocabulary: int, base_ids: Mapping[int, list[int]
         base_ids: of new ids, the old ids that spelt them before.
         known: ids of the model's own tokenizer; None counts all rows.
     """
-    rows = rows_VD.shape[0]
-    known = rows if known is None else min(known, rows)
+    known = rows_VD.shape[0] if known is None else min(known, rows_VD.shape[0])
     if vocabulary < known:
         raise ImportFailed(
             f"the model has {known:,} token ids and the tokenizer {vocabulary:,}; use the model's own tokenizer (lying "
             "beside it, it tells padding apart), or one extended from it (tokenizer: {base: ..., vocabulary: ...})"
         )
-    more = max(0, vocabulary - rows)
-    whole_VD = torch.cat([rows_VD[:vocabulary], rows_VD[:known].mean(0).repeat(more, 1)])
+    whole_VD = torch.cat([rows_VD[:known], rows_VD[:known].mean(0).repeat(vocabulary - known, 1)])
     for token, spelt in base_ids.items():
         if spelt:
             whole_VD[token] = rows_VD[spelt].mean(0)

@@ -43,7 +43,8 @@ def run_training(spec: TrainSpec) -> Exit:
         DONE, or REQUEUE when it was asked to stop and has saved.
 
     Raises:
-        PreflightError, DivergedError, SpikeError, CheckpointError, OSError: see `training.launch` for their exit codes.
+        SpecError, PreflightError, DivergedError, SpikeError, CheckpointError, OSError: see `training.launch` for their
+            exit codes.
     """
     rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     per_node = int(os.environ.get("LOCAL_WORLD_SIZE", world))

@@ -28,7 +28,7 @@ from mixing.ablation.runs import RunsTable
 from mixing.ablation.sampling import pool_of
 from mixing.ablation.seeds import SeedEffect, seed_effect
 from mixing.ablation.surrogates import COMBINATION, all_rows, combined, usable
-from mixing.ablation.validation import Validation, choose, local_error, validate
+from mixing.ablation.validation import Validation, choose, local_error, num_repeats, validate
 from mixing.ablation.verdict import Gain, Noise, best_run, spare_of, surrogate_gain
 
 POOL = 1500
@@ -150,13 +150,10 @@ def _front(question: Question, portfolio: Portfolio, pool_MD: np.ndarray, seed: 
 
 
 def make_portfolio(question: Question, options: AnalysisOptions) -> Portfolio:
-    """Fit what the runs can carry, cross-validate, choose.
-
-    Small tables are cross-validated three times over, since one split of few runs says little.
-    """
+    """Fit what the runs can carry, cross-validate, choose."""
     fitted, objective = question.fitted, question.objective
     names, notes = usable(preparation.num_mixtures(fitted), len(fitted.domains), options.surrogates)
-    repeats = 3 if fitted.num_runs <= 64 else 2 if fitted.num_runs <= 160 else 1
+    repeats = num_repeats(fitted.num_runs)
     held_out = validate(names, question.seen(fitted.weights), fitted.losses, objective, repeats, options.seed)
     rows_1NT = all_rows(fitted.losses)
     predictions = {name: question.fit(name, rows_1NT) for name in names}

@@ -206,11 +206,8 @@ def read_csv(path: Path | str) -> RunsTable:
         raise RunsError(f"{path}: two runs are called {next(n for n in names if names.count(n) > 1)!r}")
     weights_ND = np.array([_cells(path, line, row, WEIGHT, domains) for line, row in rows])
     losses_NT = np.array([_cells(path, line, row, LOSS, targets) for line, row in rows])
-    _refuse_scores(path, rows, targets, losses_NT)
-    try:
-        weights_ND, notes = _normalised(np.nan_to_num(weights_ND), names)
-    except RunsError as error:
-        raise RunsError(f"{path}: {error}") from error
+    _refuse_scores(path, rows, [LOSS + name for name in targets], losses_NT)
+    weights_ND, notes = _normalised_of(path, np.nan_to_num(weights_ND), names)
     return RunsTable(
         names,
         tuple(row.get("kind") or "other" for _, row in rows),
@@ -225,13 +222,21 @@ def read_csv(path: Path | str) -> RunsTable:
     )
 
 
+def _normalised_of(path: Path, weights_ND: np.ndarray, names: Sequence[str]) -> tuple[np.ndarray, list[str]]:
+    """Weights of a file that sum to 1, and what was changed; see `_normalised`."""
+    try:
+        return _normalised(weights_ND, names)
+    except RunsError as error:
+        raise RunsError(f"{path}: {error}") from error
+
+
 def _refuse_scores(
-    path: Path, rows: Sequence[tuple[int, Mapping[str, str | None]]], targets: Sequence[str], losses_NT: np.ndarray
+    path: Path, rows: Sequence[tuple[int, Mapping[str, str | None]]], columns: Sequence[str], losses_NT: np.ndarray
 ) -> None:
     """Refuse losses of 0 or less: they are compared by their logarithm, and less is better."""
     for place, target in np.argwhere(losses_NT <= 0):
         raise RunsError(
-            f"{path}:{rows[place][0]}: {LOSS}{targets[target]} is {losses_NT[place, target]:g}; a loss is above 0, "
+            f"{path}:{rows[place][0]}: {columns[target]} is {losses_NT[place, target]:g}; a loss is above 0, "
             "and less is better: write log-likelihoods with the other sign, and of an accuracy its error, 1 - accuracy"
         )
 
@@ -283,11 +288,13 @@ def read_regmix(mixtures: Path | str, losses: Path | str) -> RunsTable:
     domains = [name for name in weights_by[shared[0]][1] if name != "index"]
     targets = [name for name in loss_by[shared[0]][1] if name.endswith("_val_loss")]
     names = tuple(f"regmix.{index:04}" for index in shared)
-    weights_ND, notes = _normalised(np.array([_cells(mixtures, *weights_by[i], "", domains) for i in shared]), names)
+    weights_ND = np.array([_cells(mixtures, *weights_by[i], "", domains) for i in shared])
+    weights_ND, notes = _normalised_of(mixtures, weights_ND, names)
     alone = len(weights_by) + len(loss_by) - 2 * len(shared)
     if alone:
         notes.append(f"{alone} runs are in only one of the two files and were left out.")
     losses_NT = np.array([_cells(losses, *loss_by[i], "", targets) for i in shared])
+    _refuse_scores(losses, [loss_by[i] for i in shared], targets, losses_NT)
     return RunsTable(
         names,
         ("dirichlet",) * len(names),

@@ -52,6 +52,11 @@ def folds_of(weights_ND: np.ndarray, repeats: int, seed: int, num_folds: int = N
     return np.array(folds)
 
 
+def num_repeats(num_runs: int) -> int:
+    """How many times over a table is cross-validated: one split of few runs says little."""
+    return 3 if num_runs <= 64 else 2 if num_runs <= 160 else 1
+
+
 def validate(
     names: Sequence[str], weights_ND: np.ndarray, losses_NT: np.ndarray, objective: Objective, repeats: int, seed: int
 ) -> Validation:

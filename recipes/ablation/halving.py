@@ -123,16 +123,17 @@ def going_on(cut: Cut, swarm: PlannedStage, planned: Sequence[PlannedRun], wante
     return set(sorted((one.name for one in cut.drawn), key=lambda name: (values[name], name))[: cut.number])
 
 
-def left_of(
-    run: Run, swarm: PlannedStage, planned: Sequence[PlannedRun], options: SwarmOptions, wanted: Wanted
-) -> Left:
+def left_of(cut: Cut, best: set[str] | None, swarm: PlannedStage) -> Left:
     """What is left of a swarm whose drawn runs pause: their first parts, then the rest of those that go on.
 
     A run that was stopped is not left, and how many will be is known before they begin.
+
+    Args:
+        cut: the swarm's runs at the pause.
+        best: names of those that go on, from `going_on`.
+        swarm: the stage of whole runs.
     """
-    cut = cut_of(run, swarm, planned, options)
     sure, first = len(cut.sure) - len(finished(swarm, cut.sure)), len(cut.begun.missing())
-    best = going_on(cut, swarm, planned, wanted)
     if best is None:
         rest = [1.0 - cut.share] * max(0, cut.number - len(cut.done))
         number, stopped = sure + len(cut.drawn) - len(cut.done), 0

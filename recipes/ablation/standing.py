@@ -77,9 +77,9 @@ def standing_of(run: Run, swarm: Prepared, *, places: bool = True) -> Standing:
         missing = len(stage.missing())
         left, stages = Left(missing, [[1.0] * missing] if missing else []), [stage]
     else:
-        left = left_of(run, stage, swarm.planned, swarm.options, wanted)
         cut = cut_of(run, stage, swarm.planned, swarm.options)
         best, stages = going_on(cut, stage, swarm.planned, wanted), [stage, cut.begun]
+        left = left_of(cut, best, stage)
     stopped = () if best is None else tuple(one.name for one in cut.drawn if one.name not in best)
     known = [one for one in swarm.planned if one.name not in stopped]
     if places:
@@ -97,7 +97,9 @@ def standing_of(run: Run, swarm: Prepared, *, places: bool = True) -> Standing:
             placed = sum(there.values())
         elif len(done) == len(known):  # all are placed that can be
             waiting = {}
-        left = Left(len(known) - len(done), [[1.0] * (len(known) - len(done))], len(stopped))
+        missing = len(known) - len(done)
+        waves = [[1.0] * missing] if missing else []
+        left = replace(left, number=missing, waves=waves, stopped=len(stopped), paused=None, note="")
     left = with_placed(left, max(0, waiting.get("sequential", 0)), max(0, waiting.get("optimum", 0)))
     return Standing(
         number=number if left.number or not places else len(known) + len(stopped),

@@ -184,9 +184,9 @@ def proxy_bytes(options: SwarmOptions, stacked: int | None) -> int:
 
 def cost_lines(cost: SwarmCost) -> Iterator[str]:
     """A swarm's cost as it is said: what is trained, then how long what is left takes."""
-    length = compact(cost.longest) if cost.shortest == cost.longest else f"{compact(cost.shortest)} to "
+    length = compact(cost.longest)
     if cost.shortest != cost.longest:
-        length += compact(cost.longest)
+        length = f"{compact(cost.shortest)} to {length}"
     yield (
         f"{cost.number} {cost.what} of {compact(cost.parameters)} parameters "
         f"({compact(cost.inner_parameters)} without embeddings) x {length} tokens "
@@ -209,11 +209,11 @@ def cost_lines(cost: SwarmCost) -> Iterator[str]:
 
 def room_line(costs: Sequence[SwarmCost], free_bytes: int | None) -> str:
     """The memory and disk that swarms take, one after the other."""
-    memory = max(cost.process_bytes for cost in costs)
-    workers = max(cost.workers for cost in costs if cost.left)
+    most = max(costs, key=lambda cost: cost.process_bytes * cost.workers)
     free = "" if free_bytes is None else f" of {compact_bytes(free_bytes)} that are free"
     return (
-        f"memory: {compact_bytes(memory)} a worker, {compact_bytes(memory * workers)}{free}; disk: "
+        f"memory: {compact_bytes(most.process_bytes)} a worker, "
+        f"{compact_bytes(most.process_bytes * most.workers)}{free}; disk: "
         f"{compact_bytes(max(cost.scratch_bytes for cost in costs))} while they train, "
         f"{compact_bytes(sum(cost.kept_bytes for cost in costs))} for good"
     )
@@ -237,7 +237,7 @@ def run_cost(
     begun: tuple[PlannedStage, float] | None = None,
 ) -> RunCost:
     """Seconds of one run: as earlier ones of the same swarm took here, else by train steps that are timed now."""
-    stacked = run is not None and (run.recipe.execution.training.stacked or 0) > 1  # then rows are only taken from it
+    stacked = (run.recipe.execution.training.stacked or 0) > 1  # then rows are only taken from it
     for stage, share in [] if stacked else [begun or (None, 1.0), (swarm, 1.0)]:
         earlier = None if stage is None else _earlier(stage, share)
         if earlier is not None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from recipes.ablation.swarm_cost import SwarmCost
     from recipes.pretraining.training_cost import TrainingForecast
     from recipes.run import Run
+
+Found = TypeVar("Found")
 
 _COUNTED_BY = {
     "tokenizer": "the recipe's tokenizer",
@@ -32,6 +34,7 @@ def command(flags: Flags) -> None:
     gristmill forecast recipes/quickstart.yaml --sample 0.1
     """
     from recipes.ablation.foretold import study_forecast
+    from recipes.finetuning.cost import tuning_forecast
     from recipes.ledger.forecasting import forecast
     from recipes.pretraining.training_cost import training_forecast, training_is_there
 
@@ -39,13 +42,14 @@ def command(flags: Flags) -> None:
     with flags.open_run_unsampled() as run:
         found = forecast(run, sample, flags.overrides)
         domains = {name: number for source in found.sources for name, number in source.domains.items()}
-        study = study_forecast(run, domains)
+        study = found_or_why(lambda: study_forecast(run, domains))
         training = training_forecast(run, there=training_is_there(run))
-        tuning, why = tuning_unless(run)
+        tuning = found_or_why(lambda: tuning_forecast(run))
     if flags.as_json:
-        parts = {"training": training, "finetuning": tuning}
+        parts = {"training": training, "finetuning": tuning[0]}
         told = {name: None if part is None else asdict(part) for name, part in parts.items()}
-        print_json({**asdict(found), "ablation": None if study is None else [asdict(one) for one in study], **told})
+        swarms = None if study[0] is None else [asdict(one) for one in study[0]]
+        print_json({**asdict(found), "ablation": swarms, **told})
         return
     click.echo(
         f"{'source':<20} {'rows':>9} {'kept':>9}   {'95 % interval':<20} {'bytes':>7} {'tokens':>7}   95 % interval"
@@ -75,18 +79,17 @@ def command(flags: Flags) -> None:
         f"{compact_bytes(found.disk_bytes)} ({compact_bytes(found.disk_bytes_low)} to "
         f"{compact_bytes(found.disk_bytes_high)}) in {found.files:,} files; from a sample of {found.sample:g}"
     )
-    for line in later_lines(study, training, tuning, why):
+    for line in later_lines(study, training, tuning):
         click.echo(line)
 
 
-def tuning_unless(run: Run) -> tuple[TrainingForecast | None, str]:
-    """What a recipe's fine-tuning comes to, or why that is not known yet."""
+def found_or_why(find: Callable[[], Found]) -> tuple[Found | None, str]:
+    """What is found, or in a line why it is not known yet: the rest of a forecast is worth showing all the same."""
     from recipes.errors import RunError
-    from recipes.finetuning.cost import tuning_forecast
     from recipes.schema.located import RecipeErrors
 
     try:
-        return tuning_forecast(run), ""
+        return find(), ""
     except (RunError, RecipeErrors) as error:
         return None, f"{error}".splitlines()[0]
 
@@ -94,28 +97,30 @@ def tuning_unless(run: Run) -> tuple[TrainingForecast | None, str]:
 def later_costs(run: Run, last: str) -> Iterator[str]:
     """What the ablation and the fine-tuning come to, of the parts up to `last`, once the text is there."""
     from recipes.ablation.foretold import study_forecast
+    from recipes.finetuning.cost import tuning_forecast
     from recipes.show import text_is_made
-    from recipes.whole import parts_of
+    from recipes.whole import parts_up_to
 
-    parts = parts_of(run)
-    wanted = parts[: parts.index(last) + 1] if last in parts else parts if last == "report" else []
-    study = study_forecast(run) if "ablate" in wanted and text_is_made(run) else None
-    tuned = "finetune" in wanted and (not run.recipe.sources or text_is_made(run))
-    yield from later_lines(study, None, *(tuning_unless(run) if tuned else (None, "")))
+    wanted = parts_up_to(run, last)
+    study = found_or_why(lambda: study_forecast(run)) if "ablate" in wanted and text_is_made(run) else (None, "")
+    tuned = "finetune" in wanted and text_is_made(run)
+    yield from later_lines(study, None, found_or_why(lambda: tuning_forecast(run)) if tuned else (None, ""))
 
 
 def later_lines(
-    study: Sequence[SwarmCost] | None, training: TrainingForecast | None, tuning: TrainingForecast | None, why: str
+    study: tuple[Sequence[SwarmCost] | None, str],
+    training: TrainingForecast | None,
+    tuning: tuple[TrainingForecast | None, str],
 ) -> Iterator[str]:
-    """What ablation, training and fine-tuning come to."""
+    """What ablation, training and fine-tuning come to, or why that of the first and the last is not known yet."""
     from recipes.ablation.study_cost import study_lines
 
-    for place, line in enumerate(study_lines(study or [])):
+    for place, line in enumerate(study_lines(study[0] or [])):
         yield f"  {line}" if place else f"ablation: {line}"
+    yield from [] if study[1] == "" else [f"ablation: not known yet: {study[1]}"]
     yield from [] if training is None else _training_lines(training, "training")
-    yield from [] if tuning is None else _training_lines(tuning, "fine-tuning")
-    if why:
-        yield f"fine-tuning: not known yet: {why}"
+    yield from [] if tuning[0] is None else _training_lines(tuning[0], "fine-tuning")
+    yield from [] if tuning[1] == "" else [f"fine-tuning: not known yet: {tuning[1]}"]
 
 
 def _training_lines(found: TrainingForecast, what: str) -> Iterator[str]:

@@ -32,6 +32,7 @@ def command(flags: Flags) -> None:
     gristmill status recipes/quickstart.yaml
     """
     from recipes.show import compiled_stages
+    from recipes.whole import parts_of
 
     with flags.open_run() as run:
         stages = compiled_stages(run)
@@ -39,7 +40,9 @@ def command(flags: Flags) -> None:
         tunings = tuning_status(run.store.workdir, (run.recall("reached") or {}).get("finetune", []))
         proxies = None if any(s["missing"] for s in stages) else _proxies(run)
         making, report = being_made(run.store.workdir), run.folder / "report.html"
-        last = [part for part in _LATE_PARTS if part in (run.recall("reached") or {})]
+        reached: dict[str, list[str]] = run.recall("reached") or {}
+        new = [part for part in parts_of(run) if part in _AFTER_TRAINING and part not in reached]
+    last = [part for part in _LATE_PARTS if part in reached]
     found: dict[str, Any] = {
         "stages": len(stages),
         "missing": [s["stage"] for s in stages if s["missing"]],
@@ -68,17 +71,35 @@ def command(flags: Flags) -> None:
         _show_training(one, "fine-tuning")
     if last:
         click.echo(f"the last whole run made, beside text and tokens: {', '.join(last)}")
-    recipe = f"{flags.recipe} {flags.words}".rstrip()
-    following = _next(mine, not found["missing"], tunings)
     if making:
         click.echo(f"a run in this work directory is making {', '.join(making)} now")
-        following = "nothing, it runs; gristmill status {recipe} shows where"
-    elif following.startswith("gristmill report") and report.exists() and _is_newer(report, mine):
-        following = f"nothing is left to make; the report is {report}"
-    click.echo(f"next: {following.format(recipe=recipe)}")
+    own = {stage["folder"] for stage in stages} | {name for names in reached.values() for name in names}
+    running = bool(own & set(making))
+    following = _following(mine, tunings, running, not (found["missing"] or new), report)
+    click.echo("next: " + following.replace("{recipe}", f"{flags.recipe} {flags.words}".rstrip()))
 
 
 _LATE_PARTS = ("ablate", "scale", "plan", "train", "evaluate", "export", "finetune")
+_AFTER_TRAINING = ("export", "finetune")
+_RUNS = "nothing, it runs; gristmill status {recipe} shows where"
+
+
+def _following(
+    mine: list[dict[str, Any]], tunings: Sequence[dict[str, Any]], running: bool, is_whole: bool, report: Path
+) -> str:
+    """What to do next.
+
+    Args:
+        mine: this recipe's trainings.
+        tunings: its fine-tunings.
+        running: whether some run is making an artifact of this recipe now.
+        is_whole: whether nothing is missing before the training, and no part after it is new.
+        report: where the report lies, if there is one.
+    """
+    following = _RUNS if running else _next(mine, is_whole, tunings)
+    if following.startswith("gristmill report") and report.exists() and _is_newer(report, mine):
+        return f"nothing is left to make; the report is {report}"
+    return following
 
 
 def being_made(workdir: Path) -> list[str]:
@@ -107,17 +128,17 @@ _AFTER = {
 }
 
 
-def _next(mine: list[dict[str, Any]], is_tokenized: bool, tunings: Sequence[dict[str, Any]] = ()) -> str:
+def _next(mine: list[dict[str, Any]], is_whole: bool, tunings: Sequence[dict[str, Any]] = ()) -> str:
     """The next command for what this recipe's training, or the fine-tuning after it, has come to."""
     if {one["state"] for one in [*mine, *tunings]} & set(_RUNNING):
-        return "nothing, it runs; gristmill status {recipe} shows where"
+        return _RUNS
     if tunings:
         if tunings[-1]["state"] == "done":
             return 'gristmill generate {recipe} --ask "..."'
         return _AFTER.get(tunings[-1]["exit"], "gristmill run {recipe}")
     states = {one["state"] for one in mine}
     if "done" in states:
-        return "gristmill report {recipe}" if is_tokenized else "gristmill run {recipe}"
+        return "gristmill report {recipe}" if is_whole else "gristmill run {recipe}"
     exits = [one["exit"] for one in mine if one["state"] == "failed"]
     return _AFTER.get(exits[-1], "gristmill run {recipe}") if exits else "gristmill run {recipe}"
 

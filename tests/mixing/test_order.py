@@ -222,7 +222,7 @@ def test_an_added_domain_changes_no_other_domains_own_order(plan, num_tokens, sh
 
 @given(plans(), st.sampled_from([1, 2, 3, 8]))
 @FEW
-def test_ranks_of_any_world_size_read_the_same_positions(plan, world_size):
+def test_positions_read_in_any_number_of_pieces_are_those_read_at_once(plan, world_size):
     order = open_order(plan)
     whole = locate_all(order)
     position = 0

@@ -125,6 +125,12 @@ def stages_of(workdir: Path) -> dict[str, int]:
     return found
 
 
+def metrics_rows(log: Path) -> list[dict[str, str]]:
+    """Rows of a training's metrics.csv without their speeds."""
+    with (log / "metrics.csv").open(newline="") as file:
+        return [{key: value for key, value in row.items() if key != "tokens_per_s"} for row in csv.DictReader(file)]
+
+
 def write_corpus(raw: Path) -> None:
     """Made text: two shards of German and of English, one of program text."""
     for name, language, shards in (("de", "made_de", 2), ("en", "made_en", 2), ("code", "made_code", 1)):
@@ -153,6 +159,11 @@ class Finished:
     raw: Path
     workdir: Path
     said: str
+
+
+@pytest.fixture(scope="session")
+def metrics_of():
+    return metrics_rows
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,5 @@
 """Runs that share a trunk: a longer one and another cooldown go on from its checkpoint, with its curve before them."""
 
-import csv
 import json
 
 import pytest
@@ -20,7 +19,7 @@ execution: {workdir: WORKDIR, workers: 1, log_every: 1 train steps, training: {d
 
 
 @pytest.fixture
-def train(tmp_path, gristmill):
+def train(tmp_path, gristmill, metrics_of):
     """Train a recipe of this name in a work directory; returns what it said and its log without times."""
     for source, words in (("a", ("grain", "mill")), ("b", ("flour", "water"))):
         names = [f"{word}{number}" for word in words for number in range(80)]
@@ -32,10 +31,7 @@ def train(tmp_path, gristmill):
         path = tmp_path / f"{name}.yaml"
         path.write_text(text.replace("WORKDIR", str(tmp_path / workdir)))
         said = gristmill("train", path).err
-        log = next((tmp_path / workdir).glob(f"training-*/runs/{name}")) / "metrics.csv"
-        with log.open(newline="") as file:
-            rows = [{key: value for key, value in row.items() if key != "tokens_per_s"} for row in csv.DictReader(file)]
-        return said, rows
+        return said, metrics_of(next((tmp_path / workdir).glob(f"training-*/runs/{name}")))
 
     return trained
 

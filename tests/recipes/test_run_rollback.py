@@ -1,6 +1,5 @@
 """A spike under torchrun: all processes go back together, also when the group is started anew after it."""
 
-import csv
 import json
 import os
 import signal
@@ -75,14 +74,11 @@ def log_of(workdir):
     return next(Path(workdir).glob("training-*/runs/two"))
 
 
-def rows(workdir):
-    with (log_of(workdir) / "metrics.csv").open(newline="") as file:
-        return [{key: value for key, value in row.items() if key != "tokens_per_s"} for row in csv.DictReader(file)]
-
-
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds a process through Linux's /proc")
-def test_rollback_under_torchrun_is_what_an_amendment_would_be_also_after_a_lost_process(gristmill, tmp_path):
+def test_rollback_under_torchrun_is_what_an_amendment_would_be_also_after_a_lost_process(
+    gristmill, metrics_of, tmp_path
+):
     gristmill("train", write(tmp_path / "alone", tmp_path / "one", AMENDED))
     shared = write(tmp_path / "shared", tmp_path / "work")
     gristmill("run", shared, "--until", "plan")
@@ -98,7 +94,7 @@ def test_rollback_under_torchrun_is_what_an_amendment_would_be_also_after_a_lost
     told = json.loads((log / "rollbacks.json").read_text())
     assert [(one["step"], one["start"], one["stop"]) for one in told] == [(71, 476, 497), (69, 476, 504)]
     # Steps 69 and 70 were trained on text that is passed over: the checkpoint of step 70 is not gone on from.
-    assert rows(tmp_path / "work") == rows(tmp_path / "one")
-    assert len(rows(tmp_path / "work")) == 78
+    assert metrics_of(log_of(tmp_path / "work")) == metrics_of(log_of(tmp_path / "one"))
+    assert len(metrics_of(log_of(tmp_path / "work"))) == 78
     documents = json.loads((log / "spike-00000071.json").read_text())["documents"]
     assert {one["domain"] for one in documents} == {"odd"}

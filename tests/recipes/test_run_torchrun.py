@@ -1,6 +1,5 @@
 """`gristmill train` as a process of torchrun: on several nodes, when a recipe differs, and when a node is lost."""
 
-import csv
 import json
 import os
 import signal
@@ -76,13 +75,8 @@ def log_of(workdir):
     return next(Path(workdir).glob("training-*/runs/two"))
 
 
-def rows(workdir):
-    with (log_of(workdir) / "metrics.csv").open(newline="") as file:
-        return [{key: value for key, value in row.items() if key != "tokens_per_s"} for row in csv.DictReader(file)]
-
-
 @pytest.mark.slow
-def test_two_nodes_lose_one_and_end_with_the_losses_of_one_machine(write, gristmill, start, tmp_path):
+def test_two_nodes_lose_one_and_end_with_the_losses_of_one_machine(write, gristmill, metrics_of, start, tmp_path):
     alone, shared = write("alone", workdir="one"), write()
     gristmill("train", alone)
     gristmill("run", shared, "--until", "plan")
@@ -97,7 +91,7 @@ def test_two_nodes_lose_one_and_end_with_the_losses_of_one_machine(write, gristm
     assert "last whole checkpoint: step-000000" in said
     # Nothing of the dead node's is left running, and both agents started anew go on from there.
     assert [agent.wait(300) for agent in agents([shared, shared], tmp_path)] == [0, 0]
-    assert rows(tmp_path / "work") == rows(tmp_path / "one")
+    assert metrics_of(log_of(tmp_path / "work")) == metrics_of(log_of(tmp_path / "one"))
     assert (
         "continues from step-000000" in (tmp_path / "agent-0.log").read_text() + (tmp_path / "agent-1.log").read_text()
     )
@@ -116,7 +110,7 @@ def kill_when_ten_are_saved(lost, other, folder):
 
 
 @pytest.mark.slow
-def test_agent_that_comes_for_a_killed_one_gets_in_and_training_goes_on(write, gristmill, tmp_path):
+def test_agent_that_comes_for_a_killed_one_gets_in_and_training_goes_on(write, gristmill, metrics_of, tmp_path):
     """torch 2.13: where agents share the rendezvous's store, one that comes later is never told its address."""
     shared, meeting = write(), free_address()
     gristmill("run", shared, "--until", "plan")
@@ -129,7 +123,7 @@ def test_agent_that_comes_for_a_killed_one_gets_in_and_training_goes_on(write, g
     third = agent(shared, logs[2], meeting, "--max-restarts=2", **options)
     assert [first.wait(600), third.wait(300)] == [0, 0], logs[0].read_text() + logs[2].read_text()
     assert "continues from step-000000" in logs[0].read_text() + logs[2].read_text()
-    assert [int(row["step"]) for row in rows(tmp_path / "work")] == list(range(1, 31))
+    assert [int(row["step"]) for row in metrics_of(log_of(tmp_path / "work"))] == list(range(1, 31))
     assert len(list(log_of(tmp_path / "work").glob("ended*.json"))) == 2
 
 

@@ -12,6 +12,7 @@ from recipes.ablation.foretold import simulated, study_forecast
 from recipes.ablation.standing import Standing, with_placed
 from recipes.ablation.swarm_cost import Left
 from recipes.artifacts import StageFolder
+from recipes.cli.forecast import found_or_why, later_lines
 from recipes.run import Run
 from recipes.schema.recipe import load_recipe
 
@@ -80,3 +81,23 @@ def test_study_before_its_text_is_the_design_over_the_domains_of_a_sample(tmp_pa
     assert proxies.seconds == pytest.approx(100 * (3 + 4 * 4 / 15 + 2 * 11 / 15 + 2 + 1 + 1))
     assert (passes.number, confirmation.number) == (2, 6)
     assert passes.longest > passes.shortest
+
+
+def test_study_of_too_little_text_is_told_in_a_line_and_the_forecast_goes_on(tmp_path, monkeypatch):
+    (tmp_path / "a.jsonl").write_text('{"text": "x"}\n')
+    (tmp_path / "r.yaml").write_text(RECIPE)
+    monkeypatch.setattr(foretold, "text_is_made", lambda _: False)
+    with Run.open(load_recipe(tmp_path / "r.yaml", (f"execution.workdir={tmp_path / 'work'}",)), silent=True) as run:
+        found = found_or_why(lambda: study_forecast(run, {"de": 300, "en": 400, "exam": 500}))
+    (line,) = later_lines(found, None, (None, ""))
+    assert line.startswith("ablation: not known yet: ")
+    assert "no mixture meets the bounds" in line
+
+
+def test_room_is_that_of_the_swarm_that_takes_most_and_not_of_a_sum_of_two():
+    def cost(workers, process_bytes, scratch_bytes, kept_bytes):
+        parts = {"workers": workers, "process_bytes": process_bytes}
+        return SimpleNamespace(**parts, scratch_bytes=scratch_bytes, kept_bytes=kept_bytes)
+
+    line = swarm_cost.room_line([cost(16, 10**9, 5 * 10**9, 10**6), cost(2, 3 * 10**9, 10**9, 10**6)], 20 * 10**9)
+    assert line == ("memory: 1 GB a worker, 16 GB of 20 GB that are free; disk: 5 GB while they train, 2 MB for good")

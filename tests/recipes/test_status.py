@@ -2,13 +2,14 @@
 
 import fcntl
 import json
+import os
 import platform
 from contextlib import contextmanager
 
 import pytest
 
 from recipes.artifacts import StageFolder
-from recipes.cli.status import _next, _show_training, being_made, training_status, tuning_status
+from recipes.cli.status import _following, _next, _show_training, being_made, training_status, tuning_status
 
 HELD_OUT = "step,position,tokens,domain,loss,bits_per_byte,num_tokens\n"
 
@@ -121,6 +122,22 @@ def test_tuning_of_this_recipe_is_told_and_others_are_not(left, capsys):
     assert _next([], True, [found]) == 'gristmill generate {recipe} --ask "..."'
     _show_training(found, "fine-tuning")
     assert "fine-tuning tuning-1: done, step 42 of 100" in capsys.readouterr().out
+
+
+def test_next_is_the_report_only_where_all_is_made_and_it_is_not_newer(tmp_path):
+    log, report = tmp_path / "log", tmp_path / "{report}.html"  # a brace in a path is no place to fill
+    log.mkdir()
+    (log / "status.json").write_text("{}")
+    os.utime(log / "status.json", (100, 100))
+    mine = [{"state": "done", "exit": "DONE", "log": str(log)}]
+    assert _following(mine, [], False, True, report) == "gristmill report {recipe}"
+    report.touch()
+    assert _following(mine, [], False, True, report) == f"nothing is left to make; the report is {report}"
+    assert _following(mine, [], False, False, report) == "gristmill run {recipe}"  # a part after training is new
+    assert _following(mine, [], True, True, report).startswith("nothing, it runs")
+    os.utime(log / "status.json")
+    os.utime(report, (100, 100))
+    assert _following(mine, [], False, True, report) == "gristmill report {recipe}"
 
 
 def test_being_made_names_what_a_run_holds_and_nothing_else(tmp_path):

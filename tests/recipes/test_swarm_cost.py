@@ -49,7 +49,7 @@ def test_run_cost_of_a_swarm_with_earlier_runs_is_theirs(tmp_path):
     (tmp_path / "run.json").write_text(
         json.dumps({"seconds": 60.0, "workers": 2, "host": "mill", "tasks": ["a", "b", "c", "d"]})
     )
-    cost = swarm_cost.run_cost(None, OPTIONS, (), Swarm)
+    cost = swarm_cost.run_cost(run_with(2), OPTIONS, (), Swarm)
     assert cost.seconds == 30.0
     assert cost.basis == "as the last 4 of them took on mill"
 

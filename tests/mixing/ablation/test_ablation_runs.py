@@ -122,6 +122,8 @@ def test_read_regmix_joins_the_two_files_on_index(tmp_path):
         ("index,a\n1,much\n", "index,b_val_loss\n1,2\n", r"x\.csv:2: a is 'much', not a number"),
         ("index,a\n1,1\n", "index,b_val_loss\n7,2\n1,high\n", r"y\.csv:3: b_val_loss is 'high', not a number"),
         ("index,a\n1,1\n", "index,b_val_loss\n2,2\n", "share no `index`"),
+        ("index,a\n1,0.5\n", "index,b_val_loss\n1,2\n", r"x\.csv: .* regmix\.0001"),
+        ("index,a\n1,1\n", "index,b_val_loss\n1,-0.7\n", r"y\.csv:2: b_val_loss is -0\.7; a loss is above 0"),
     ],
 )
 def test_read_regmix_names_the_line_of_what_it_cannot_read(tmp_path, mixtures, losses, message):
