@@ -102,7 +102,7 @@ def test_missing_examples_stop_a_run_before_its_model_is_trained(small, gristmil
     recipe = small()
     recipe.write_text(recipe.read_text() + "finetuning: {examples: [chat.jsonl]}\n")
     refused = gristmill_here("run", recipe, code=2)
-    assert "finetuning.examples: value" in refused.err
+    assert "finetuning.examples.chat.path: value" in refused.err
     assert "no JSONL, JSON or Parquet file at" in refused.err
     assert not list(recipe.parent.glob("work/de.*"))
 
