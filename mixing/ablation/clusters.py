@@ -1,8 +1,8 @@
 """Which domains teach alike: a tree over the cross-domain loss matrix.
 
 Two domains are as far apart as a proxy of one is worse on the other than a proxy of the other is itself, in the
-logarithm of the loss, mean of both ways: 0.1 is ten per cent more loss. Average linkage joins the closest; branches are
-turned so that neighbours in the order are as close as the tree allows.
+logarithm of the loss, mean of both ways: 0.1 is 10.5 per cent more loss. Average linkage joins the closest; branches
+are turned so that neighbours in the order are as close as the tree allows.
 """
 
 from __future__ import annotations

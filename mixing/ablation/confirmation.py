@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from mixing.ablation.design import Order, PlannedRun, order_runs
-from mixing.ablation.objective import Objective, Wanted, make_objective
+from mixing.ablation.objective import Objective, Wanted, make_objective, percent
 from mixing.ablation.runs import RunsTable
 from mixing.ablation.words import KEPT_NATURAL, NOT_CONFIRMED
 
@@ -199,8 +199,10 @@ def _notes(
     change = tested["objective"]
     size = f"{table.num_parameters:,} parameters and {table.num_tokens:,} tokens"
     if change["high"] is None:
-        notes.append(f"Confirmation: one pair of runs at {size} changed by {change['difference']:+.2%}; one pair shows "
-                     "no noise, so nothing is claimed. Raise ablation.confirm.seeds.")  # fmt: skip
+        notes.append(
+            f"Confirmation: one pair of runs at {size} changed by {percent(change['difference'])}; one pair shows no "
+            "noise, so nothing is claimed. Raise ablation.confirm.seeds."
+        )
         return notes
     words = {
         "confirmed": "better than natural weights beyond noise, so they are chosen",
@@ -209,14 +211,15 @@ def _notes(
     }[_verdict(tested)]
     notes.append(
         f"Confirmation at {size}, {change['pairs']} paired seeds: the proposed weights change the objective by "
-        f"{change['difference']:+.2%} against natural ones (95% interval {change['low']:+.2%} to "
-        f"{change['high']:+.2%}): {words}."
+        f"{percent(change['difference'])} against natural ones (95% interval {percent(change['low'])} to "
+        f"{percent(change['high'])}): {words}."
     )
     for name, other in against.items():
         if other["high"] is not None:
-            notes.append(f"Against {name}: {other['difference']:+.2%} ({other['low']:+.2%} to {other['high']:+.2%}).")
+            mean, low, high = (percent(other[key]) for key in ("difference", "low", "high"))
+            notes.append(f"Against {name}: {mean} ({low} to {high}).")
     beyond = [
-        f"{domain} {one['difference']:+.2%}"
+        f"{domain} {percent(one['difference'])}"
         for domain, one in tested["domains"].items()
         if one["high"] is not None and (one["high"] < 0 or one["low"] > 0)
     ]

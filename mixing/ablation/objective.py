@@ -1,12 +1,13 @@
 """What an ablation makes small: losses against those at natural weights, as one number without unit.
 
-The objective is sum a_i * log(loss_i / loss_i at natural weights): negative is better than natural, and -0.01 is one
-per cent less loss. A quotient, because nats a token and bits a byte do not compare across languages. Shapes as in
-`linear`.
+The objective is sum a_i * log(loss_i / loss_i at natural weights): negative is better than natural, and -0.01 is about
+one per cent less loss (`relative_change` is exact). A quotient, because nats a token and bits a byte do not compare
+across languages. Shapes as in `linear`.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -15,6 +16,19 @@ import numpy as np
 from mixing.patterns import covers, winners
 
 Wanted = Mapping[str, float] | str | tuple[str, ...]
+
+
+def relative_change(objective: float) -> float:
+    """By which share losses are more (less, if negative) than at natural weights, where the objective says so.
+
+    Every per cent that is shown is this one: for large values the logarithm itself would read as more than all loss.
+    """
+    return math.expm1(objective)
+
+
+def percent(objective: float) -> str:
+    """The change as sentences write it: `-2.31%`."""
+    return f"{relative_change(objective):+.2%}"
 
 
 class ObjectiveError(ValueError):

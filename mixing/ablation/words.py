@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mixing.ablation.objective import percent
+
 if TYPE_CHECKING:
     from mixing.ablation.analysis import Findings
 
@@ -33,24 +35,23 @@ def verdict(found: Findings) -> list[str]:
 
 def _choice(found: Findings) -> str:
     gain, fitted = found.gain, found.question.fitted
-    interval = f"{gain.low:+.2%} to {gain.high:+.2%}"
+    interval = f"{percent(gain.low)} to {percent(gain.high)}"
     if found.reason == "surrogate":
         return (
             f"Proposed: the optimum of {found.portfolio.chosen}. It is expected to change the objective by "
-            f"{gain.corrected:+.2%} against natural weights (90% interval {interval})."
+            f"{percent(gain.corrected)} against natural weights (90% interval {interval})."
         )
     if found.reason == "best_run":
         value = float(found.question.objective.of(fitted.losses[found.best_row]))
         return (
             f"Proposed: the weights of the run {fitted.names[found.best_row]}, which changed the objective by "
-            f"{value:+.2%} against natural weights, beyond seed noise. No surrogate's optimum is sure enough "
+            f"{percent(value)} against natural weights, beyond seed noise. No surrogate's optimum is sure enough "
             f"({interval})."
         )
     if len(np.unique(np.round(fitted.weights, 6), axis=0)) == 1:
         return "Only one mixture was trained: there is nothing to choose from, and natural weights stay."
-    return (
-        f"{KEPT_NATURAL}: the change expected of the best mixture is {gain.corrected:+.2%} (90% interval {interval})."
-    )
+    expected = percent(gain.corrected)
+    return f"{KEPT_NATURAL}: the change expected of the best mixture is {expected} (90% interval {interval})."
 
 
 def _not_confirmed(found: Findings) -> list[str]:

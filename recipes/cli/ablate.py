@@ -133,6 +133,8 @@ def _show(analysis: dict[str, Any]) -> None:
 
 def _show_confirmation(confirmed: dict[str, Any]) -> None:
     """Change of the objective and of each domain against natural weights, arm by arm, with 95 % intervals."""
+    from mixing.ablation.objective import percent
+
     for arm in confirmed["arms"]:
         if "objective" not in arm:
             continue
@@ -140,6 +142,6 @@ def _show_confirmation(confirmed: dict[str, Any]) -> None:
         wide = max(24, len(title), *(len(name) for name, _ in measured))
         click.echo(f"\n{title:<{wide}} {'change':>8}   95% interval over {len(arm['seeds'])} seeds")
         for name, one in [("objective", arm["objective"]), *measured]:
-            interval = "" if one["high"] is None else f"{one['low']:+.2%} to {one['high']:+.2%}"
-            click.echo(f"{name:<{wide}} {one['difference']:>+8.2%}   {interval}")
+            interval = "" if one["high"] is None else f"{percent(one['low'])} to {percent(one['high'])}"
+            click.echo(f"{name:<{wide}} {percent(one['difference']):>8}   {interval}")
     click.echo("")

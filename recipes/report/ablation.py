@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mixing.ablation.objective import relative_change
 from recipes.progress import several
 from recipes.report.axes import colour, legend
 from recipes.report.confirmation import confirmation_figure
@@ -133,8 +134,8 @@ def _pair(interval: Sequence[float] | None) -> tuple[float | None, float | None]
 def _arms(record: Record, found: Mapping[str, Any]) -> Figure:
     arms = [arm for arm in found["arms"] if arm.get("difference") is not None]
     columns = (
-        Column("weights"), Column("kind"), Column("seeds"), Column("objective", "change"),
-        Column("difference to natural", "change"), Column("standard error", "share"),
+        Column("weights"), Column("kind"), Column("seeds"), Column("objective", "log_change"),
+        Column("difference to natural", "log_change"), Column("standard error", "share"),
     )  # fmt: skip
     rows = tuple(
         (
@@ -159,26 +160,25 @@ def _arms(record: Record, found: Mapping[str, Any]) -> Figure:
 def _arm_span(arm: Mapping[str, Any]) -> Span:
     from scipy.stats import t
 
-    value, error, seeds = float(arm["difference"]), arm.get("error"), len(arm["seeds"])
+    change, error, seeds = float(arm["difference"]), arm.get("error"), len(arm["seeds"])
     reach = float(t.ppf(0.95, seeds - 1)) * error if error and seeds > 1 else 0.0
+    value = relative_change(change)
     told = f"{arm['name']}: {value:+.2%} from {several(seeds, 'seed')}"
-    return Span(arm["name"], ((value, "mark-chosen", told),), (value - reach, value + reach) if reach else None, told)
+    interval = (relative_change(change - reach), relative_change(change + reach)) if reach else None
+    return Span(arm["name"], ((value, "mark-chosen", told),), interval, told)
 
 
 def _observed(record: Record, found: Mapping[str, Any]) -> Figure:
     kinds = {run["name"]: run["kind"] for run in found.get("runs", [])}
     order = list(dict.fromkeys(kinds.get(one["name"], "other") for one in found["observed_vs_predicted"]))
     known = [o for o in found["observed_vs_predicted"] if o["observed"] is not None and o["predicted"] is not None]
-    points = [
-        (
-            100 * one["observed"],
-            100 * one["predicted"],
-            f"dot {colour(order.index(kinds.get(one['name'], 'other')))}",
-            f"{one['name']}: observed {one['observed']:+.2%}, predicted {one['predicted']:+.2%}",
-        )
-        for one in known
-    ]  # fmt: skip
-    columns = (Column("run"), Column("observed", "change"), Column("predicted", "change"))
+    points = []
+    for one in known:
+        observed, predicted = relative_change(one["observed"]), relative_change(one["predicted"])
+        told = f"{one['name']}: observed {observed:+.2%}, predicted {predicted:+.2%}"
+        place = order.index(kinds.get(one["name"], "other"))
+        points.append((100 * observed, 100 * predicted, f"dot {colour(place)}", told))
+    columns = (Column("run"), Column("observed", "log_change"), Column("predicted", "log_change"))
     return Figure(
         "observed-predicted",
         f"Observed and predicted ({found.get('surrogate')})",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from mixing.ablation.objective import relative_change
 from recipes.progress import several
 from recipes.report.axes import colour, legend
 from recipes.report.grids import Span, intervals
@@ -18,8 +19,8 @@ def confirmation_figure(record: Record, found: Mapping[str, Any]) -> Figure:
     lines = list(_lines(confirmed))
     arms = [str(arm["name"]) for arm in confirmed["arms"] if "objective" in arm]
     columns = (
-        Column("weights"), Column("measured"), Column("change", "change"), Column("from", "change"),
-        Column("to", "change"), Column("pairs", "count"), Column("difference (nats)", "loss"),
+        Column("weights"), Column("measured"), Column("change", "log_change"), Column("from", "log_change"),
+        Column("to", "log_change"), Column("pairs", "count"), Column("difference (nats)", "loss"),
     )  # fmt: skip
     rows = tuple(
         (arm, name, one["difference"], one["low"], one["high"], one["pairs"], one.get("nats"))
@@ -60,8 +61,9 @@ def _called(arm: str) -> str:
 
 
 def _span(arm: str, name: str, one: Mapping[str, Any], place: int) -> Span:
-    value, low, high = float(one["difference"]), one["low"], one["high"]
-    bounds = "" if high is None else f", 95 % interval {low:+.2%} to {high:+.2%}"
+    value = relative_change(one["difference"])
+    interval = None if one["high"] is None else (relative_change(one["low"]), relative_change(one["high"]))
+    bounds = "" if interval is None else f", 95 % interval {interval[0]:+.2%} to {interval[1]:+.2%}"
     told = f"{_called(arm)}, {name}: {value:+.2%} from {several(int(one['pairs']), 'pair')}{bounds}"
     label = name if place == 0 else ""  # the arm's colour is in the legend
-    return Span(label, ((value, f"dot {colour(place)}", told),), None if high is None else (low, high), told)
+    return Span(label, ((value, f"dot {colour(place)}", told),), interval, told)

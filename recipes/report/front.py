@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from mixing.ablation.objective import relative_change
 from recipes.report.axes import colour
 from recipes.report.curves import Curve, curves_over
 from recipes.report.markup import Column, Figure, Table
@@ -16,15 +17,15 @@ def front_figure(record: Record, found: Mapping[str, Any]) -> Figure:
     front = found["front"]
     names = sorted(front[0]["axes"])
     across, up = names[:2]
-    points = sorted((100 * one["axes"][across], 100 * one["axes"][up]) for one in front)
-    chosen = min(front, key=lambda one: sum(one["axes"].values()))["axes"]
+    points = sorted((_percent(one, across), _percent(one, up)) for one in front)
+    chosen = min(front, key=lambda one: sum(one["axes"].values()))
     curves = [
         Curve("front", tuple(points), colour(0), dots=True),
         Curve("natural weights", ((0.0, 0.0),), "kx", dots=True),
-        Curve("least sum", ((100 * chosen[across], 100 * chosen[up]),), colour(1), dots=True),
+        Curve("least sum", ((_percent(chosen, across), _percent(chosen, up)),), colour(1), dots=True),
     ]
     domains = sorted(found["natural"])
-    columns = [Column(f"log ratio {name}", "change") for name in names]
+    columns = [Column(f"log ratio {name}", "log_change") for name in names]
     columns += [Column(f"w:{name}", "share") for name in domains]
     rows = tuple(
         (*(one["axes"][name] for name in names), *(one["weights"].get(name) for name in domains))
@@ -41,3 +42,7 @@ def front_figure(record: Record, found: Mapping[str, Any]) -> Figure:
         record.command("ablate", "--set ablation.objective=…"),
         Table("front", tuple(columns), rows, head=12),
     )
+
+
+def _percent(mixture: Mapping[str, Any], domain: str) -> float:
+    return 100 * relative_change(mixture["axes"][domain])

@@ -76,6 +76,7 @@ FORMATS: dict[str, Callable[[Any], str]] = {
     "number": lambda value: f"{value:.4g}",
     "epochs": lambda value: f"{value:.2f}",
     "change": lambda value: f"{value:+.2%}".replace("%", " %"),
+    "log_change": lambda value: f"{math.expm1(value):+.2%}".replace("%", " %"),
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from mixing.ablation.objective import relative_change
 from recipes.report.axes import legend
 from recipes.report.grids import Cell, heat_map
 from recipes.report.markup import Column, Figure, Table
@@ -39,7 +40,8 @@ def matrix_figure(record: Record, found: Mapping[str, Any]) -> Figure:
         ]
         for a in trained[:MOST_DOMAINS]
     ]
-    branches = clusters.get("merges", []) if len(trained) <= MOST_DOMAINS else []
+    merges = clusters.get("merges", []) if len(trained) <= MOST_DOMAINS else []
+    branches = [(left, right, relative_change(distance)) for left, right, distance in merges]
     columns = (
         Column("trained on"), Column("evaluated on"), Column("loss (nats per token)", "loss"),
         Column("difference to natural weights (nats)", "loss"), Column("bits per byte", "loss"),

@@ -8,6 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from mixing.ablation.objective import percent, relative_change
 from mixing.patterns import members
 from recipes.report.axes import WIDTH, Scale, around, cut, left_axis, legend, picture, tip, words
 from recipes.report.curves import Band, Curve, Panel, panels_over
@@ -64,7 +65,7 @@ def _paint(strength: float, attribute: str) -> str:
 
 def _told(run: Run) -> str:
     shares = ", ".join(f"{name} {100 * weight:.0f} %" for name, weight in sorted(run["weights"].items()) if weight)
-    return f"{run['name']}: {run['objective']:+.2%} ({shares})"
+    return f"{run['name']}: {percent(run['objective'])} ({shares})"
 
 
 _LEGEND = legend(
@@ -100,7 +101,7 @@ def _lines(found: Mapping[str, Any], names: Sequence[str], runs: Sequence[Run]) 
     drawn = [run["weights"] for run in runs] + marked
     most = max((weights.get(name, 0.0) for weights in drawn for name in names), default=1.0) or 1.0
     weight = Scale(0.0, 100 * most, top + tall, top)
-    low, high = around([100 * run["objective"] for run in runs] + [0.0], 0.03)
+    low, high = around([100 * relative_change(run["objective"]) for run in runs] + [0.0], 0.03)
     objective = Scale(low, high, top + tall, top)
     step = (WIDTH - left - 70) / max(1, len(names))
     places = [left + step * k for k in range(len(names) + 1)]
@@ -144,7 +145,7 @@ def _line(
 ) -> Markup:
     weight, objective = scales
     points = [(x, weight.at(100 * run["weights"].get(name, 0.0))) for x, name in zip(places, names)]
-    points.append((places[-1], objective.at(100 * run["objective"])))
+    points.append((places[-1], objective.at(100 * relative_change(run["objective"]))))
     return tag("path", tip(_told(run)), d=_path(points), class_="run", style=_paint(strength, "stroke"))
 
 
@@ -154,7 +155,8 @@ def _path(points: Sequence[tuple[float, float]]) -> str:
 
 def _weights_table(found: Mapping[str, Any], runs: Sequence[Run]) -> Table:
     names = sorted(found["natural"])
-    columns = [Column("run"), Column("kind"), Column("objective", "change"), *(Column(name, "share") for name in names)]
+    shares = [Column(name, "share") for name in names]
+    columns = [Column("run"), Column("kind"), Column("objective", "log_change"), *shares]
     rows = [
         (run["name"], run["kind"], run["objective"], *(run["weights"].get(name) for name in names))
         for run in sorted(runs, key=lambda run: float(run["objective"]))
@@ -208,7 +210,7 @@ def _ternary(
         for run in runs
     }
     columns = (
-        Column("run"), Column("kind"), *(Column(name, "share") for name in groups), Column("objective", "change"),
+        Column("run"), Column("kind"), *(Column(name, "share") for name in groups), Column("objective", "log_change"),
     )  # fmt: skip
     return Figure(
         "triangle",
@@ -284,8 +286,8 @@ def _dependence(record: Record, found: Mapping[str, Any]) -> Figure:
         for point in zip(*(curves[name][key] for key in ("weights", "objective", "low", "high")))
     )
     columns = (
-        Column("domain"), Column("weight", "share"), Column("objective", "change"), Column("from", "change"),
-        Column("to", "change"),
+        Column("domain"), Column("weight", "share"), Column("objective", "log_change"), Column("from", "log_change"),
+        Column("to", "log_change"),
     )  # fmt: skip
     more = "" if len(names) <= MOST_PANELS else f" The {MOST_PANELS} of {len(names)} with the largest effect are drawn."
     return Figure(
@@ -307,7 +309,7 @@ def _reach(curve: Mapping[str, Sequence[float]]) -> float:
 
 
 def _panel(name: str, curve: Mapping[str, Sequence[float]], natural: float) -> Panel:
-    percent = {key: [100 * value for value in values] for key, values in curve.items()}
-    mean = tuple(zip(percent["weights"], percent["objective"]))
-    band = Band(tuple(zip(percent["weights"], percent["low"], percent["high"])), "k0")
-    return Panel(name, (Curve("objective", mean, "k0"),), band, 100 * natural)
+    weights = [100 * weight for weight in curve["weights"]]
+    mean, low, high = ([100 * relative_change(value) for value in curve[key]] for key in ("objective", "low", "high"))
+    band = Band(tuple(zip(weights, low, high)), "k0")
+    return Panel(name, (Curve("objective", tuple(zip(weights, mean)), "k0"),), band, 100 * natural)

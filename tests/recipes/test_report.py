@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import os
 import re
 import shutil
@@ -454,6 +455,7 @@ def test_shown_values_say_when_nothing_is_known():
     assert [shown(None, "loss"), shown(float("nan"), "share"), shown(0.0001, "share"), shown(-0.5, "change")] == [
         "–", "–", "<0.1 %", "−50.00 %",
     ]  # fmt: skip
+    assert shown(math.log(0.5), "log_change") == "−50.00 %"
 
 
 def test_long_table_shows_its_head_and_names_the_rest():

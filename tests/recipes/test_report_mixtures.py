@@ -1,5 +1,6 @@
 """Figures of weights against loss, the tree beside the matrix, and figures as files of their own."""
 
+import math
 import re
 import xml.etree.ElementTree as ElementTree
 
@@ -86,6 +87,22 @@ def test_best_run_is_the_bluest_and_the_worst_the_reddest():
     styles = re.findall(r"stroke: color-mix\(in oklab, var\((--\w+)\) (\d+)%", drawn("weights-loss").picture)
     assert styles[0] == ("--warm", "100")  # drawn first, behind the others
     assert styles[-1] == ("--cool", "100")
+
+
+def test_run_of_twice_the_loss_is_told_and_drawn_as_twice_the_loss():
+    runs = [*FOUND["runs"], run("bad", math.log(2.0), en_books=1.0), run("good", math.log(0.5), zh_law=1.0)]
+    (figure,) = (f for f in mixture_figures(FakeRecord, FOUND | {"runs": runs}) if f.name == "weights-loss")
+    tree = ElementTree.fromstring(f"<div>{figure.picture}</div>")
+    told = {path.find(f"{SVG}title").text: path for path in tree.iter(f"{SVG}path") if path.get("class") == "run"}
+    heights = {}
+    for sentence, path in told.items():
+        name, _, change = sentence.partition(" (")[0].partition(": ")
+        heights[change if name in ("bad", "good") else name] = float(path.get("d").rpartition(" ")[2])
+    ticks = {
+        text.text: float(text.get("y")) - 4 for text in tree.iter(f"{SVG}text") if re.fullmatch(r"[+-]?\d+", text.text)
+    }
+    assert heights["+100.00%"] == pytest.approx(ticks["+100"], abs=0.2)
+    assert heights["-50.00%"] == pytest.approx(ticks["-50"], abs=0.2)
 
 
 def test_optimum_beyond_all_runs_stays_inside_the_axes():

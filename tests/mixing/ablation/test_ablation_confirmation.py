@@ -89,6 +89,18 @@ def test_confirmation_that_does_not_hold_keeps_natural_weights(change, verdict):
     assert settled(analysis, found)["proposed"] == {"weights": PROPOSED, "reason": "surrogate"}
 
 
+def test_sentences_tell_the_change_of_the_loss_and_not_of_its_logarithm():
+    chance = np.random.default_rng(2)
+
+    def losses(weights, seed):
+        factor = 2.0 if weights == PROPOSED else 1.0
+        return dict.fromkeys(NATURAL, 3 * factor * (1 + 1e-6 * chance.standard_normal()))
+
+    notes = compare(confirmed_table(losses), {}, NATURAL)["notes"]
+    assert "+100.00% against natural ones (95% interval +100.00% to +100.00%)" in notes[0]
+    assert notes[-1] == "Domains that changed beyond noise: a +100.00%, b +100.00%."
+
+
 def test_confirmation_of_one_seed_claims_nothing():
     found = compare(confirmed_table(lambda weights, seed: {"a": 3 - weights["b"]}, seeds=1), {}, NATURAL)
     assert found["verdict"] == "open"
