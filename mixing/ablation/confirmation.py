@@ -17,13 +17,13 @@ import numpy as np
 
 from mixing.ablation.design import Order, PlannedRun, order_runs
 from mixing.ablation.objective import Objective, Wanted, make_objective, percent
+from mixing.ablation.question import LEAST_MOVE
 from mixing.ablation.runs import RunsTable
 from mixing.ablation.words import KEPT_NATURAL, NOT_CONFIRMED
 
 PROPOSED, NATURAL = "proposed", "natural"
 CONFIDENCE = 0.95
 SEED_OFFSET = 100  # seeds of its own: no run that took part in choosing is counted again
-LEAST_MOVE = 0.005  # share of tokens below which two mixtures count as the same
 
 
 @dataclass(frozen=True)

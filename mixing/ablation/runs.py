@@ -18,6 +18,7 @@ import numpy as np
 
 from mixing.csv_rows import read_rows
 
+ROUNDED = 1e-4  # what weights of a few digits may sum to beside 1 without a word
 SUM_TOLERANCE = 0.02  # RegMix's own tables sum to 0.996 to 1.003
 WEIGHT, LOSS, BITS = "w:", "loss:", "bpb:"
 TRUE, FALSE = ("1", "1.0", "true", "yes"), ("", "0", "0.0", "false", "no")
@@ -158,13 +159,12 @@ def _normalised(weights_ND: np.ndarray, names: Sequence[str]) -> tuple[np.ndarra
             f"weights must sum to 1; they do not in {', '.join(far[:5])}{more}; divide each row by its sum if that is "
             "what it means, or add the columns that are missing"
         )
-    off = np.flatnonzero(np.abs(sums_N - 1) > 1e-6)
+    off = np.flatnonzero(np.abs(sums_N - 1) > ROUNDED)
     notes = []
     if len(off):
-        notes.append(
-            f"The weights of {len(off)} of {len(names)} runs summed to {sums_N[off].min():.4g} to "
-            f"{sums_N[off].max():.4g}; they were scaled to sum to 1."
-        )
+        least, most = f"{sums_N[off].min():.4f}", f"{sums_N[off].max():.4f}"
+        sums = least if least == most else f"{least} to {most}"
+        notes.append(f"The weights of {len(off)} of {len(names)} runs summed to {sums}; they were scaled to sum to 1.")
     return weights_ND / sums_N[:, None], notes
 
 

@@ -12,6 +12,7 @@ from mixing.ablation.design import DesignOptions, design
 from mixing.ablation.evidence import seed_noise
 from mixing.ablation.objective import ObjectiveError
 from mixing.ablation.preparation import TableError
+from mixing.ablation.question import natural_rows, pose
 from mixing.ablation.runs import table_of
 from mixing.ablation.sequential import next_runs
 
@@ -49,6 +50,35 @@ def test_analyse_comes_close_to_the_true_optimum(analysis, truth):
         if a + b + c < 1
     ]
     assert truth(analysis["chosen"]) <= min(map(truth, grid)) + 0.001
+
+
+@pytest.mark.parametrize(
+    ("moved", "note"),
+    [
+        (0.0, None),
+        (0.003, "Runs whose weights differ from natural ones in 0.30% of the tokens count as natural."),
+        (0.1, "Natural weights of these runs are others than this recipe's (10.0% of the tokens lie elsewhere): "),
+    ],
+)
+def test_runs_at_weights_that_were_natural_before_texts_changed(swarm, natural, moved, note):
+    options = AnalysisOptions({**natural, "forum": natural["forum"] - moved, "law": natural["law"] + moved}, {})
+    question = pose(swarm, options)
+    found = natural_rows(question.fitted, question.natural)
+    named = [name for name, at in zip(question.fitted.names, found, strict=True) if at]
+    assert named == ([] if moved > 0.005 else [name for name in swarm.names if name.startswith("natural.")])
+    if named:
+        rows = [swarm.names.index(name) for name in named]
+        np.testing.assert_allclose(question.objective.reference, swarm.losses[rows].mean(0))
+    said = [one for one in question.notes if "natural" in one.lower()]
+    assert len(said) == (note is not None)
+    assert all(one.startswith(note) for one in said)
+
+
+def test_table_without_natural_runs_says_where_its_reference_comes_from(make_table, natural):
+    table = make_table(dirichlet=12)
+    table = table.rows(np.array([kind == "dirichlet" for kind in table.kinds]))
+    notes = pose(table, AnalysisOptions(natural, {})).notes
+    assert "No run was trained at natural weights: losses at natural weights are a surrogate's prediction." in notes
 
 
 def test_analyse_is_json_without_nan_and_deterministic(analysis, swarm, options):

@@ -57,7 +57,7 @@ def test_read_csv_of_a_foreign_table_normalises_rows_and_notes_it(tmp_path):
     table = read_csv(path)
     np.testing.assert_allclose(table.weights, [[0.5 / 0.996, 0.496 / 0.996], [0.25, 0.75]])
     assert table.names == ("run.000", "run.001")
-    assert table.notes == ("The weights of 1 of 2 runs summed to 0.996 to 0.996; they were scaled to sum to 1.",)
+    assert table.notes == ("The weights of 1 of 2 runs summed to 0.9960; they were scaled to sum to 1.",)
     assert math.isnan(table.losses[1, 0])
 
 
