@@ -17,7 +17,7 @@ import numpy as np
 from mixing.ablation import preparation, report
 from mixing.ablation.candidates import Candidates, Scores, bootstrap_rows, gather_candidates, make_scores, refine
 from mixing.ablation.dependence import partial_dependence
-from mixing.ablation.evidence import seed_noise
+from mixing.ablation.evidence import at_corner, seed_noise
 from mixing.ablation.front import front_mixtures
 from mixing.ablation.linear import Predict
 from mixing.ablation.optimum import Uncertainty, minimise, uncertainty
@@ -41,12 +41,14 @@ class Portfolio:
     Attributes:
         predictions: per surrogate, the fit to all runs.
         validation: their held-out predictions.
-        chosen: name of the surrogate with the least held-out error.
+        eligible: names that were compared.
+        chosen: the one of them with the least held-out error.
         notes: which surrogates the runs cannot carry.
     """
 
     predictions: dict[str, Predict]
     validation: Validation
+    eligible: tuple[str, ...]
     chosen: str
     notes: tuple[str, ...]
 
@@ -164,18 +166,20 @@ def make_portfolio(question: Question, options: AnalysisOptions) -> Portfolio:
     chosen = choose(eligible, fitted.losses, objective)
     if question.repeats is not None:
         notes.append(_repeats_profile(question, question.repeats, chosen, options.seed))
-    return Portfolio(predictions, held_out, chosen, tuple(notes))
+    return Portfolio(predictions, held_out, tuple(eligible), chosen, tuple(notes))
 
 
 def _repeats_profile(question: Question, repeats: Repeats, chosen: str, seed: int) -> str:
     """How well held-out runs are predicted under other values of repeated tokens."""
     fitted, objective = question.fitted, question.objective
     name = "ridge_sqrt" if chosen in (COMBINATION, "constant", "lightgbm") else chosen
+    observed_N = objective.of(fitted.losses)
+    known_N = np.isfinite(observed_N)
     squares: dict[float, np.ndarray] = {}
     for half_life in PROFILE:
         seen_ND = replace(repeats, half_life=half_life).seen(fitted.weights)
         held_out = validate([name], seen_ND, fitted.losses, objective, 1, seed).predictions[name]
-        squares[half_life] = np.square(objective.of(held_out) - objective.of(fitted.losses)).mean(0)
+        squares[half_life] = np.square(objective.of(held_out) - observed_N)[:, known_N].mean(0)
     errors = {half_life: float(np.sqrt(values_N.mean())) for half_life, values_N in squares.items()}
     best = min(errors, key=lambda half_life: errors[half_life])
     # The error of a root of a mean of squares, by the delta method.
@@ -236,14 +240,23 @@ def _gain(question: Question, portfolio: Portfolio, search: Search) -> Gain:
     return surrogate_gain(expected, search.doubt.gains, search.doubt.optimism, error, noise, spare, added)
 
 
+def _comparable(fitted: RunsTable) -> np.ndarray:
+    """Runs that the seed noise speaks of: the study's own, without those of one domain alone, whose noise is larger."""
+    comparable_N: np.ndarray = ~at_corner(fitted) & ~preparation.of_kinds(fitted, (preparation.EARLIER,))
+    return comparable_N
+
+
 def _choice(question: Question, search: Search, gain: Gain, noise: dict[str, Any]) -> tuple[np.ndarray, str, int]:
     """The chosen weights, the road to them, and the best run that was trained."""
     fitted = question.fitted
     values_N = question.objective.of(fitted.losses)
     at_natural_N = natural_rows(fitted, question.natural)
-    open_N = is_inside(question.region, fitted.weights) & ~at_natural_N
+    natural_K = values_N[at_natural_N]
+    open_N = is_inside(question.region, fitted.weights) & ~at_natural_N & _comparable(fitted)
     best, clear = best_run(
-        np.where(open_N, values_N, np.nan), values_N[at_natural_N], Noise(noise["objective"], noise["degrees"])
+        np.where(open_N, values_N, np.nan),
+        natural_K[np.isfinite(natural_K)],
+        Noise(noise["objective"], noise["degrees"]),
     )
     if gain.beats:
         return search.optimum, "surrogate", best

@@ -17,7 +17,7 @@ import numpy as np
 
 from mixing.ablation.design import Order, PlannedRun, order_runs
 from mixing.ablation.objective import Objective, Wanted, make_objective, percent
-from mixing.ablation.question import LEAST_MOVE
+from mixing.ablation.preparation import LEAST_MOVE
 from mixing.ablation.runs import RunsTable
 from mixing.ablation.words import KEPT_NATURAL, NOT_CONFIRMED
 

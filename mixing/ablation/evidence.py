@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from mixing.ablation.objective import Objective
+from mixing.ablation.preparation import EARLIER, NOT_FITTED, of_kinds
 from mixing.ablation.runs import RunsTable
 
 CURVES_OF = ("natural", "one_domain", "baseline", "order", "optimum")
@@ -19,13 +20,16 @@ CURVES_OF = ("natural", "one_domain", "baseline", "order", "optimum")
 def cross_domain_matrix(table: RunsTable, bits: bool = False) -> dict[str, dict[str, float | None]]:
     """Held-out loss (nats a token; bits a byte if asked) of the proxy of each domain alone, mean over its seeds.
 
+    Runs of earlier swarms are not among them: what is one domain now may have been a part of it then.
+
     Returns:
         {trained on: {measured on: loss}}; empty without runs of one domain.
     """
     values_NT = table.bits if bits else table.losses
+    counts_N = ~table.diverged & ~of_kinds(table, (*NOT_FITTED, EARLIER))
     matrix = {}
     for place, domain in enumerate(table.domains):
-        alone_N = (table.weights[:, place] > 1 - 1e-9) & ~table.diverged & (np.array(table.kinds) != "order")
+        alone_N = (table.weights[:, place] > 1 - 1e-9) & counts_N
         if alone_N.any():
             matrix[domain] = {name: mean(values_NT[alone_N, t]) for t, name in enumerate(table.targets)}
     return matrix
@@ -38,14 +42,20 @@ def mean(values: np.ndarray) -> float | None:
 
 
 def groups_of(table: RunsTable) -> list[np.ndarray]:
-    """Row numbers of runs that share mixture and order over several seeds."""
+    """Row numbers of the study's runs that share mixture and order over several seeds."""
     kinds = np.array([kind if kind == "order" else "" for kind in table.kinds])
     labels = [name.rsplit(".s", 1)[0] if kind else "" for name, kind in zip(table.names, kinds, strict=True)]
     keys: dict[tuple[str, bytes], list[int]] = {}
     for row in range(table.num_runs):
-        if not table.diverged[row]:
+        if not table.diverged[row] and table.kinds[row] != EARLIER:
             keys.setdefault((labels[row], np.round(table.weights[row], 6).tobytes()), []).append(row)
     return [np.array(rows) for rows in keys.values() if len({table.seeds[row] for row in rows}) > 1]
+
+
+def at_corner(table: RunsTable) -> np.ndarray:
+    """Mask of the runs of one domain alone, where there are others."""
+    corner_N: np.ndarray = (table.weights.max(1) >= 0.99) & (len(table.domains) > 1)
+    return corner_N
 
 
 def seed_noise(table: RunsTable, objective: Objective | None = None) -> dict[str, Any]:
@@ -54,25 +64,25 @@ def seed_noise(table: RunsTable, objective: Objective | None = None) -> dict[str
     Noise at a corner is many times that of a mixture (25 times in one study), so corners would hide it.
 
     Returns:
-        {"losses": {domain: nats}, "objective": SD or None, "degrees": seeds less mixtures}; no losses without repeats.
+        {"losses": {domain: nats}, "objective": SD or None, "degrees": seeds less mixtures, of the objective where it is
+        asked for}; no losses without repeats.
     """
-    groups = [rows for rows in groups_of(table) if table.weights[rows[0]].max() < 0.99 or len(table.domains) == 1]
-    degrees = sum(len(rows) - 1 for rows in groups)
-    if not degrees:
-        return {"losses": {}, "objective": None, "degrees": 0}
-    losses = {name: _pooled([table.losses[rows, t] for rows in groups]) for t, name in enumerate(table.targets)}
-    value = None
-    if objective is not None:
-        values_N = objective.of(table.losses)
-        value = _pooled([values_N[rows] for rows in groups])
+    corner_N = at_corner(table)
+    groups = [rows for rows in groups_of(table) if not corner_N[rows[0]]]
+    losses = {name: _pooled([table.losses[rows, t] for rows in groups])[0] for t, name in enumerate(table.targets)}
+    if not groups or objective is None:
+        return {"losses": losses if groups else {}, "objective": None, "degrees": sum(len(rows) - 1 for rows in groups)}
+    values_N = objective.of(table.losses)
+    value, degrees = _pooled([values_N[rows] for rows in groups])
     return {"losses": losses, "objective": value, "degrees": degrees}
 
 
-def _pooled(groups: list[np.ndarray]) -> float | None:
+def _pooled(groups: list[np.ndarray]) -> tuple[float | None, int]:
+    """Standard deviation inside groups over what was measured, and its degrees of freedom."""
     known = [values[np.isfinite(values)] for values in groups]
     squares = sum(float(np.square(values - values.mean()).sum()) for values in known if len(values) > 1)
     degrees = sum(len(values) - 1 for values in known if len(values) > 1)
-    return math.sqrt(squares / degrees) if degrees else None
+    return (math.sqrt(squares / degrees), degrees) if degrees else (None, 0)
 
 
 def learnability(table: RunsTable, reference: dict[str, float]) -> dict[str, dict[str, float | None]]:

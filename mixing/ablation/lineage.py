@@ -21,7 +21,8 @@ from pathlib import Path
 
 import numpy as np
 
-from mixing.ablation.preparation import EARLIER
+from mixing.ablation.evidence import mean
+from mixing.ablation.preparation import EARLIER, LEAST_MOVE, NOT_FITTED, moved, of_kinds
 from mixing.ablation.runs import RunsError, RunsTable, read_csv
 from mixing.patterns import covers
 
@@ -43,7 +44,8 @@ class Carried:
     """Earlier runs in terms of new domains.
 
     Attributes:
-        table: those that still speak, their kind `earlier`, losses NaN where they are unknown.
+        table: those that still speak, their kind `earlier`, losses NaN where they are unknown. Other orders of natural
+            weights are not among them: they say nothing of weights.
         silent: names of those that do not.
         split, merged, added, removed: what became of domains.
     """
@@ -92,6 +94,7 @@ def carried(table: RunsTable, natural: Mapping[str, float], became: Became) -> C
     new = tuple(sorted(natural))
     into = successors(table.domains, new, became)
     share_OD = np.array([[_part(one, into[name], natural) for one in new] for name in table.domains])
+    table = table.rows(~of_kinds(table, NOT_FITTED))
     speaks_N = (table.weights[:, share_OD.sum(1) == 0] <= 1e-6).all(1) & ~table.diverged
     weights_ND = table.weights @ share_OD
     targets, losses_NT = _losses(table, into, natural)
@@ -194,10 +197,12 @@ def with_evidence(table: RunsTable, found: Sequence[Carried], natural: Mapping[s
     """The runs of a study with those of earlier ones behind them; what they are is noted.
 
     Earlier runs whose losses at natural weights are others than the study's are left out: they are of another proxy,
-    tokenizer, length or text.
+    tokenizer, length or text. A smaller difference is taken out of them, loss by loss, so that it is not mistaken for
+    an effect of their mixtures.
     """
     for one in found:
-        drift = _drift(table, one.table, natural)
+        ratios = _drift(table, one.table, natural)
+        drift = None if ratios is None else float(np.mean(np.abs(np.log(list(ratios.values())))))
         if drift is not None and drift > MOST_DRIFT:
             note = (
                 f"{one.table.num_runs} earlier runs were left out: at natural weights their losses differ by "
@@ -205,22 +210,31 @@ def with_evidence(table: RunsTable, found: Sequence[Carried], natural: Mapping[s
             )
             table = replace(table, notes=(*table.notes, note))
         elif one.table.num_runs:
-            table = _joined(table, one.table, words_of(one, drift))
+            table = _joined(table, _levelled(one.table, ratios or {}), words_of(one, drift))
     return table
 
 
-def _drift(table: RunsTable, earlier: RunsTable, natural: Mapping[str, float]) -> float | None:
-    """Mean difference of losses at natural weights, relative; None where either has no run there."""
-    shared = [name for name in earlier.targets if name in table.targets]
-    means = []
-    for one in (table, earlier):
-        at = np.array([natural.get(name, 0.0) for name in one.domains])
-        rows = np.abs(one.weights - at / at.sum()).sum(1) < 1e-2
-        columns = [one.targets.index(name) for name in shared]
-        if not rows.any() or not shared:
-            return None
-        means.append(np.nanmean(one.losses[rows][:, columns], axis=0))
-    return float(np.nanmean(np.abs(np.log(means[0] / means[1]))))
+def _drift(table: RunsTable, earlier: RunsTable, natural: Mapping[str, float]) -> dict[str, float] | None:
+    """The study's loss over the earlier one at natural weights, by domain; None where either has no run there."""
+    ratios = {}
+    for name in set(earlier.targets) & set(table.targets):
+        own, old = (_natural_mean(one, name, natural) for one in (table, earlier))
+        if own is not None and old is not None:
+            ratios[name] = own / old
+    return ratios or None
+
+
+def _natural_mean(table: RunsTable, target: str, natural: Mapping[str, float]) -> float | None:
+    """Mean loss of a domain over the runs at natural weights that count."""
+    at_D = np.array([natural.get(name, 0.0) for name in table.domains])
+    counts_N = ~table.diverged & ~of_kinds(table, NOT_FITTED)
+    near_N = counts_N & (moved(table.weights, at_D / at_D.sum()) <= LEAST_MOVE)
+    return mean(table.losses[near_N, table.targets.index(target)])
+
+
+def _levelled(table: RunsTable, ratios: Mapping[str, float]) -> RunsTable:
+    """Earlier runs whose losses at natural weights are those of the study, where both are known."""
+    return replace(table, losses=table.losses * np.array([ratios.get(name, 1.0) for name in table.targets]))
 
 
 def _joined(table: RunsTable, earlier: RunsTable, note: str) -> RunsTable:
@@ -259,8 +273,9 @@ def words_of(one: Carried, drift: float | None = None) -> str:
         parts.append(f"of {', '.join(one.added)} not at all (weight 0)")
     if one.removed:
         parts.append(f"those that drew {', '.join(one.removed)} are silent")
-    checked = "" if drift is None else f" At natural weights their losses differ by {drift:.1%} from those here."
-    return "; ".join(parts) + "." + checked
+    if drift is None:
+        return "; ".join(parts) + "."
+    return "; ".join(parts) + f". At natural weights their losses differed by {drift:.1%} from those here: levelled."
 
 
 __all__ = ["Carried", "Evidence", "carried", "needed", "read_evidence", "with_evidence", "words_of"]

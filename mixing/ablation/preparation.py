@@ -11,10 +11,22 @@ from mixing.ablation.runs import RunsTable
 
 EARLIER = "earlier"  # runs of another swarm, in terms of this one's domains (`lineage`)
 NOT_FITTED = ("order",)  # another order of the same weights is no evidence on weights
+LEAST_MOVE = 0.005  # share of tokens below which two mixtures count as the same
 
 
 class TableError(ValueError):
     """A table of runs that no weights can be concluded from."""
+
+
+def of_kinds(table: RunsTable, kinds: Sequence[str]) -> np.ndarray:
+    """Mask of the runs of some kinds."""
+    return np.array([kind in kinds for kind in table.kinds], dtype=bool)
+
+
+def moved(weights_ND: np.ndarray, natural_D: np.ndarray) -> np.ndarray:
+    """The share of tokens that each mixture gives to other domains than natural weights do."""
+    apart_N: np.ndarray = 0.5 * np.abs(weights_ND - natural_D).sum(1)
+    return apart_N
 
 
 def aligned(table: RunsTable, natural: Mapping[str, float]) -> RunsTable:
@@ -46,10 +58,9 @@ def fitted_runs(table: RunsTable) -> tuple[RunsTable, list[str]]:
         TableError: if nothing is left.
     """
     notes: list[str] = []
-    ordered_N = np.array([kind in NOT_FITTED for kind in table.kinds])
-    table = table.rows(~ordered_N)
+    table = table.rows(~of_kinds(table, NOT_FITTED))
     table = _without(table, table.diverged, "diverged and were left out", notes)
-    earlier_N = np.array([kind == EARLIER for kind in table.kinds], dtype=bool)
+    earlier_N = of_kinds(table, (EARLIER,))
     own_NT = np.isfinite(table.losses[~earlier_N] if not earlier_N.all() else table.losses)
     measured_T = own_NT.mean(0) >= 0.5 if table.num_runs else np.zeros(len(table.targets), bool)
     unmeasured = [name for name, kept in zip(table.targets, measured_T, strict=True) if not kept]
@@ -58,7 +69,7 @@ def fitted_runs(table: RunsTable) -> tuple[RunsTable, list[str]]:
         table = some_targets(table, measured_T)
     missing_N = ~np.isfinite(table.losses).any(1)
     table = _without(table, missing_N, "have no held-out loss and were left out", notes)
-    partly_N = ~np.isfinite(table.losses).all(1) & np.array([kind != EARLIER for kind in table.kinds], dtype=bool)
+    partly_N = ~np.isfinite(table.losses).all(1) & ~of_kinds(table, (EARLIER,))
     if partly_N.any():
         notes.append(
             f"{int(partly_N.sum())} of {table.num_runs} runs lack the loss of some domain and count for the others: "

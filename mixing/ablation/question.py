@@ -20,7 +20,7 @@ from mixing.ablation.repeats import Repeats, repeats_of
 from mixing.ablation.runs import RunsTable
 from mixing.ablation.surrogates import FITS, all_rows
 
-LEAST_MOVE = 0.005  # share of tokens below which two mixtures count as the same
+EXACT = 5e-5  # share of tokens that rounded weights may differ in
 
 
 @dataclass(frozen=True)
@@ -119,31 +119,27 @@ def natural_rows(table: RunsTable, natural_D: np.ndarray) -> np.ndarray:
     """Mask of the runs at natural weights, whatever they are called.
 
     Tables are kept while texts change a little: where no run is at natural weights to the digit, those count that
-    differ in less than `LEAST_MOVE` of the tokens.
+    differ in less than `LEAST_MOVE` of the tokens. Runs of earlier swarms count only where the study has none.
     """
-    in_order_N = np.array([kind not in preparation.NOT_FITTED for kind in table.kinds])
-    apart_N = np.where(in_order_N, _moved(table.weights, natural_D), np.inf)
-    exact_N: np.ndarray = apart_N < 5e-5
-    return exact_N if exact_N.any() else apart_N <= LEAST_MOVE
-
-
-def _moved(weights_ND: np.ndarray, natural_D: np.ndarray) -> np.ndarray:
-    """The share of tokens that each mixture gives to other domains than natural weights do."""
-    apart_N: np.ndarray = 0.5 * np.abs(weights_ND - natural_D).sum(1)
-    return apart_N
+    apart_N = preparation.moved(table.weights, natural_D)
+    apart_N[preparation.of_kinds(table, preparation.NOT_FITTED)] = np.inf
+    earlier_N = preparation.of_kinds(table, (preparation.EARLIER,))
+    masks = [(apart_N <= most) & own_N for own_N in (~earlier_N, earlier_N) for most in (EXACT, preparation.LEAST_MOVE)]
+    found_N: np.ndarray = next((mask_N for mask_N in masks if mask_N.any()), masks[0])
+    return found_N
 
 
 def _reference(fitted: RunsTable, natural_D: np.ndarray, notes: list[str]) -> np.ndarray:
     """Losses at natural weights (T): the mean of the runs there; a surrogate's word where there is none."""
     at_natural_N = natural_rows(fitted, natural_D)
-    apart_N = _moved(fitted.weights, natural_D)
-    if at_natural_N.any() and (apart := float(apart_N[at_natural_N].max())) >= 5e-5:
+    apart_N = preparation.moved(fitted.weights, natural_D)
+    if at_natural_N.any() and (apart := float(apart_N[at_natural_N].max())) > EXACT:
         notes.append(f"Runs whose weights differ from natural ones in {apart:.2%} of the tokens count as natural.")
     losses_T = np.array([mean(column) or math.nan for column in fitted.losses[at_natural_N].T])
     if np.isfinite(losses_T).all():
         return losses_T
     said = "losses at natural weights are a surrogate's prediction"
-    called_N = np.array([kind == "natural" for kind in fitted.kinds])
+    called_N = preparation.of_kinds(fitted, ("natural",))
     if at_natural_N.any():
         notes.append(f"No run at natural weights measured every domain: the others' {said}.")
     elif called_N.any():

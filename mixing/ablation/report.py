@@ -119,8 +119,11 @@ def _surrogates(found: Findings) -> dict[str, Any]:
 
 def _nested(found: Findings) -> dict[str, Any]:
     """Held-out scores of choosing and fitting together: what the chosen surrogate's own scores owe to being chosen."""
-    losses_NT, objective = found.question.fitted.losses, found.question.objective
-    return scores(nested(found.portfolio.validation, losses_NT, objective), losses_NT, objective)
+    question, portfolio = found.question, found.portfolio
+    losses_NT, objective = question.fitted.losses, question.objective
+    seen_ND = question.seen(question.fitted.weights)
+    held_out = nested(portfolio.validation, seen_ND, losses_NT, objective, portfolio.eligible)
+    return {} if held_out is None else scores(held_out, losses_NT, objective)
 
 
 def _predicted(found: Findings) -> dict[str, Any]:

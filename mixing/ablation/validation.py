@@ -1,7 +1,7 @@
 """How well surrogates predict runs that they have not seen: repeated K-fold cross-validation and what is read off it.
 
 Runs of one mixture (repeats over seeds) stay in one fold, and the surrogate is chosen by the same folds; what choosing
-costs is measured too: `nested` chooses on the other folds and is scored on the one left out. Shapes as in `linear`,
+costs is measured too: `nested` chooses inside the other folds and is scored on the one left out. Shapes as in `linear`,
 with K repeats of the cross-validation.
 """
 
@@ -38,10 +38,7 @@ class Validation:
 
 def folds_of(weights_ND: np.ndarray, repeats: int, seed: int, num_folds: int = NUM_FOLDS) -> np.ndarray:
     """Fold of each run, (repeats, N); equal mixtures share a fold (unless there is one alone)."""
-    _, mixture_N = np.unique(np.round(weights_ND, 6), axis=0, return_inverse=True)
-    mixture_N = mixture_N.reshape(-1)
-    if len(np.unique(mixture_N)) == 1:
-        mixture_N = np.arange(len(mixture_N))
+    mixture_N = mixtures_of(weights_ND)
     num_mixtures = int(mixture_N.max()) + 1
     folds = []
     for repeat in range(repeats):
@@ -50,6 +47,13 @@ def folds_of(weights_ND: np.ndarray, repeats: int, seed: int, num_folds: int = N
         fold_of[order] = np.arange(num_mixtures) % min(num_folds, num_mixtures)
         folds.append(fold_of[mixture_N])
     return np.array(folds)
+
+
+def mixtures_of(weights_ND: np.ndarray) -> np.ndarray:
+    """Number of each run's mixture, (N,): seeds of one share it (unless there is one mixture alone)."""
+    _, mixture_N = np.unique(np.round(weights_ND, 6), axis=0, return_inverse=True)
+    mixture_N = mixture_N.reshape(-1)
+    return mixture_N if mixture_N.any() else np.arange(len(mixture_N))
 
 
 def num_repeats(num_runs: int) -> int:
@@ -129,39 +133,80 @@ def _combined_held_out(
     return combined_KNT
 
 
-def relative_errors(predicted_KNT: np.ndarray, losses_NT: np.ndarray, used_N: np.ndarray | None = None) -> np.ndarray:
+def relative_errors(predicted_KNT: np.ndarray, losses_NT: np.ndarray) -> np.ndarray:
     """Mean squared error over variance of each domain's loss (T): 1 is no better than the mean, 0 is exact."""
-    used_N = np.ones(len(losses_NT), bool) if used_N is None else used_N
-    errors_T: np.ndarray = np.nanmean(np.square(predicted_KNT[:, used_N] - losses_NT[None, used_N]), axis=(0, 1))
+    errors_T: np.ndarray = np.nanmean(np.square(predicted_KNT - losses_NT[None]), axis=(0, 1))
     shares_T: np.ndarray = errors_T / np.nanvar(losses_NT, axis=0).clip(1e-24)
     return shares_T
 
 
 def choose(predictions: Mapping[str, np.ndarray], losses_NT: np.ndarray, objective: Objective) -> str:
     """The surrogate with the least held-out error over the objective's domains; ties go to the simpler."""
-    errors = _errors(predictions, losses_NT, objective, None)
+    errors = {
+        name: float(np.round(relative_errors(part, losses_NT) @ objective.shares, 9))
+        for name, part in predictions.items()
+    }
     return min(errors, key=lambda name: errors[name])
 
 
-def _errors(
-    predictions: Mapping[str, np.ndarray], losses_NT: np.ndarray, objective: Objective, used_N: np.ndarray | None
-) -> dict[str, float]:
-    return {
-        name: float(np.round(relative_errors(part, losses_NT, used_N) @ objective.shares, 9))
-        for name, part in predictions.items()
-    }
+def nested(
+    validation: Validation,
+    weights_ND: np.ndarray,
+    losses_NT: np.ndarray,
+    objective: Objective,
+    allowed: Sequence[str],
+) -> np.ndarray | None:
+    """Held-out predictions (1, N, T) of the whole procedure: choosing and fitting without the fold that is predicted.
 
+    For each fold, all surrogates are cross-validated on the other folds alone, the best of them (or of their
+    combination, its weights found there too) is chosen, fitted to the other folds, and predicts the one left out.
 
-def nested(validation: Validation, losses_NT: np.ndarray, objective: Objective) -> np.ndarray:
-    """Held-out predictions (1, N, T) of the whole procedure: for each fold, the surrogate best on the others."""
+    Args:
+        validation: of the same runs; its first repeat has the folds.
+        weights_ND: mixtures of the runs.
+        losses_NT: their losses.
+        objective: whose domains count.
+        allowed: names that may be chosen.
+
+    Returns:
+        None for fewer than three folds, and where two of them hold all that is known of a domain: nothing would be left
+        to choose by.
+    """
     folds_N = validation.folds[0]
+    num_folds = int(folds_N.max()) + 1
+    known_FT = np.array([np.isfinite(losses_NT[folds_N == fold]).any(0) for fold in range(num_folds)])
+    if num_folds < 3 or known_FT.sum(0).min() < 3:
+        return None
+    names = [name for name in validation.predictions if name != COMBINATION]
+    without = {name: _without_pairs(name, weights_ND, losses_NT, folds_N) for name in names}
     nested_NT = np.empty_like(losses_NT)
-    first = {name: part[:1] for name, part in validation.predictions.items()}
-    for fold in range(int(folds_N.max()) + 1):
+    for fold in range(num_folds):
         out_N = folds_N == fold
-        errors = _errors(first, losses_NT, objective, ~out_N)
-        nested_NT[out_N] = first[min(errors, key=lambda name: errors[name])][0, out_N]
+        kept_N, others_N = ~out_N, folds_N[~out_N]
+        # Predictions of the runs that are kept, each by a fit that saw neither its own fold nor the one left out.
+        inner = {name: pairs_FFNT[fold, others_N, np.flatnonzero(kept_N)][None] for name, pairs_FFNT in without.items()}
+        members = [name for name in names if name != "constant"]
+        renumbered_N = others_N - (others_N > fold)
+        losses_KT, outer = losses_NT[kept_N], {name: validation.predictions[name][0, out_N] for name in names}
+        if COMBINATION in validation.predictions:
+            parts, weight_T = [inner[name] for name in members], objective.shares
+            shares = _shares(parts, losses_KT, np.ones(len(losses_KT), bool), weight_T)
+            inner[COMBINATION] = _combined_held_out(parts, losses_KT, renumbered_N[None], weight_T)
+            outer[COMBINATION] = sum(share * outer[name] for share, name in zip(shares, members, strict=True))
+        nested_NT[out_N] = outer[choose({n: p for n, p in inner.items() if n in allowed}, losses_KT, objective)]
     return nested_NT[None]
+
+
+def _without_pairs(name: str, weights_ND: np.ndarray, losses_NT: np.ndarray, folds_N: np.ndarray) -> np.ndarray:
+    """Predictions (F, F, N, T) by a surrogate fitted without either of two folds."""
+    num_folds = int(folds_N.max()) + 1
+    first_P, second_P = np.triu_indices(num_folds, 1)
+    kept_PN = (folds_N != first_P[:, None]) & (folds_N != second_P[:, None])
+    rows_PNT = kept_PN[..., None] * np.isfinite(losses_NT)[None]
+    predicted_PNT = FITS[name](weights_ND, losses_NT, rows_PNT.astype(np.float64))(weights_ND)
+    without_FFNT = np.empty((num_folds, num_folds, *losses_NT.shape))
+    without_FFNT[first_P, second_P] = without_FFNT[second_P, first_P] = predicted_PNT
+    return without_FFNT
 
 
 def scores(predicted_KNT: np.ndarray, losses_NT: np.ndarray, objective: Objective) -> dict[str, object]:
@@ -235,18 +280,27 @@ def _ranks(values_N: np.ndarray) -> np.ndarray:
 def learning_curve(
     name: str, weights_ND: np.ndarray, losses_NT: np.ndarray, objective: Objective, seed: int, draws: int = 8
 ) -> list[tuple[int, float]]:
-    """Held-out error of the objective (root mean square) when only some of the runs are fitted: (runs, error) pairs."""
-    num_runs = len(weights_ND)
+    """Held-out error of the objective (root mean square) when only some of the mixtures are fitted.
+
+    All seeds of a mixture are fitted or left out together: a surrogate knows a mixture of which it saw another seed.
+
+    Returns:
+        (runs, error) pairs; runs are the mixtures fitted times the mean number of seeds of one.
+    """
+    mixture_N = mixtures_of(weights_ND)
+    num_mixtures = int(mixture_N.max()) + 1
     observed_N = objective.of(losses_NT)
     points = []
-    for size in sorted({round(num_runs * share) for share in (0.4, 0.55, 0.7, 0.85)}):
-        if size < 4 or size >= num_runs - 1:
+    for size in sorted({round(num_mixtures * share) for share in (0.4, 0.55, 0.7, 0.85)}):
+        if size < 4 or size >= num_mixtures - 1:
             continue
-        kept_RN = np.zeros((draws, num_runs))
+        kept_RN = np.zeros((draws, len(weights_ND)))
         for draw in range(draws):
-            kept_RN[draw, generator(seed, "curve", size, draw).permutation(num_runs)[:size]] = 1
+            kept = generator(seed, "curve", size, draw).permutation(num_mixtures)[:size]
+            kept_RN[draw] = np.isin(mixture_N, kept)
         rows_RNT = kept_RN[..., None] * np.isfinite(losses_NT)[None]
         values_RN = objective.of(FITS[name](weights_ND, losses_NT, rows_RNT)(weights_ND))
         left_RN = (kept_RN == 0) & np.isfinite(observed_N)
-        points.append((size, float(np.sqrt(np.square(values_RN - observed_N)[left_RN].mean()))))
+        error = float(np.sqrt(np.square(values_RN - observed_N)[left_RN].mean()))
+        points.append((round(size * len(weights_ND) / num_mixtures), error))
     return points

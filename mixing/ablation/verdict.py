@@ -118,7 +118,7 @@ def best_run(values_N: np.ndarray, natural_K: np.ndarray, noise: Noise) -> tuple
 
     Args:
         values_N: objective of the runs that may be chosen, each trained once; NaN for the others.
-        natural_K: of the runs at natural weights.
+        natural_K: of the runs at natural weights that measured it.
         noise: over seeds; where it is unknown nothing can be said.
     """
     from scipy.stats import t

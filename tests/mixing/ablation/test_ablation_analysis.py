@@ -81,6 +81,26 @@ def test_table_without_natural_runs_says_where_its_reference_comes_from(make_tab
     assert "No run was trained at natural weights: losses at natural weights are a surrogate's prediction." in notes
 
 
+def test_luck_of_a_noisy_corner_is_no_best_run(make_table, natural):
+    table = make_table(lambda weights: dict.fromkeys(natural, 3.0), noise=0.002, dirichlet=6)
+    lucky = np.where([name == "one.law" for name in table.names], 0.97, 1.0)
+    table = replace(table, losses=table.losses * lucky[:, None])
+    found = analyse(table, AnalysisOptions(natural, {}, bootstraps=20, surrogates=("constant",)))
+    assert found["reason"] == "natural"
+
+
+def test_best_run_is_judged_by_the_natural_runs_that_measured_everything(make_table, natural):
+    table = make_table(lambda weights: dict.fromkeys(natural, 3.0), noise=0.002, dirichlet=6, repeats=4)
+    good = np.where([name == "dirichlet.003" for name in table.names], 0.9, 1.0)
+    losses = table.losses * good[:, None]
+    losses[[table.names.index("natural.s2"), table.names.index("natural.s3")], 0] = np.nan
+    found = analyse(
+        replace(table, losses=losses), AnalysisOptions(natural, {}, bootstraps=20, surrogates=("constant",))
+    )
+    assert found["reason"] == "best_run"
+    assert found["objective_noise"]["degrees"] == 1  # two of four measured the objective
+
+
 def test_analyse_is_json_without_nan_and_deterministic(analysis, swarm, options):
     again = json.dumps(analyse(swarm, options), allow_nan=False, sort_keys=True)
     assert json.dumps(analysis, allow_nan=False, sort_keys=True) == again

@@ -1,5 +1,7 @@
 """Evidence over domains that were split, merged, renamed, added or taken away, on a law whose truth is known."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -84,6 +86,43 @@ def test_runs_of_another_proxy_are_left_out_with_the_reason(make_table):
     joined = with_evidence(table, [carried(other, NATURAL, {})], NATURAL)
     assert joined.num_runs == table.num_runs
     assert "left out: at natural weights their losses differ by" in joined.notes[-1]
+
+
+def flat(level=1.0):
+    return lambda weights: dict.fromkeys(NATURAL, 3.0 * level)
+
+
+def test_difference_between_swarms_is_no_gain_of_earlier_mixtures(make_table):
+    table, lower = make_table(flat(), dirichlet=8), make_table(flat(0.97), dirichlet=8)
+    options = AnalysisOptions(NATURAL, {}, bootstraps=20, surrogates=("ridge_sqrt",))
+    joined = with_evidence(table, [carried(lower, NATURAL, {})], NATURAL)
+    assert "their losses differed by 3." in joined.notes[-1]
+    own, earlier = joined.losses[: table.num_runs].mean(), joined.losses[table.num_runs :].mean()
+    assert earlier == pytest.approx(own, rel=0.002)
+    found = analyse(joined, options)
+    assert found["reason"] == "natural"
+    assert found["objective_noise"] == analyse(table, options)["objective_noise"]
+
+
+def test_earlier_run_is_never_the_best_run_that_is_chosen(make_table):
+    # Nothing levels these: no earlier run is at natural weights.
+    lower = make_table(flat(0.9), dirichlet=8)
+    lower = lower.rows(np.array([kind == "dirichlet" for kind in lower.kinds]))
+    table = make_table(flat(), dirichlet=8)
+    joined = with_evidence(table, [carried(lower, NATURAL, {})], NATURAL)
+    options = AnalysisOptions(NATURAL, {}, bootstraps=20, surrogates=("constant",))
+    assert analyse(joined, options)["reason"] == "natural"
+
+
+def test_other_orders_of_an_earlier_swarm_say_nothing_of_weights(make_table):
+    numbers = {"dirichlet": 6, "orders": (("blocked", ("books",), "first"),)}
+    table = make_table(**numbers)
+    worse = np.array([1.15 if kind == "order" else 1.0 for kind in table.kinds])
+    assert (worse > 1).sum() == 3
+    earlier = carried(replace(table, losses=table.losses * worse[:, None]), NATURAL, {})
+    assert not [name for name in earlier.table.names if "order" in name]
+    joined = with_evidence(table, [earlier], NATURAL)
+    assert joined.num_runs == 2 * table.num_runs - 3
 
 
 def _rows(runs):

@@ -9,7 +9,6 @@ from scipy.stats import spearmanr
 from mixing.ablation.objective import Objective
 from mixing.ablation.surrogates import FITS, all_rows
 from mixing.ablation.validation import (
-    Validation,
     choose,
     folds_of,
     learning_curve,
@@ -60,13 +59,55 @@ def test_choose_with_a_tie_takes_the_first():
     assert choose({"simple": same, "complex": same}, losses, objective) == "simple"
 
 
-def test_nested_takes_for_each_fold_what_was_best_on_the_others():
-    losses = np.array([[1.0], [2.0], [3.0], [4.0]])
-    objective = Objective("shares", ("a",), np.ones(1), np.ones(1))
-    good_early = np.array([[[1.0], [2.0], [9.0], [9.5]]])
-    good_late = np.array([[[5.0], [6.0], [3.0], [4.0]]])
-    checked = Validation(np.array([[0, 0, 1, 1]]), {"early": good_early, "late": good_late}, {})
-    assert nested(checked, losses, objective)[0, :, 0].tolist() == [5.0, 6.0, 9.0, 9.5]
+def test_nested_is_the_procedure_written_out_for_each_fold():
+    names = ["constant", "ridge_sqrt", "gaussian_process"]
+    weights, losses, objective = made(24, noise=0.05)
+    checked = validate(names, weights, losses, objective, 1, seed=3)
+    found = nested(checked, weights, losses, objective, names)[0]
+    chosen = set()
+    for fold in range(6):
+        kept = np.flatnonzero(checked.folds[0] != fold)
+        inner = {name: np.empty_like(losses[kept])[None] for name in names}
+        for other in set(range(6)) - {fold}:
+            at = checked.folds[0][kept] == other
+            for name in names:
+                fit = FITS[name](weights[kept[~at]], losses[kept[~at]], all_rows(losses[kept[~at]]))
+                inner[name][0, at] = fit(weights[kept[at]])[0]
+        name = choose(inner, losses[kept], objective)
+        chosen.add(name)
+        out = checked.folds[0] == fold
+        said = FITS[name](weights[kept], losses[kept], all_rows(losses[kept]))(weights[out])[0]
+        np.testing.assert_allclose(found[out], said, atol=2e-3)
+    assert chosen - {"constant"}
+
+
+def test_nested_predictions_of_a_fold_know_nothing_of_its_losses():
+    names = ["constant", "linear", "ridge_sqrt", "exponential_sqrt"]
+    weights, losses, objective = made(24, noise=0.02)
+    checked = validate(names, weights, losses, objective, 1, seed=0)
+    out = checked.folds[0] == 2
+    other = losses.copy()
+    other[out] = losses[out][::-1] * 1.05
+    again = validate(names, weights, other, objective, 1, seed=0)
+    allowed = [*names, "combination"]
+    first = nested(checked, weights, losses, objective, allowed)[0]
+    second = nested(again, weights, other, objective, allowed)[0]
+    np.testing.assert_allclose(first[out], second[out], atol=1e-4)
+    assert np.abs(first[~out] - second[~out]).max() > 1e-3
+
+
+def test_nested_chooses_among_what_may_be_chosen():
+    weights, losses, objective = made(24)
+    checked = validate(["constant", "exponential_sqrt"], weights, losses, objective, 1, seed=0)
+    only = nested(checked, weights, losses, objective, ["constant"])[0]
+    np.testing.assert_allclose(only, checked.predictions["constant"][0])
+
+
+def test_nested_needs_three_folds_that_know_every_domain():
+    weights, losses, objective = made(24)
+    checked = validate(["constant", "ridge_sqrt"], weights, losses, objective, 1, seed=0)
+    losses[checked.folds[0] > 1, 0] = np.nan
+    assert nested(checked, weights, losses, objective, ["constant", "ridge_sqrt"]) is None
 
 
 @given(st.lists(st.integers(0, 6), min_size=3, max_size=20), st.integers(0, 2**32))
@@ -98,3 +139,15 @@ def test_learning_curve_falls_with_more_runs():
     points = learning_curve("exponential_sqrt", weights, losses, objective, seed=0)
     assert [size for size, _ in points] == [24, 33, 42, 51]
     assert points[-1][1] < points[0][1]
+
+
+def test_learning_curve_leaves_out_all_seeds_of_a_mixture():
+    weights, losses, objective = made(14, noise=0.0)
+    chance = np.random.default_rng(0)
+    thrice, seen = np.repeat(weights, 3, axis=0), np.repeat(losses, 3, axis=0)
+    seen = seen * (1 + 1e-4 * chance.standard_normal(seen.shape))
+    points = learning_curve("gaussian_process", thrice, seen, objective, seed=0)
+    assert [size for size, _ in points] == [18, 24, 30, 36]
+    checked = validate(["gaussian_process"], thrice, seen, objective, 3, seed=0)
+    grouped = scores(checked.predictions["gaussian_process"], seen, objective)["objective_error"]
+    assert points[-1][1] == pytest.approx(grouped, rel=0.7)
