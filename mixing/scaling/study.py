@@ -20,6 +20,7 @@ from mixing.scaling.table import ScalingTable
 NAMES = ("power", "power_floor", "chinchilla", "chinchilla_mixture")
 RAY = 0.9995  # correlation of log sizes with log tokens above which size and tokens cannot be told apart
 INTERVAL = (2.5, 97.5)
+NORMAL = 1.959964  # the same quantile of a normal distribution
 FLOPS_A_TOKEN = 6  # of a parameter, where a law splits a budget: the convention of Hoffmann et al.
 
 
@@ -39,6 +40,27 @@ class Studied:
     fitted: Fitted
     thetas: np.ndarray
     table: ScalingTable
+
+    @property
+    def stretch(self) -> float | None:
+        """By how much bootstraps are too narrow: runs and parameters count as in a linear fit, with Student's t.
+
+        A law of as many parameters as runs goes through them whatever they are, and so do its bootstraps. None where no
+        run is left over: then nothing says how sure the law is.
+        """
+        from scipy.stats import t
+
+        num_runs, spare = self.table.num_runs, self.table.num_runs - len(self.fitted.theta)
+        if spare < 1 or not len(self.thetas):
+            return None
+        return math.sqrt(num_runs / spare) * float(t.ppf(INTERVAL[1] / 100, spare)) / NORMAL
+
+    def interval(self, value: np.ndarray, drawn_R: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The 95 % interval around what the fit says, from what each bootstrap says of it; NaN where it is unknown."""
+        if self.stretch is None:
+            return np.full_like(value, np.nan), np.full_like(value, np.nan)
+        low, high = np.percentile(drawn_R, INTERVAL, axis=0)
+        return value - self.stretch * np.maximum(value - low, 0.0), value + self.stretch * np.maximum(high - value, 0.0)
 
 
 def analyse(table: ScalingTable, target: Target | None = None, bootstraps: int = 200, seed: int = 0) -> dict[str, Any]:
@@ -138,12 +160,10 @@ def study(law: Law, table: ScalingTable, bootstraps: int, seed: int) -> Studied:
 def predict(studied: Studied, columns: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Predicted losses (M,) of some sizes, with low and high ends of their 95 % interval (of the law, not of a run)."""
     terms = terms_of(studied.fitted.law, columns)
-    losses_M = np.exp(log_loss(studied.fitted.theta, terms))
-    if not len(studied.thetas):
-        return losses_M, np.full_like(losses_M, np.nan), np.full_like(losses_M, np.nan)
-    drawn_RM = np.exp(np.array([log_loss(theta_P, terms) for theta_P in studied.thetas]))
-    low_M, high_M = np.percentile(drawn_RM, INTERVAL, axis=0)
-    return losses_M, low_M, high_M
+    logs_M = log_loss(studied.fitted.theta, terms)
+    drawn_RM = np.array([log_loss(theta_P, terms) for theta_P in studied.thetas])
+    low_M, high_M = studied.interval(logs_M, drawn_RM)
+    return np.exp(logs_M), np.exp(low_M), np.exp(high_M)
 
 
 def _law(one: Studied, table: ScalingTable, target: Target | None, settings: tuple[int, int]) -> dict[str, Any]:
@@ -153,9 +173,10 @@ def _law(one: Studied, table: ScalingTable, target: Target | None, settings: tup
     return {
         "parameters": values,
         "intervals": {
-            name: [float(end) for end in np.percentile([draw[name] for draw in draws], INTERVAL)] for name in values
+            name: [float(end) for end in one.interval(np.array(value), np.array([draw[name] for draw in draws]))]
+            for name, value in values.items()
         }
-        if draws
+        if one.stretch is not None
         else {},
         "objective": one.fitted.objective,
         "restarts": {
@@ -237,10 +258,11 @@ def _optimal(one: Studied | None, table: ScalingTable, target: Target | None) ->
         size, tokens, loss = optimal_split(one.fitted.values(), flops)
         row: dict[str, Any] = {"flops": flops, "parameters": size, "tokens": tokens, "loss": loss}
         row |= {"tokens_per_parameter": tokens / size, "is_target": target is not None and flops == target.flops}
-        if laws:
-            drawn = np.array([optimal_split(values, flops) for values in laws])
-            for place, name in enumerate(("parameters_interval", "tokens_interval", "loss_interval")):
-                row[name] = [float(end) for end in np.percentile(drawn[:, place], INTERVAL)]
+        if laws and one.stretch is not None:
+            drawn_R3 = np.log([optimal_split(values, flops) for values in laws])
+            ends = zip(*one.interval(np.log([size, tokens, loss]), drawn_R3), strict=True)
+            for name, end in zip(("parameters_interval", "tokens_interval", "loss_interval"), ends, strict=True):
+                row[name] = [math.exp(value) for value in end]
         rows.append(row)
     return rows
 

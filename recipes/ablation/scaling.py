@@ -164,11 +164,17 @@ def target_of(run: Run) -> tuple[float, float, float] | None:
 
 
 def table_of_runs(runs: tuple[tuple[str, float, str], ...]) -> ScalingTable:
-    """The ladder's runs as a table; the loss is the geometric mean over the domains that every run measured."""
+    """The ladder's runs as a table; the loss is the geometric mean over the domains that every run measured.
+
+    A diverged run has none, and takes nothing from the others.
+    """
     rows = [read_run(path) for _, _, path in runs]
     finals = [_final(row) for row in rows]
-    domains = sorted(set.intersection(*[{n for n, loss in final.items() if loss is not None} for final in finals]))
-    losses = [np.exp(np.mean([np.log(final[name]) for name in domains])) if final else np.nan for final in finals]
+    measured = [{name for name, loss in final.items() if loss is not None} for final in finals if final]
+    domains = sorted(set.intersection(*measured)) if measured else []
+    losses = [
+        np.exp(np.mean([np.log(final[name]) for name in domains])) if final and domains else np.nan for final in finals
+    ]
     columns = {
         "parameters": np.array([float(str(row["num_parameters"])) for row in rows]),
         "tokens": np.array([float(str(row["num_tokens"])) for row in rows]),

@@ -76,8 +76,9 @@ def _show(found: dict[str, Any]) -> None:
             click.echo(f"  {parameter:<10} {law['parameters'][parameter]:>10.4g}{interval}")
         if law["target"]:
             low, high = law["target"]["interval"]
+            interval = "" if low is None else f" ({low:.3f} to {high:.3f})"
             click.echo(
-                f"  the recipe's own model: {law['target']['loss']:.3f} nats ({low:.3f} to {high:.3f}), "
+                f"  the recipe's own model: {law['target']['loss']:.3f} nats{interval}, "
                 f"{law['target']['times_larger']:.3g} times the operations of the largest run"
             )
     for row in found["optimal"]:

@@ -36,8 +36,11 @@ def _losses(record: Record, found: Mapping[str, Any]) -> Figure:
     for place, (name, law) in enumerate(found["laws"].items()):
         if law["curve"]:
             line = tuple((math.log10(point["flops"]), point["loss"]) for point in law["curve"])
-            ends = [tuple((math.log10(p["flops"]), p[end]) for p in law["curve"]) for end in ("low", "high")]
-            curves += [Curve("95 % interval", end, colour(place), thin=True) for end in ends if name == sure]
+            ends = [
+                tuple((math.log10(p["flops"]), p[end]) for p in law["curve"] if p[end] is not None)
+                for end in ("low", "high")
+            ]
+            curves += [Curve("95 % interval", end, colour(place), thin=True) for end in ends if end and name == sure]
             curves.append(Curve(name, line, colour(place)))
     # Runs of one size, in order of operations.
     for size in sorted({run["parameters"] for run in found["runs"]}):

@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
 from scipy.optimize import approx_fprime
+from scipy.stats import norm, t
 
 from mixing.scaling.laws import fit, law_of, objective, terms_of
-from mixing.scaling.study import Target, analyse, envelope, optimal_split
+from mixing.scaling.study import Target, analyse, envelope, optimal_split, predict, study
 from mixing.scaling.table import ScalingError, make_table, read_table, write_table
 
 # Besiroglu et al. 2024 (arXiv:2404.10102): the corrected fit of Chinchilla's own runs.
@@ -110,6 +111,28 @@ def test_study_foretells_the_largest_size_and_holds_the_truth():
     assert [row["is_target"] for row in found["optimal"]].count(True) == 1
     # The power law without a floor cannot foretell what flattens.
     assert abs(found["laws"]["power"]["held_out"]["error"]) > abs(law["held_out"]["error"])
+
+
+def test_intervals_of_few_runs_are_as_wide_as_what_is_left_over_allows():
+    table = made_table()
+    studied = study(law_of("chinchilla"), table, 30, 0)
+    num_runs, spare = table.num_runs, table.num_runs - 5
+    assert studied.stretch == pytest.approx(np.sqrt(num_runs / spare) * t.ppf(0.975, spare) / norm.ppf(0.975))
+    beta = studied.fitted.law.parameters.index("beta")
+    value, drawn = studied.fitted.theta[beta], studied.thetas[:, beta]
+    low, high = studied.interval(value, drawn)
+    narrow = np.percentile(drawn, [2.5, 97.5])
+    assert (value - low) / (value - narrow[0]) == pytest.approx(studied.stretch)
+    assert (high - value) / (narrow[1] - value) == pytest.approx(studied.stretch)
+
+
+def test_law_of_as_many_parameters_as_runs_has_no_interval():
+    columns = {name: values[:5] for name, values in columns_of((1e7, 1e8, 1e9), (5, 20)).items()}
+    studied = study(law_of("chinchilla"), make_table(list("abcde"), columns, losses_at(columns)), 5, 0)
+    assert studied.stretch is None
+    losses, low, high = predict(studied, columns)
+    assert np.isfinite(losses).all()
+    assert np.isnan([low, high]).all()
 
 
 def test_study_on_one_ray_says_that_size_and_tokens_cannot_be_told_apart():
