@@ -20,6 +20,7 @@ from mixing.ablation.objective import Objective, Wanted, make_objective, percent
 from mixing.ablation.preparation import LEAST_MOVE
 from mixing.ablation.runs import RunsTable
 from mixing.ablation.words import KEPT_NATURAL, NOT_CONFIRMED
+from mixing.patterns import covers
 
 PROPOSED, NATURAL = "proposed", "natural"
 CONFIDENCE = 0.95
@@ -46,10 +47,24 @@ def proposed_weights(analysis: Mapping[str, Any]) -> dict[str, float] | None:
     None if that is natural as well.
     """
     for name in ("chosen", "optimum"):
-        weights, home = dict(analysis[name]), analysis.get("home") or analysis["natural"]
-        if 0.5 * sum(abs(weights[domain] - home.get(domain, 0.0)) for domain in weights) > LEAST_MOVE:
+        weights = dict(analysis[name])
+        if _moved(weights, reference_weights(analysis)) > LEAST_MOVE:
             return weights
     return None
+
+
+def _moved(weights: Mapping[str, float], other: Mapping[str, float]) -> float:
+    """Share of the tokens that two mixtures give to different domains."""
+    return 0.5 * sum(abs(weights[domain] - other.get(domain, 0.0)) for domain in weights)
+
+
+def reference_weights(analysis: Mapping[str, Any]) -> dict[str, float]:
+    """What the proposed weights are compared with, and what stays without them: natural weights where they are allowed.
+
+    Where bounds or supply forbid them it is the allowed mixture nearest to them: no other could be trained on.
+    """
+    natural, home = dict(analysis["natural"]), dict(analysis.get("home") or analysis["natural"])
+    return natural if _moved(home, natural) < 1e-6 else home
 
 
 def confirmation_runs(
@@ -97,7 +112,7 @@ def compare(table: RunsTable, wanted: Wanted, natural: Mapping[str, float]) -> d
 
     Args:
         table: the runs of `confirmation_runs`; diverged ones are left out with their pair.
-        wanted: the objective, as the ablation has it.
+        wanted: the objective, as the ablation has it; what these models do not measure is left out of it and noted.
         natural: natural weights.
 
     Returns:
@@ -111,6 +126,10 @@ def compare(table: RunsTable, wanted: Wanted, natural: Mapping[str, float]) -> d
     empty = {"num_parameters": table.num_parameters, "num_tokens": table.num_tokens, "arms": []}
     if not at_natural:
         return {**empty, "verdict": "open", "notes": ["No run at natural weights is whole: nothing can be compared."]}
+    wanted, unmeasured = _measured(wanted, targets)
+    if unmeasured and not wanted:
+        note = f"Nothing of the objective was measured ({', '.join(unmeasured)}): nothing can be compared."
+        return {**empty, "verdict": "open", "notes": [note]}
     objective = make_objective(wanted, targets, losses_NT[at_natural].mean(0), natural)
     values_N = objective.of(losses_NT)
     shown = [_arm(table, objective, losses_NT, name, rows, arms[NATURAL]) for name, rows in arms.items()]
@@ -130,8 +149,27 @@ def compare(table: RunsTable, wanted: Wanted, natural: Mapping[str, float]) -> d
         "against_baselines": against,
         "objective": objective.written(),
         "verdict": _verdict(tested),
-        "notes": _notes(table, shown, tested, against),
+        "notes": [*_lost(unmeasured), *_notes(table, shown, tested, against)],
     }
+
+
+def _measured(wanted: Wanted, targets: Sequence[str]) -> tuple[Wanted, list[str]]:
+    """An objective over what was measured, and what was not: a longer context may leave a domain no held-out text."""
+    if isinstance(wanted, str):
+        return wanted, []
+    lost = [name for name in wanted if not any(covers(name, target) for target in targets)]
+    if isinstance(wanted, tuple):
+        return tuple(name for name in wanted if name not in lost), lost
+    return {name: share for name, share in wanted.items() if name not in lost}, lost
+
+
+def _lost(unmeasured: Sequence[str]) -> list[str]:
+    if not unmeasured:
+        return []
+    return [
+        f"Confirmation: {', '.join(unmeasured)} of the objective has no held-out sequence of these models' length; the "
+        "others' shares were raised in proportion. Raise domains.held_out, or confirm at the proxies' context."
+    ]
 
 
 def _arms(table: RunsTable) -> dict[str, dict[int, int]]:
@@ -230,15 +268,14 @@ def _notes(
 def settled(analysis: Mapping[str, Any], confirmed: Mapping[str, Any]) -> dict[str, Any]:
     """The analysis with its confirmation: proposed weights are chosen if they were confirmed, else natural ones stay.
 
-    Natural weights that bounds or supply forbid are no choice; then the surrogate's road stands.
+    Natural weights that bounds or supply forbid are no choice; what is nearest to them stays (`reference_weights`).
     """
-    proposed = proposed_weights(analysis)
-    home = analysis.get("home") or analysis["natural"]
+    proposed, home = proposed_weights(analysis), reference_weights(analysis)
     won = confirmed["verdict"] == "confirmed" and proposed is not None
     return {
         **analysis,
         "proposed": {"weights": proposed, "reason": analysis["reason"]},
-        "chosen": dict(proposed) if won and proposed is not None else dict(home),
+        "chosen": dict(proposed) if won and proposed is not None else home,
         "reason": "confirmed" if won else "natural",
         "confirmation": confirmed,
         "notes": [*confirmed["notes"], *(_before(note) for note in analysis["notes"] if not _is_void(note))],

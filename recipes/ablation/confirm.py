@@ -10,7 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curation.stage import Counts, Output
-from mixing.ablation.confirmation import compare, confirmation_runs, proposed_weights, rows_as_csv, settled
+from mixing.ablation.confirmation import (
+    compare,
+    confirmation_runs,
+    proposed_weights,
+    reference_weights,
+    rows_as_csv,
+    settled,
+)
 from mixing.ablation.design import PlannedRun
 from mixing.ablation.runs import table_of, write_csv
 from mixing.domain_stage import Domain
@@ -88,7 +95,7 @@ def plan_confirmation(run: Run, weights: PlannedStage, listed: list[Domain]) -> 
     drawn = (thinned_domains if run.trains else plan_thinned)(run, run.tokens, listed, options, target_tokens(run))
     orders = [order_of(order) for order in study.orders]
     planned = confirmation_runs(
-        analysis["natural"],
+        reference_weights(analysis),
         proposed_weights(analysis),
         list(baselines_of(run, listed)),
         study.confirm.seeds,

@@ -2,7 +2,15 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from mixing.ablation.confirmation import compare, confirmation_runs, paired, proposed_weights, rows_as_csv, settled
+from mixing.ablation.confirmation import (
+    compare,
+    confirmation_runs,
+    paired,
+    proposed_weights,
+    reference_weights,
+    rows_as_csv,
+    settled,
+)
 from mixing.ablation.runs import table_of
 from mixing.ablation.words import KEPT_NATURAL
 
@@ -99,6 +107,36 @@ def test_sentences_tell_the_change_of_the_loss_and_not_of_its_logarithm():
     notes = compare(confirmed_table(losses), {}, NATURAL)["notes"]
     assert "+100.00% against natural ones (95% interval +100.00% to +100.00%)" in notes[0]
     assert notes[-1] == "Domains that changed beyond noise: a +100.00%, b +100.00%."
+
+
+def test_objective_on_what_a_longer_context_does_not_measure_is_that_of_the_rest():
+    chance = np.random.default_rng(3)
+
+    def losses(weights, seed):
+        factor = 0.98 if weights == PROPOSED else 1.0
+        return {name: 3 * factor * (1 + 1e-4 * chance.standard_normal()) for name in ("a", "b")}
+
+    table = confirmed_table(losses)
+    found = compare(table, {"a": 0.25, "b": 0.25, "c": 0.5}, NATURAL)
+    assert found["verdict"] == "confirmed"
+    assert found["objective"]["shares"] == {"a": 0.5, "b": 0.5}
+    assert found["notes"][0].startswith("Confirmation: c of the objective has no held-out sequence")
+    nothing = compare(table, {"c": 1.0}, NATURAL)
+    assert nothing["verdict"] == "open"
+    assert nothing["notes"] == ["Nothing of the objective was measured (c): nothing can be compared."]
+    assert settled({"chosen": PROPOSED, "natural": NATURAL, "reason": "surrogate", "notes": []}, nothing)[
+        "chosen"
+    ] == NATURAL  # fmt: skip
+
+
+def test_forbidden_natural_weights_are_compared_and_kept_as_what_is_nearest_to_them():
+    home = {"a": 0.5, "b": 0.5}
+    analysis = {"chosen": PROPOSED, "natural": NATURAL, "home": home, "reason": "surrogate", "notes": []}
+    assert reference_weights(analysis) == home
+    assert reference_weights({**analysis, "home": {"a": 0.7 + 1e-12, "b": 0.3 - 1e-12}}) == NATURAL
+    runs = confirmation_runs(reference_weights(analysis), proposed_weights(analysis), [], 1, 7)
+    assert [run.weights for run in runs] == [home, PROPOSED]
+    assert settled(analysis, {"verdict": "open", "notes": []})["chosen"] == home
 
 
 def test_confirmation_of_one_seed_claims_nothing():
