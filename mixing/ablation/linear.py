@@ -13,6 +13,7 @@ from collections.abc import Callable
 import numpy as np
 
 Predict = Callable[[np.ndarray], np.ndarray]
+MOST_NUMBERS = 8_000_000  # of floats that a step of a ridge regression holds: 64 MiB
 OUTSIDE = 0.3  # predictions stay within this many standard deviations of the observed range
 
 
@@ -81,17 +82,24 @@ def _with_one(features_NP: np.ndarray) -> np.ndarray:
 def solve_ridge(features_NP: np.ndarray, losses_NT: np.ndarray, rows_RNT: np.ndarray, penalty: float) -> np.ndarray:
     """Coefficients (R, P, T) of weighted ridge regressions whose first feature is the constant, not penalised.
 
-    The normal matrices of all problems are one matrix product: rows (R·T, N) times outer products (N, P·P).
+    Domains that count the same runs share a normal matrix. Some replicates at a time, so that memory is that of
+    `MOST_NUMBERS` however many replicates and domains there are.
     """
     num_runs, num_features = features_NP.shape
     num_replicates, _, num_targets = rows_RNT.shape
-    counts_BN = rows_RNT.transpose(0, 2, 1).reshape(-1, num_runs)
-    outer_NPP = (features_NP[:, :, None] * features_NP[:, None]).reshape(num_runs, -1)
-    normal_BPP = (counts_BN @ outer_NPP).reshape(-1, num_features, num_features)
     ridge_P = np.full(num_features, penalty)
     ridge_P[0] = 1e-9
-    normal_BPP += np.diag(ridge_P)
-    wanted_BN = np.tile(np.nan_to_num(losses_NT).T, (num_replicates, 1))
-    right_BP = (counts_BN * wanted_BN) @ features_NP
-    solved_BP = np.linalg.solve(normal_BPP, right_BP[..., None])[..., 0]
-    return solved_BP.reshape(num_replicates, num_targets, num_features).transpose(0, 2, 1)
+    wanted_NT = np.nan_to_num(losses_NT)
+    solved_RPT = np.empty((num_replicates, num_features, num_targets))
+    alike: dict[bytes, list[int]] = {}
+    for target in range(num_targets):
+        alike.setdefault(rows_RNT[:, :, target].tobytes(), []).append(target)
+    for columns in alike.values():
+        step = max(1, MOST_NUMBERS // (num_features * (num_runs + num_features + len(columns))))
+        for begin in range(0, num_replicates, step):
+            counted_RPN = features_NP.T * rows_RNT[begin : begin + step, None, :, columns[0]]
+            normal_RPP = counted_RPN @ features_NP + np.diag(ridge_P)
+            solved_RPT[begin : begin + step, :, columns] = np.linalg.solve(
+                normal_RPP, counted_RPN @ wanted_NT[:, columns]
+            )
+    return solved_RPT

@@ -20,6 +20,7 @@ CLOUD_SIZE = 256
 PARENTS = 16
 EXCHANGES = (0.05, 0.02, 0.01, 0.005, 0.002, 0.001)
 MOST_EXCHANGES = 60
+MOST_IN_EXCHANGE = 24  # domains on each side of an exchange
 
 
 def minimise(score: Score, region: Region, pool_MD: np.ndarray, seed: int) -> np.ndarray:
@@ -49,11 +50,10 @@ def _best(score: Score, mixtures_MD: np.ndarray, number: int) -> np.ndarray:
 
 def _exchange(score: Score, region: Region, weights_D: np.ndarray) -> np.ndarray:
     """Move weight from one domain to another while that lowers the score, in ever smaller amounts."""
-    num_domains = len(weights_D)
-    givers, takers = np.nonzero(~np.eye(num_domains, dtype=bool))
+    value = float(score(weights_D[None])[0])
+    givers, takers = _pairs(score, weights_D)
     if len(givers) == 0:
         return weights_D
-    value = float(score(weights_D[None])[0])
     steps = 0
     for amount in EXCHANGES:
         while steps < MOST_EXCHANGES:
@@ -71,6 +71,19 @@ def _exchange(score: Score, region: Region, weights_D: np.ndarray) -> np.ndarray
                 break
             weights_D, value = moved_MD[best], float(values_M[best])
     return weights_D
+
+
+def _pairs(score: Score, weights_D: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Domains that give and that take: all pairs, of many domains the heaviest and those that the score likes most."""
+    num_domains = len(weights_D)
+    if num_domains <= MOST_IN_EXCHANGE:
+        givers, takers = np.nonzero(~np.eye(num_domains, dtype=bool))
+        return givers, takers
+    heaviest_G = np.argsort(-weights_D, kind="stable")[:MOST_IN_EXCHANGE]
+    moved_DD = (1 - EXCHANGES[0]) * weights_D + EXCHANGES[0] * np.eye(num_domains)
+    liked_T = np.argsort(score(moved_DD), kind="stable")[:MOST_IN_EXCHANGE]
+    givers, takers = (side.reshape(-1) for side in np.meshgrid(heaviest_G, liked_T, indexing="ij"))
+    return givers[givers != takers], takers[givers != takers]
 
 
 @dataclass(frozen=True)

@@ -7,15 +7,17 @@ order, leave the draws as they are. Shapes: M mixtures, D domains.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import xxhash
 
-from mixing.ablation.region import Region, is_inside, nearest, repair
+from mixing.ablation.region import BoundsError, Region, is_inside, nearest, repair
 
 STRENGTHS = tuple(float(s) for s in np.round(np.logspace(-1, np.log10(5), 15), 6))  # RegMix and Olmix: 0.1 to 5
 TEMPERATURE = 0.5  # RegMix flattens the natural weights before it draws around them
 MOST_OVER_NATURAL = 15.0  # RegMix: a draw that gives a domain more than 15 times its natural weight is drawn again
+MOST_OF_A_RARE = 0.05  # what a draw may give to a domain however rare it is
 LEAST_WEIGHT = 2e-4  # RegMix: below this a weight is zero
 DUPLICATE_DISTANCE = 0.02  # total variation; closer draws teach nothing that a repeat would not
 DIGITS = 6
@@ -40,8 +42,8 @@ def dirichlet_draws(region: Region, natural_D: np.ndarray, number: int, key: tup
     """Mixtures drawn around flattened natural weights, none close to another, all inside the region.
 
     A draw picks one of 15 strengths from 0.1 (nearly one domain alone) to 5 (close to the prior). It is drawn again up
-    to 200 times while it is outside the region, over 15 times natural somewhere, one domain alone (a run of its own
-    kind), or nearly a mixture drawn before; then it is moved into the region.
+    to 200 times while it is outside the region, over 15 times natural somewhere (and over 5 %), one domain alone (a run
+    of its own kind), or nearly a mixture drawn before; then it is moved inside, under those caps where bounds allow.
 
     Returns:
         Weights (number, D); row i depends on the rows before it, never on `number`.
@@ -49,19 +51,30 @@ def dirichlet_draws(region: Region, natural_D: np.ndarray, number: int, key: tup
     """
     prior_D = natural_D**TEMPERATURE
     prior_D = prior_D / prior_D.sum()
+    most_D = np.maximum(MOST_OVER_NATURAL * natural_D, MOST_OF_A_RARE)
     drawn: list[np.ndarray] = []
     for index in range(number):
         fallback: np.ndarray | None = None
         for weights_D in _tries(region, prior_D, (*key, index)):
             fallback = weights_D if fallback is None else fallback
-            capped = (weights_D <= np.maximum(MOST_OVER_NATURAL * natural_D, 0.05)).all()
+            capped = (weights_D <= most_D).all()
             mixed = len(natural_D) == 1 or weights_D.max() < 1
             if capped and mixed and is_inside(region, weights_D[None])[0] and _is_new(weights_D, drawn):
                 break
         else:
-            weights_D = _moved_inside(region, fallback, (*key, index, "moved"))  # type: ignore[arg-type]
+            weights_D = _moved_inside(_capped(region, most_D), fallback, (*key, index, "moved"))  # type: ignore[arg-type]
         drawn.append(weights_D)
     return np.array(drawn).reshape(number, len(natural_D))
+
+
+def _capped(region: Region, most_D: np.ndarray) -> Region:
+    """The region with a cap on every domain; itself where bounds ask for more of one."""
+    try:
+        capped = replace(region, caps=np.minimum(region.caps, most_D))
+        nearest(capped, most_D)
+    except BoundsError:
+        return region
+    return capped
 
 
 def _tries(region: Region, prior_D: np.ndarray, key: tuple[object, ...]) -> Iterator[np.ndarray]:
