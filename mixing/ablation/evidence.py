@@ -123,8 +123,8 @@ def arms(table: RunsTable, objective: Objective) -> list[dict[str, Any]]:
     """Baselines and orders against natural weights: the objective's differences, paired by seed.
 
     Returns:
-        Per arm: name, kind, seeds, objective (mean), difference (mean of pairs), error (standard error of that, None
-        for one pair) and weights.
+        Per arm: name, kind, seeds, objective (mean), pairs (seeds that natural weights have too), difference (mean of
+        pairs), error (standard error of that, None for one pair) and weights.
     """
     values_N = objective.of(table.losses)
     good_N = np.isfinite(values_N) & ~table.diverged
@@ -143,6 +143,7 @@ def arms(table: RunsTable, objective: Objective) -> list[dict[str, Any]]:
                 "kind": table.kinds[rows[0]],
                 "seeds": [table.seeds[i] for i in rows],
                 "objective": float(values_N[rows].mean()),
+                "pairs": len(pairs),
                 "difference": float(pairs.mean()) if len(pairs) else None,
                 "error": float(pairs.std(ddof=1) / math.sqrt(len(pairs))) if len(pairs) > 1 else None,
                 "weights": weights_of(table.domains, table.weights[rows[0]]),

@@ -144,8 +144,8 @@ def _reference(fitted: RunsTable, natural_D: np.ndarray, notes: list[str]) -> np
         notes.append(f"No run at natural weights measured every domain: the others' {said}.")
     elif called_N.any():
         notes.append(
-            f"Natural weights of these runs are others than this recipe's ({float(apart_N[called_N].min()):.1%} of the "
-            f"tokens lie elsewhere): {said}."
+            f"Runs called natural have other weights than those that are natural here "
+            f"({float(apart_N[called_N].min()):.1%} of the tokens lie elsewhere): {said}."
         )
     else:
         notes.append(f"No run was trained at natural weights: {said}.")

@@ -189,6 +189,8 @@ def write_csv(table: RunsTable, path: Path | str) -> None:
 def read_csv(path: Path | str) -> RunsTable:
     """Read a table of runs: `runs.csv` of an ablation, or anyone's with the columns `w:DOMAIN` and `loss:DOMAIN`.
 
+    Without a column `seed`, rows of one mixture are taken for seeds of it.
+
     Raises:
         RunsError: with the file, and the line where one is to blame.
     """
@@ -211,7 +213,7 @@ def read_csv(path: Path | str) -> RunsTable:
     return RunsTable(
         names,
         tuple(row.get("kind") or "other" for _, row in rows),
-        tuple(_seed(path, line, row) for line, row in rows),
+        tuple(_seed(path, line, row) for line, row in rows) if "seed" in header else _numbered(weights_ND, losses_NT),
         tuple(domains),
         weights_ND,
         tuple(targets),
@@ -239,6 +241,18 @@ def _refuse_scores(
             f"{path}:{rows[place][0]}: {columns[target]} is {losses_NT[place, target]:g}; a loss is above 0, "
             "and less is better: write log-likelihoods with the other sign, and of an accuracy its error, 1 - accuracy"
         )
+
+
+def _numbered(weights_ND: np.ndarray, losses_NT: np.ndarray) -> tuple[int, ...]:
+    """Seeds where a table names none: 0, 1, … of each mixture; a copy of a row keeps its number."""
+    seen: dict[bytes, list[bytes]] = {}
+    seeds = []
+    for weights_D, losses_T in zip(np.round(weights_ND, 6), losses_NT, strict=True):
+        rows = seen.setdefault(weights_D.tobytes(), [])
+        if losses_T.tobytes() not in rows:
+            rows.append(losses_T.tobytes())
+        seeds.append(rows.index(losses_T.tobytes()))
+    return tuple(seeds)
 
 
 def _seed(path: Path, line: int, row: Mapping[str, str | None]) -> int:

@@ -43,7 +43,7 @@ from training.swarm import SwarmOptions
 if TYPE_CHECKING:
     from recipes.run import Run
 
-VERSIONS = {"weights": 4}
+VERSIONS = {"weights": 5}
 
 
 @dataclass(frozen=True)

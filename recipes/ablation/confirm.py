@@ -44,7 +44,7 @@ from training.swarm import SwarmOptions, read_run
 if TYPE_CHECKING:
     from recipes.run import Run
 
-VERSIONS = {"confirmed": 2}
+VERSIONS = {"confirmed": 3}
 CONFIRMING = "runs of confirmation"
 
 

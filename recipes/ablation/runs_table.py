@@ -9,6 +9,8 @@ from mixing.ablation.analysis import AnalysisOptions, analyse
 from mixing.ablation.lineage import with_evidence
 from mixing.ablation.runs import RunsTable, read_csv, table_of, write_csv
 from mixing.domain_stage import Domain
+from mixing.patterns import PatternError, resolve_weights
+from mixing.weights import WeightError, read_weights
 from recipes.ablation.earlier import earlier_runs
 from recipes.ablation.mixtures import bounds_of, caps_of, domains_to_mix, natural_weights, target_tokens
 from recipes.ablation.standing import Standing, standing_of
@@ -74,17 +76,26 @@ def analyse_finished(run: Run) -> dict[str, Any]:
     return {**analysis, "finished": table.num_runs, "planned": standing.number}
 
 
-def analyse_table(run: Run, path: Path) -> dict[str, Any]:
+def analyse_table(run: Run, path: Path, natural: Path | None = None) -> dict[str, Any]:
     """Fit somebody's table of runs (`runs.csv`) and choose weights; nothing is trained.
 
     Bounds and objective are the recipe's. Where the table's domains are all domains of the recipe, natural weights,
     supply and caps are theirs too; else natural weights are those of the table's natural runs, or even ones.
+
+    Args:
+        run: whose recipe asks.
+        path: of the table.
+        natural: file of natural weights, as `weights: FILE` reads it; they stand for those of recipe and table.
+
+    Raises:
+        RunsError: for a table that cannot be read.
+        RunError: for natural weights that are no weights of the table's domains.
     """
     table = read_csv(path)
     study: Any = run.recipe.ablation
     listed = _known_domains(run, table)
     options = AnalysisOptions(
-        natural=natural_weights(listed) if listed else _natural_of(table),
+        natural=_natural_in(natural, table, listed),
         objective={} if study is None else objective_of(study, run),
         bounds=() if study is None else bounds_of(study),
         supply={domain.name: domain.num_tokens for domain in listed} or None,
@@ -97,9 +108,30 @@ def analyse_table(run: Run, path: Path) -> dict[str, Any]:
     )
     analysis = dict(analyse(table, options))
     if not listed:
-        note = "Natural weights are the table's own, without supply: no cap on repeats was set."
+        note = f"{_origin(natural, table)}; their supply is not known: no cap on repeats was set."
         analysis["notes"] = [*analysis["notes"], note]
     return analysis
+
+
+def _natural_in(path: Path | None, table: RunsTable, listed: list[Domain]) -> dict[str, float]:
+    """Natural weights: of a file where there is one, else the recipe's, else the table's own."""
+    if path is None:
+        return natural_weights(listed) if listed else _natural_of(table)
+    try:
+        shares = {name: float(share) for name, share in read_weights(path).items()}
+        supply = {domain.name: float(domain.num_tokens) for domain in listed} or dict.fromkeys(table.domains, 1.0)
+        return resolve_weights(shares, list(supply), supply)
+    except (WeightError, PatternError) as error:
+        raise RunError(f"--natural {path}: {error}") from error
+
+
+def _origin(path: Path | None, table: RunsTable) -> str:
+    """Where natural weights come from that are not the recipe's."""
+    if path is not None:
+        return f"Natural weights are those of {path.name}"
+    if "natural" in table.kinds:
+        return "Natural weights are those of the table's natural runs"
+    return "The table has no run of kind `natural`: even weights stand for natural ones (`--natural FILE` names others)"
 
 
 def _known_domains(run: Run, table: RunsTable) -> list[Domain]:

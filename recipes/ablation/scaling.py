@@ -34,7 +34,7 @@ from training.swarm import SwarmOptions, read_run
 if TYPE_CHECKING:
     from recipes.run import Run
 
-VERSIONS = {"scaling": 1}
+VERSIONS = {"scaling": 2}
 BOOTSTRAPS = 200
 EVALUATE = 4
 

@@ -18,6 +18,11 @@ from recipes.cli.options import Flags, print_json, shared_flags
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Fit this table of runs (runs.csv) instead of training proxies.",
 )
+@click.option(
+    "--natural",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="With --runs: natural weights of the table's domains, as JSON or CSV (domain,weight).",
+)
 @click.option("--partial", is_flag=True, help="Train nothing: analyse the proxies that are finished by now.")
 @click.option(
     "--rows",
@@ -35,7 +40,13 @@ from recipes.cli.options import Flags, print_json, shared_flags
     help="Train nothing: write finished proxies of other designs of this swarm to this CSV, for ablation.evidence.",
 )
 def command(
-    flags: Flags, table: Path | None, partial: bool, rows: Path | None, page: Path | None, earlier: Path | None
+    flags: Flags,
+    table: Path | None,
+    natural: Path | None,
+    partial: bool,
+    rows: Path | None,
+    page: Path | None,
+    earlier: Path | None,
 ) -> None:
     """Train the proxies that are missing, fit the surrogates, choose weights and say what they rest on.
 
@@ -50,6 +61,10 @@ def command(
 
     if table is not None and (partial or rows is not None):
         raise click.UsageError("--runs reads a table of runs; --partial and --rows are about this recipe's own proxies")
+    if natural is not None and table is None:
+        raise click.UsageError(
+            "--natural goes with --runs; the recipe's own sources say what is natural for its proxies"
+        )
     if page is not None and table is None and not partial:
         raise click.UsageError("--page goes with --runs or --partial; `gristmill report` shows a finished ablation")
     with flags.open_run(brief=True) as run:
@@ -71,7 +86,7 @@ def command(
             if not partial:
                 return
         if table is not None or partial:
-            analysis = _analysed(run, table)
+            analysis = _analysed(run, table, natural)
             if page is not None:
                 from recipes.report.page import write_ablation
 
@@ -85,7 +100,7 @@ def command(
     _show(analysis)
 
 
-def _analysed(run: Any, table: Path | None) -> dict[str, Any]:
+def _analysed(run: Any, table: Path | None, natural: Path | None) -> dict[str, Any]:
     """An analysis for which nothing is trained; what a table cannot say is an error of its user's."""
     from mixing.ablation.objective import ObjectiveError
     from mixing.ablation.preparation import TableError
@@ -96,7 +111,7 @@ def _analysed(run: Any, table: Path | None) -> dict[str, Any]:
     from recipes.errors import RunError
 
     try:
-        return analyse_finished(run) if table is None else analyse_table(run, table)
+        return analyse_finished(run) if table is None else analyse_table(run, table, natural)
     except (RunsError, TableError, ObjectiveError, BoundsError, SurrogateError) as error:
         raise RunError(str(error)) from error
 

@@ -160,10 +160,10 @@ def _arms(record: Record, found: Mapping[str, Any]) -> Figure:
 def _arm_span(arm: Mapping[str, Any]) -> Span:
     from scipy.stats import t
 
-    change, error, seeds = float(arm["difference"]), arm.get("error"), len(arm["seeds"])
-    reach = float(t.ppf(0.95, seeds - 1)) * error if error and seeds > 1 else 0.0
+    change, error, pairs = float(arm["difference"]), arm.get("error"), int(arm["pairs"])
+    reach = float(t.ppf(0.95, pairs - 1)) * error if error and pairs > 1 else 0.0
     value = relative_change(change)
-    told = f"{arm['name']}: {value:+.2%} from {several(seeds, 'seed')}"
+    told = f"{arm['name']}: {value:+.2%} from {several(pairs, 'pair')} of seeds"
     interval = (relative_change(change - reach), relative_change(change + reach)) if reach else None
     return Span(arm["name"], ((value, "mark-chosen", told),), interval, told)
 

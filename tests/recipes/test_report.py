@@ -113,7 +113,8 @@ def made_analysis():
     curve = {"tokens": [1024, 4096], "losses": {name: [5.0, 4.0] for name in DOMAINS}}
     line = {"weights": [0.0, 0.5], "objective": [0.1, 0.0], "low": [0.0, -0.1], "high": [0.2, 0.1]}
     scores = {"chosen": True, "mae": dict.fromkeys(DOMAINS, 0.1), "objective_error": 0.02, "rank_correlation": None}
-    arm = {"kind": "baseline", "seeds": [1, 2], "objective": 0.0, "difference": 0.0, "error": 0.001, "weights": weights}
+    arm = {"kind": "baseline", "seeds": [1, 2], "pairs": 2, "objective": 0.0, "difference": 0.0, "error": 0.001,
+           "weights": weights}  # fmt: skip
     return {
         "chosen": weights, "natural": weights, "optimum": weights, "reason": "natural", "surrogate": "ridge_sqrt",
         "natural_losses": dict.fromkeys(DOMAINS, 4.2), "surrogates": {"ridge_sqrt": scores},

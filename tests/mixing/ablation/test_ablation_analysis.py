@@ -57,7 +57,7 @@ def test_analyse_comes_close_to_the_true_optimum(analysis, truth):
     [
         (0.0, None),
         (0.003, "Runs whose weights differ from natural ones in 0.30% of the tokens count as natural."),
-        (0.1, "Natural weights of these runs are others than this recipe's (10.0% of the tokens lie elsewhere): "),
+        (0.1, "Runs called natural have other weights than those that are natural here (10.0% of the tokens lie elsew"),
     ],
 )
 def test_runs_at_weights_that_were_natural_before_texts_changed(swarm, natural, moved, note):
@@ -268,6 +268,10 @@ def test_analyse_arms_are_paired_by_seed(make_table, natural, options):
     assert arms["natural"]["difference"] == pytest.approx(0)
     assert arms["baseline.even"]["difference"] < -5 * arms["baseline.even"]["error"]
     assert abs(arms["order.blocked_law_all"]["difference"]) < 0.005
+    assert [arms[name]["pairs"] for name in ("natural", "baseline.even")] == [3, 3]
+    diverged = np.array([name == "natural.s1" for name in table.names])
+    even = next(a for a in analyse(replace(table, diverged=diverged), options)["arms"] if a["name"] == "baseline.even")
+    assert (even["pairs"], len(even["seeds"])) == (2, 3)
 
 
 def test_seed_noise_is_pooled_over_mixtures_and_leaves_corners_out(make_table):

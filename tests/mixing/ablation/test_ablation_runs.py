@@ -61,6 +61,14 @@ def test_read_csv_of_a_foreign_table_normalises_rows_and_notes_it(tmp_path):
     assert math.isnan(table.losses[1, 0])
 
 
+def test_rows_of_one_mixture_without_seeds_are_its_seeds_and_copies_stay_copies(tmp_path):
+    path = tmp_path / "foreign.csv"
+    path.write_text("w:a,w:b,loss:a\n1,0,3.0\n.5,.5,2.5\n1,0,3.1\n1,0,3.0\n.5,.5,2.6\n")
+    assert read_csv(path).seeds == (0, 0, 1, 0, 1)
+    path.write_text("seed,w:a,w:b,loss:a\n7,1,0,3.0\n7,1,0,3.1\n")
+    assert read_csv(path).seeds == (7, 7)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
