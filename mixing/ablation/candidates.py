@@ -18,8 +18,9 @@ from mixing.ablation.sampling import LEAST_WEIGHT, generator
 from mixing.ablation.surrogates import combined
 
 AROUND = 500
-TREE_BOOTSTRAPS = 8
-PROCESS_BOOTSTRAPS = 24
+TREE_BOOTSTRAPS = 32
+PROCESS_BOOTSTRAPS = 32
+MUCH = 0.1  # share of a combination from which few replicates are the replicates of all members
 MANY_RUNS = 600
 ROUNDS = 12
 CHILDREN = 2
@@ -68,9 +69,8 @@ def make_scores(
         rows: how often each run counts in each bootstrap, (R, N, T).
     """
     fits = {
-        name: question.fit(name, rows[: _replicates_of(name, question.fitted.num_runs)])
-        for name, share in shares.items()
-        if share > 0
+        name: question.fit(name, rows[:number])
+        for name, number in _replicates_of(shares, question.fitted.num_runs, len(rows)).items()
     }
     objective = question.objective
     mean, resampled = combined(whole, shares), combined(fits, shares)
@@ -80,15 +80,16 @@ def make_scores(
     )
 
 
-def _replicates_of(name: str, num_runs: int) -> int | None:
-    """Trees cost a thousand times a law, and processes the cube of the runs: some replicates, used in turn.
+def _replicates_of(shares: Mapping[str, float], num_runs: int, replicates: int) -> dict[str, int]:
+    """How many replicates each surrogate is fitted to: trees cost a thousand times a law, processes the cube of runs.
 
-    Their draws are then not those of the other members of a combination: what both have in common is lost from its
-    spread, some 8 % of the standard error where trees have a tenth of the combination.
+    Few replicates are used in turn. In a combination they then stand beside other draws of the other members, and what
+    a draw does to all of them alike is lost from the spread; where they have much of a share, all members take few.
     """
-    if name == "lightgbm":
-        return TREE_BOOTSTRAPS
-    return PROCESS_BOOTSTRAPS if name == "gaussian_process" and num_runs > MANY_RUNS else None
+    slow = {"lightgbm": TREE_BOOTSTRAPS} | ({"gaussian_process": PROCESS_BOOTSTRAPS} if num_runs > MANY_RUNS else {})
+    numbers = {name: min(replicates, slow.get(name, replicates)) for name, share in shares.items() if share > 0}
+    heavy = [number for name, number in numbers.items() if name in slow and shares[name] >= MUCH]
+    return {name: min([number, *heavy]) for name, number in numbers.items()}
 
 
 def bootstrap_rows(losses_NT: np.ndarray, number: int, seed: int) -> np.ndarray:

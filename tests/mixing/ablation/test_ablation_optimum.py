@@ -3,11 +3,14 @@
 import numpy as np
 import pytest
 
+from mixing.ablation.candidates import bootstrap_rows, make_scores
 from mixing.ablation.objective import Objective, ObjectiveError, make_objective
 from mixing.ablation.optimum import minimise, pareto_front, uncertainty
+from mixing.ablation.question import AnalysisOptions, pose
 from mixing.ablation.region import make_region
 from mixing.ablation.report import evenly
 from mixing.ablation.sampling import pool_of
+from mixing.ablation.surrogates import all_rows
 from mixing.ablation.verdict import Noise, Spare, best_run, spare_of, surrogate_gain
 
 NAMES = ("a", "b", "c")
@@ -153,3 +156,17 @@ def test_best_run_of_many_noisy_runs_is_rarely_clear():
         natural = chance.standard_normal(3)
         wrong += best_run(chance.standard_normal(30), natural, Noise(float(natural.std(ddof=1)), 2))[1]
     assert wrong <= 0.05 * 300
+
+
+@pytest.mark.parametrize(("trees", "distinct"), [(0.5, 32), (0.05, 40)])
+def test_members_of_a_combination_with_many_trees_see_the_same_draws(make_table, natural, trees, distinct):
+    question = pose(make_table(dirichlet=44), AnalysisOptions(natural, {}))
+    rows = bootstrap_rows(question.fitted.losses, 40, 0)
+    mixtures = np.array([[0.4, 0.2, 0.2, 0.2], [0.1, 0.3, 0.1, 0.5]])
+    shares = {"lightgbm": trees, "ridge_sqrt": 1 - trees}
+    whole = {name: question.fit(name, all_rows(question.fitted.losses)) for name in shares}
+    values = make_scores(question, shares, whole, rows).replicates(mixtures)
+    of_trees = question.fit("lightgbm", rows[:32])(mixtures)
+    of_ridge = question.fit("ridge_sqrt", rows[:distinct])(mixtures)
+    wanted = [trees * of_trees[r % 32] + (1 - trees) * of_ridge[r % distinct] for r in range(40)]
+    np.testing.assert_allclose(values, question.objective.of(np.array(wanted)))
