@@ -108,9 +108,16 @@ def mean_bits_per_byte(losses: Sequence[DomainLoss]) -> float:
 
 
 def evaluate_checkpoint(
-    folder: Path, held_out: HeldOut, *, micro_batch: int = 8, device: str = "cpu"
+    folder: Path, held_out: HeldOut, *, options: StepOptions | None = None, device: str = "cpu"
 ) -> list[DomainLoss]:
     """Measure a checkpoint's held-out loss in this process, whatever the number of processes that wrote it.
+
+    Args:
+        folder: of the checkpoint.
+        held_out: what is measured.
+        options: precision and separator of documents that it was trained with: a model that never read across documents
+            is not measured by what it makes of that. fp32 without a separator where there are none.
+        device: what it runs on.
 
     Raises:
         training.checkpoint.CheckpointError: if the checkpoint is damaged.
@@ -118,4 +125,4 @@ def evaluate_checkpoint(
     from training.checkpoint import load_model, open_checkpoint
 
     model = load_model(open_checkpoint(Path(folder)), device)
-    return held_out_losses(model, held_out, StepOptions(micro_batch), torch.device(device))
+    return held_out_losses(model, held_out, options or StepOptions(8), torch.device(device))

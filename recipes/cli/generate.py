@@ -9,6 +9,8 @@ import click
 from recipes.cli.options import Flags, print_json, shared_flags
 
 if TYPE_CHECKING:
+    from mixing.config import Sequences
+    from mixing.tokenizer import Tokenizer
     from recipes.run import Run
 
 
@@ -46,16 +48,34 @@ def command(flags: Flags, prompt: str, ask: str | None, num_tokens: int, tempera
         run.end_workers()
     from training.generate import continuations
 
-    start = [tokenizer.bos if tokenizer.bos is not None else tokenizer.eos]
-    ids = [*(one for one in start if one is not None), *tokenizer.encoder.encode(prompt, add_special_tokens=False).ids]
+    given = tokenizer.encoder.encode(prompt, add_special_tokens=False).ids
+    ids = [*_beginning(run.recipe.sequences, tokenizer, bool(given)), *given]
     if not ids:
-        raise RunError("--prompt: the tokenizer has no token that begins a document; give some text")
+        raise RunError("--prompt: no token begins a document in this training; give some text")
     new = list(continuations(found[-1], ids, num_tokens, temperature, draw, tokenizer.eos))
-    text = tokenizer.encoder.decode(new)
+    text = _continued(tokenizer, given, new)
     if flags.as_json:
         print_json({"checkpoint": found[-1].name, "prompt": prompt, "text": text, "tokens": new})
         return
     click.echo(f"{prompt}{text}")
+
+
+def _beginning(sequences: Sequences, tokenizer: Tokenizer, prompted: bool) -> list[int]:
+    """The token that stood before a document in training: its own begin token, or the end of the one before.
+
+    With document masks the end of another document is never seen from inside one, so a prompt stands alone.
+    """
+    if sequences.bos and tokenizer.bos is not None:
+        return [tokenizer.bos]
+    if tokenizer.eos is None or not sequences.eos or (sequences.document_masks and prompted):
+        return []
+    return [tokenizer.eos]
+
+
+def _continued(tokenizer: Tokenizer, given: list[int], new: list[int]) -> str:
+    """The text of new tokens behind given ones: alone, many tokenizers would drop the space that they begin with."""
+    before, whole = tokenizer.encoder.decode(given), tokenizer.encoder.decode([*given, *new])
+    return whole[len(before) :] if whole.startswith(before) else tokenizer.encoder.decode(new)
 
 
 def _answer(run: Run, flags: Flags, ask: str, options: tuple[int, float, int]) -> None:

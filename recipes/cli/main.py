@@ -27,7 +27,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "weights": ("weights", "Print the weights of a phase, for other trainers too."),
     "scale": ("scale", "Train a ladder of sizes, fit scaling laws, foretell the target."),
     "train": ("train", "Train the model, continuing from the newest whole checkpoint."),
-    "evaluate": ("evaluate", "Measure held-out loss per domain on the kept checkpoints."),
+    "evaluate": ("evaluate", "Measure held-out loss per domain at the last checkpoint."),
     "generate": ("generate", "Continue a prompt with the newest checkpoint, for a look."),
     "export": ("export", "Export the trained model to Hugging Face, checking its logits."),
     "finetune": ("finetune", "Tune the model on conversations, all weights or low-rank adapters."),

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import importlib.metadata
+import math
 import os
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from markupsafe import Markup
 
@@ -65,9 +67,17 @@ def _figures(record: Record, found: Sequence[Funnel]) -> Iterator[tuple[str, str
         yield count(record.plan.num_tokens), "tokens trained on", f"{record.plan.num_steps:,} train steps"
     losses = [one["loss_nats"] for one in record.evaluation if one["loss_nats"] is not None]
     if losses:
-        bits = [one["bits_per_byte"] for one in record.evaluation if one["bits_per_byte"] is not None]
-        more = f"{sum(bits) / len(bits):.3f} bits per byte" if bits else ""
-        yield f"{sum(losses) / len(losses):.3f}", "nats per token held out", f"mean of {len(losses)} domains, {more}"
+        bits = bits_per_byte(record.evaluation)
+        more = f"; {bits:.3f} bits per byte of all their text" if bits is not None else ""
+        yield f"{sum(losses) / len(losses):.3f}", "nats per token held out", f"mean of {len(losses)} domains{more}"
+
+
+def bits_per_byte(evaluation: Sequence[Mapping[str, Any]]) -> float | None:
+    """All bits by all bytes over domains whose bytes are known, as training logs it; None where none are."""
+    known = [one for one in evaluation if one["loss_nats"] is not None and one["bits_per_byte"]]
+    bits = [one["loss_nats"] * one["num_tokens"] / math.log(2) for one in known]
+    num_bytes = sum(of / one["bits_per_byte"] for of, one in zip(bits, known))
+    return sum(bits) / num_bytes if num_bytes else None
 
 
 # ---------------------------------------------------------------- times

@@ -22,6 +22,7 @@ from recipes.report.bars import Bar, Piece, stacked_bars
 from recipes.report.curves import Curve, curves_over, thinned
 from recipes.report.funnel import funnels
 from recipes.report.markup import Column, Table, shown, tag
+from recipes.report.overview import bits_per_byte
 from recipes.report.page import draw_figures
 from recipes.report.record import read_record
 from recipes.run import Run
@@ -338,6 +339,15 @@ def test_samples_show_the_value_that_decided(opened):
              for kind in ("dropped", "borderline", "kept")}  # fmt: skip
     assert max(words["dropped"]) < 12 <= min(words["borderline"])
     assert max(words["borderline"]) <= min(words["kept"])
+
+
+def test_bits_per_byte_of_all_domains_are_all_bits_by_all_bytes():
+    nats = math.log(2)
+    first = {"loss_nats": 4 * nats, "bits_per_byte": 1.0, "num_tokens": 300}  # 1,200 bits, 1,200 bytes
+    second = {"loss_nats": 4 * nats, "bits_per_byte": 2.0, "num_tokens": 100}  # 400 bits, 200 bytes
+    unknown = {"loss_nats": 9.0, "bits_per_byte": None, "num_tokens": 50}
+    assert bits_per_byte([first, second, unknown]) == pytest.approx(1600 / 1400)
+    assert bits_per_byte([unknown]) is None
 
 
 def test_stale_evaluation_is_not_shown(opened):

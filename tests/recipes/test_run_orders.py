@@ -1,5 +1,6 @@
 """Whole runs in the order of a signal and over packed sequences, traced back to documents. Minutes, so slow."""
 
+import csv
 import json
 
 import pytest
@@ -41,6 +42,12 @@ def test_run_by_signal_trains_short_documents_first_and_traces_them(gristmill, t
     recipe.write_text(text)
     gristmill("run", recipe)
     gristmill("ablate", recipe)
+
+    (held_out,) = (tmp_path / "work").glob("training-*/runs/*/held_out.csv")
+    rows = list(csv.DictReader(held_out.read_text().splitlines()))
+    last = {row["domain"]: float(row["loss"]) for row in rows if row["step"] == rows[-1]["step"]}
+    found = {one["domain"]: one["loss_nats"] for one in json.loads(gristmill("evaluate", recipe, "--json").out)}
+    assert found == pytest.approx(last, rel=1e-5)  # with document masks, as the training measured
 
     def words(step):
         traced = json.loads(gristmill("trace", recipe, "--train-step", step, "--signals", "--json").out)

@@ -11,6 +11,7 @@ from training.evaluate import evaluate_checkpoint  # noqa: E402
 from training.learning_rate import LearningRate  # noqa: E402
 from training.proxy import ProxyResult, ProxyRun, train_proxy  # noqa: E402
 from training.spec import Optimizer, Span, from_json, to_json  # noqa: E402
+from training.step import StepOptions  # noqa: E402
 
 
 @pytest.fixture
@@ -66,6 +67,17 @@ def test_proxy_saved_weights_have_the_measured_losses(run, tmp_path):
     found = evaluate_checkpoint(folder, run.stream.make().held_out)
     assert {domain.domain: domain.loss_nats for domain in found} == pytest.approx(measured, rel=1e-12)
     assert [domain.num_tokens for domain in found] == [80, 80, 80]
+
+
+def test_checkpoint_of_a_model_with_document_masks_is_measured_with_them(run, tmp_path):
+    masked = dataclasses.replace(run, num_steps=20, separator=1, save_to=str(tmp_path))
+    measured = train_proxy(masked).held_out[-1].losses
+    (folder,) = tmp_path.iterdir()
+    held_out = run.stream.make().held_out
+    found = evaluate_checkpoint(folder, held_out, options=StepOptions(8, separator=1))
+    assert {domain.domain: domain.loss_nats for domain in found} == pytest.approx(measured, rel=1e-6)
+    across = evaluate_checkpoint(folder, held_out)
+    assert max(abs(domain.loss_nats - measured[domain.domain]) for domain in across) > 1e-3
 
 
 def test_proxy_imports_no_lightning():
