@@ -24,12 +24,13 @@ from mixing.shards import map_tokens, read_record
 
 Tokens = np.ndarray[Any, np.dtype[np.int32]]
 _PAGE_BYTES = 4096
+MAPS_AN_INDEX = 2  # `DomainTokens.open`: runs and documents
 
 
 class TokenReader:
     """Sequences of some domains.
 
-    Open files: one a token shard and one a domain (the limit of the process is raised if that is allowed). Memory: the
+    Open files: one a token shard and two a domain (the limit of the process is raised if that is allowed). Memory: the
     page cache, and 32 bytes a shard. A reader can be pickled: it opens its files again.
 
     Args:
@@ -42,19 +43,20 @@ class TokenReader:
     def __init__(self, paths: Sequence[str | Path], context: int, *, padding: int = 0) -> None:
         self._arguments = ([Path(path) for path in paths], context, padding)
         self.context = context
+        _allow_open_files(MAPS_AN_INDEX * len(paths), "tables of domain indexes")
         self.domains = [DomainTokens.open(path) for path in paths]
         self.num_sequences = np.array([domain.num_sequences(context) for domain in self.domains], np.int64)
         self._padding = padding
         shards = [
             (number, place) for number, domain in enumerate(self.domains) for place in range(len(domain.footer.shards))
         ]
-        _allow_open_files(len(shards) + len(self.domains))
+        keys = [self.domains[number].files(place).tokens_path.resolve() for number, place in shards]
+        _allow_open_files(len(set(keys)), "token shards")
         opened: dict[Path, np.ndarray] = {}
         addresses = np.zeros((len(shards), 2), np.int64)
-        for row, (number, place) in enumerate(shards):
+        for row, ((number, place), key) in enumerate(zip(shards, keys)):
             files = self.domains[number].files(place)
             known = self.domains[number].footer.shards[place]
-            key = files.tokens_path.resolve()
             if key not in opened:
                 opened[key] = map_tokens(files, read_record(files))
             if len(opened[key]) != known.num_tokens:
@@ -168,16 +170,29 @@ def _reopen(paths: Sequence[Path], context: int, padding: int) -> TokenReader:
     return TokenReader(paths, context, padding=padding)
 
 
-def _allow_open_files(number: int) -> None:
-    """Raise the soft limit of open files where more shards are mapped than it allows."""
+def _allow_open_files(number: int, what: str) -> None:
+    """Raise the soft limit of open files where so many more are mapped than it allows, and some others are opened.
+
+    Raises:
+        DomainIndexError: if the hard limit is lower.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = number + 256
+    needed = _open_files() + number + 256
     if soft != resource.RLIM_INFINITY and soft < needed:
         if hard != resource.RLIM_INFINITY and hard < needed:
             raise DomainIndexError(
-                f"{number} token shards and indexes to map, but only {hard} open files are allowed; raise `ulimit -Hn`"
+                f"{number} {what} to map and {needed - number - 256} files open already, but only {hard} open files "
+                "are allowed; raise `ulimit -Hn`"
             )
         resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+
+
+def _open_files() -> int:
+    """Files that this process has open, other readers' maps among them; 0 where the system does not tell."""
+    try:
+        return sum(1 for _ in Path("/dev/fd").iterdir())
+    except OSError:
+        return 0
 
 
 @intrinsic

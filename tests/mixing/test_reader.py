@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import resource
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -44,6 +45,18 @@ def test_reader_any_context_reads_the_same_stream(two_domains):
         number = int(reader.num_sequences[1])
         windows = reader.read(np.ones(number, np.int64), np.arange(number))
         assert windows.tolist() == [streams[1][context * i : context * (i + 1) + 1] for i in range(number)]
+
+
+def test_readers_of_more_domains_than_files_are_allowed_raise_the_limit(two_domains):
+    paths, streams = two_domains
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(300, limits[1]), limits[1]))
+        readers = [TokenReader(paths * 100, context) for context in (3, 4)]  # 400 tables of indexes each
+        assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] > 800
+        assert readers[1].read(np.array([199]), np.array([1])).tolist() == [streams[1][4:9]]
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
 def test_reader_writes_into_a_given_array(two_domains):
