@@ -52,7 +52,7 @@ def table(wanted: Any, prepared: Prepared, encoder: Encoder, shape: ModelShape) 
     if prepared.joined:
         lines.append(
             f"{prepared.joined:,} answers begin inside a token: asked, the model would begin them otherwise; end the "
-            "prompt with a line break or a special token"
+            "prompt with a special token, or with a line break where no answer begins with white space"
         )
     if prepared.stop is None:
         lines.append("the template ends answers with no special token: generation will not know where to stop")

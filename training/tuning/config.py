@@ -71,8 +71,8 @@ class ExampleSet(Section):
                         f"no part of a conversation{did_you_mean(key, FIELDS) or known}",
                     )
                 )
-        if "messages" in self.fields and {"instruction", "output"} & set(self.fields):
-            refuse((("fields",), dict(self.fields), "either messages, or instruction and output"))
+        if "messages" in self.fields and {"instruction", "input", "output"} & set(self.fields):
+            refuse((("fields",), dict(self.fields), "either messages, or instruction, input and output"))
         return self
 
 

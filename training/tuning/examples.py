@@ -2,7 +2,7 @@
 
 A row has a column of messages (`messages`, or ShareGPT's `conversations`), or a question and its answer in columns of
 their own (`instruction`, `input`, `output`; `prompt`, `response`; ...). Nothing is guessed from values: the first known
-columns of a file decide for all its rows.
+columns of a file decide for all its rows that have them; `input` and `system` are looked up in each row.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 ROLES = {
-    "system": "system", "user": "user", "human": "user", "prompter": "user",
+    "system": "system", "developer": "system", "user": "user", "human": "user", "prompter": "user",
     "assistant": "assistant", "gpt": "assistant", "bot": "assistant", "model": "assistant",
 }  # fmt: skip
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".parquet")
@@ -28,8 +28,11 @@ _COLUMNS = (
     ("prompt", None, "completion"),
     ("question", None, "answer"),
 )
+_PAIR = {"instruction", "input", "output"}
+# Parts that a row may lack.
+OPTIONAL = {"input", "system"}
 # Rows that no conversation can be read from: a broken file, not a choice. The others are dropped and counted.
-MALFORMED = ("not_json", "no_columns", "unknown_role", "roles_in_disorder", "template_refuses")
+MALFORMED = ("not_json", "no_columns", "not_text", "unknown_role", "roles_in_disorder", "template_refuses")
 
 
 class ExamplesError(ValueError):
@@ -96,7 +99,13 @@ def _format(path: Path) -> str | None:
     return suffixes[-1] if suffixes and suffixes[-1] in SUFFIXES else None
 
 
-def read_examples(file: Path, label: str, fields: Mapping[str, str], system: str | None = None) -> Iterator[Example]:
+def read_examples(
+    file: Path,
+    label: str,
+    fields: Mapping[str, str],
+    system: str | None = None,
+    unseen: set[str] | None = None,
+) -> Iterator[Example]:
     """Read a file's rows as conversations, one at a time.
 
     Memory: one row (JSON: the whole file; Parquet: 1,024 rows).
@@ -106,12 +115,15 @@ def read_examples(file: Path, label: str, fields: Mapping[str, str], system: str
         label: what examples call the file.
         fields: part of a conversation -> column, over what the columns' names tell.
         system: system turn of conversations that have none.
+        unseen: columns, of which those that a row has are taken out.
     """
     chosen: dict[str, str] | None = None
     for row, record in enumerate(_records(file)):
         if not isinstance(record, Mapping):
             yield Example(label, row, reason="not_json", detail=str(record)[:80])
             continue
+        if unseen:
+            unseen.difference_update(record)
         if chosen is None or not _fits(chosen, record):
             chosen = _columns(record, fields)
         yield _example(label, row, record, chosen, system)
@@ -154,52 +166,118 @@ def _parsed(line: bytes) -> Any:
 
 
 def _columns(record: Mapping[str, Any], fields: Mapping[str, str]) -> dict[str, str]:
-    """Part of a conversation -> column of a record; empty where none is known."""
-    if fields:
-        return dict(fields)
-    extra = {"system": "system"} if isinstance(record.get("system"), str) else {}
-    for column in _MESSAGES:
-        if column in record:
-            return {"messages": column, **extra}
+    """Part of a conversation -> column of a record, `fields` over what its columns' names tell; empty where none is.
+
+    `input` and `system` are names that a row may lack: each row says itself whether it has them.
+    """
+    optional = {"system": fields.get("system", "system")}
+    if not fields.keys() & _PAIR:
+        for column in (fields["messages"],) if "messages" in fields else _MESSAGES:
+            if column in record:
+                return {"messages": column, **optional}
+    if "messages" in fields:
+        return {}
     for question, more, answer in _COLUMNS:
-        if question in record and answer in record:
-            found = {"instruction": question, "output": answer, **extra}
-            return {**found, "input": more} if more in record else found
+        found = {"instruction": fields.get("instruction", question), "output": fields.get("output", answer)}
+        if all(column in record for column in found.values()):
+            more = fields.get("input", more)
+            return {**found, **optional, **({"input": more} if more else {})}
     return {}
 
 
 def _fits(chosen: Mapping[str, str], record: Mapping[str, Any]) -> bool:
-    return bool(chosen) and all(column in record for column in chosen.values())
+    return bool(chosen) and all(column in record for part, column in chosen.items() if part not in OPTIONAL)
+
+
+class _UnreadableError(Exception):
+    """Why a row is none: the reason, and the value that it is about."""
 
 
 def _example(
     label: str, row: int, record: Mapping[str, Any], columns: Mapping[str, str], system: str | None
 ) -> Example:
-    if not columns or not all(columns[key] in record for key in columns if key not in ("system", "input")):
-        return Example(label, row, reason="no_columns", detail=", ".join(map(str, record))[:80])
-    turns: list[Turn] = []
-    told = _text(record.get(columns.get("system", ""))) or system
+    try:
+        return _checked(label, row, _turns(record, columns, system))
+    except _UnreadableError as found:
+        reason, detail = found.args
+        return Example(label, row, reason=reason, detail=detail)
+
+
+def _turns(record: Mapping[str, Any], columns: Mapping[str, str], system: str | None) -> list[Turn]:
+    """The turns of a row, not yet checked; `system` where it brings none."""
+    if not columns:
+        raise _UnreadableError("no_columns", ", ".join(map(str, record))[:80])
     if "messages" in columns:
         messages = record[columns["messages"]]
         if not isinstance(messages, list | tuple):
-            return Example(label, row, reason="no_columns", detail=f"{columns['messages']}: {str(messages)[:60]}")
-        for message in messages:
-            role = message.get("role", message.get("from")) if isinstance(message, Mapping) else None
-            if str(role).lower() not in ROLES:
-                return Example(label, row, reason="unknown_role", detail=str(role))
-            turns.append(Turn(ROLES[str(role).lower()], _text(message.get("content", message.get("value")))))
+            raise _UnreadableError("no_columns", f"{columns['messages']}: {str(messages)[:60]}")
+        turns = [_turn(message) for message in messages]
     else:
-        instruction = _text(record[columns["instruction"]])
-        more = _text(record.get(columns.get("input", "")))
-        question = Turn("user", f"{instruction}\n\n{more}", (instruction, more)) if more else Turn("user", instruction)
-        turns = [question, Turn("assistant", _text(record[columns["output"]]))]
+        turns = _asked(record, columns) + _said(record, columns["output"], "assistant")
+    told = _text(record.get(columns["system"]), columns["system"]) or system
     if told and (not turns or turns[0].role != "system"):
         turns.insert(0, Turn("system", told))
-    return _checked(label, row, turns)
+    return turns
 
 
-def _text(value: Any) -> str:
-    return value.strip() if isinstance(value, str) else "" if value is None else str(value)
+def _turn(message: Any) -> Turn:
+    """A message with `role` and `content`, or ShareGPT's `from` and `value`."""
+    if not isinstance(message, Mapping):
+        raise _UnreadableError("unknown_role", "None")
+    role = message.get("role") or message.get("from")
+    if str(role).lower() not in ROLES:
+        raise _UnreadableError("unknown_role", str(role))
+    content = "content" if message.get("content") is not None else "value"
+    return Turn(ROLES[str(role).lower()], _text(message.get(content), content))
+
+
+def _asked(record: Mapping[str, Any], columns: Mapping[str, str]) -> list[Turn]:
+    """The question of a row, with its input behind it where it has one."""
+    turns = _said(record, columns["instruction"], "user")
+    more = _text(record.get(columns["input"]), columns["input"]) if "input" in columns else ""
+    if more:
+        instruction = turns[-1].content
+        turns[-1] = Turn(turns[-1].role, f"{instruction}\n\n{more}", (instruction, more))
+    return turns
+
+
+def _said(record: Mapping[str, Any], column: str, role: str) -> list[Turn]:
+    """What a column says: a text by `role`, or messages, as TRL has them in `prompt` and `completion`."""
+    value = record[column]
+    if isinstance(value, list | tuple) and value and all(_is_message(one) for one in value):
+        return [_turn(message) for message in value]
+    return [Turn(role, _text(value, column))]
+
+
+def _is_message(value: Any) -> bool:
+    return isinstance(value, Mapping) and bool({"role", "from"} & value.keys())
+
+
+def _text(value: Any, column: str) -> str:
+    """A text, a number's digits, or OpenAI's list of text parts joined; nothing for null and NaN (pandas' null)."""
+    if isinstance(value, str):
+        return _trimmed(value)
+    if value is None or value != value:
+        return ""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return str(value)
+    if isinstance(value, list | tuple) and all(_is_text_part(one) for one in value):
+        return _trimmed("".join(one["text"] for one in value))
+    raise _UnreadableError("not_text", f"{column}: {str(value)[:60]}")
+
+
+def _is_text_part(value: Any) -> bool:
+    return isinstance(value, Mapping) and value.get("type") == "text" and isinstance(value.get("text"), str)
+
+
+def _trimmed(text: str) -> str:
+    """Text without blank lines around it; its first line keeps its indentation, which code needs.
+
+    One single space is none: older files of prompts and completions begin each completion with it.
+    """
+    bare = text.strip()
+    margin = text[: len(text) - len(text.lstrip())].rpartition("\n")[2]
+    return bare if margin == " " or not bare else margin + bare
 
 
 def _checked(label: str, row: int, turns: list[Turn]) -> Example:

@@ -26,11 +26,11 @@ import pyarrow.parquet as pq
 import xxhash
 
 from mixing.packing import best_fit_bins
-from training.tuning.examples import MALFORMED, Example, ExamplesError, find_files, read_examples
+from training.tuning.examples import MALFORMED, OPTIONAL, Example, ExamplesError, find_files, read_examples
 from training.tuning.templates import MARKS, Rendered, Template
 from training.tuning.tokens import Encoder, encode, stop_id
 
-VERSION = 1
+VERSION = 2
 # As `training.step` has it, which needs torch: behind all that is predicted.
 PADDING = -1
 _BATCH = 256
@@ -208,10 +208,14 @@ def _encode_all(options: Preparation, template: Template, encoder: Encoder, path
 
 def _batches(options: Preparation) -> Iterator[tuple[str, list[Example]]]:
     for name, (paths, fields) in sorted(options.sets.items()):
+        unseen = set(fields.values())
         for file in find_files(paths, name):
-            examples = read_examples(file, file.name, fields, options.system)
+            examples = read_examples(file, file.name, fields, options.system, unseen)
             while batch := list(islice(examples, _BATCH)):
                 yield name, batch
+        for part in sorted(OPTIONAL & fields.keys()):
+            if fields[part] in unseen:  # rows may lack it, but not all of them
+                raise ExamplesError(f"finetuning.examples.{name}.fields.{part}: no row has a column {fields[part]!r}")
 
 
 def _rendered(example: Example, template: Template, encoder: Encoder) -> tuple[Example, Rendered | None]:

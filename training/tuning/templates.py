@@ -148,14 +148,14 @@ class Template:
         text, spans = _unmarked(whole) if self.marks_answers else (whole, self._grown(turns, whole))
         place = 0
         for turn in turns:
-            for part in turn.parts if turn.parts and turn.content not in text else (turn.content,):
-                found = text.find(part, place)
+            for part in turn.parts if turn.parts and turn.content.strip() not in text else (turn.content,):
+                found = text.find(part.strip(), place)  # many a template trims
                 if found < 0:
                     raise TemplateError(
                         f"finetuning.template: {self.name} leaves out the {turn.role}'s turn {part[:60]!r} "
                         f"of a conversation of {len(turns)} turns; mend the template, or drop such turns from the file"
                     )
-                place = found + len(part)
+                place = found + len(part.strip())
         answers = sum(turn.role == "assistant" for turn in turns)
         if len(spans) != answers:
             raise TemplateError(f"finetuning.template: {self.name} marks {len(spans)} answers of {answers}")

@@ -162,7 +162,7 @@ def _encoded(encoding: tokenizers.Encoding, rendered: Rendered, learn_all: bool)
 def stop_id(encoder: Encoder, rendered: Rendered, last_answer: str) -> int | None:
     """The special token that ends an answer, or None where the template writes none."""
     start, end = rendered.spans[-1]
-    behind = rendered.text[start:end].rpartition(last_answer)[2]
+    behind = rendered.text[start:end].rpartition(last_answer.strip())[2]
     found = [(behind.find(token), token) for token in encoder.special if token in behind]
     return int(encoder.tokenizer.token_to_id(min(found)[1])) if found else None
 

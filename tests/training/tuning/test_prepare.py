@@ -4,8 +4,9 @@ import pytest
 
 from mixing.tokenizer import load_tokenizer
 from training.tuning.examples import ExamplesError
-from training.tuning.prepare import PADDING, Prepared
+from training.tuning.prepare import PADDING, Preparation, Prepared, prepare
 from training.tuning.stream import draws_of, open_tuning, plan_of
+from training.tuning.tokens import template_of, write_tokenizer
 
 
 def packed(folder, name="chat", part="train"):
@@ -118,6 +119,20 @@ def test_broken_rows_stop_and_are_named_with_the_share_that_leaves_them_out(writ
     assert "row 8: roles_in_disorder (assistant where user is due)" in str(told.value)
     assert "finetuning.broken: 0.067" in str(told.value)
     assert prepared(path, broken=0.067)[0].sets[0].dropped == {"roles_in_disorder": 1, "unknown_role": 1}
+
+
+def test_named_column_that_no_row_has_is_refused(write_lines, tokenizer_folder, tmp_path):
+    path = write_lines([{"frage": "mill?", "output": "grain"}, {"frage": "mill?", "output": "grain", "zahlen": "1"}])
+    template = template_of("chatml", tokenizer_folder)
+    encoder = write_tokenizer(tokenizer_folder, tmp_path / "tokenizer", template)
+
+    def make(column):
+        sets = {"chat": ((str(path),), {"instruction": "frage", "input": column})}
+        return prepare(Preparation(sets, 200), template, encoder, tmp_path / "made")
+
+    assert make("zahlen").sets[0].kept == 2
+    with pytest.raises(ExamplesError, match=r"examples\.chat\.fields\.input: no row has a column 'zalen'"):
+        make("zalen")
 
 
 def test_nothing_left_is_an_error_with_the_reasons(write_lines, prepared):

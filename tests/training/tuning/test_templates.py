@@ -79,6 +79,15 @@ def test_built_in_templates_mean_the_same_to_transformers(tokenizer_folder, name
         assert ours == theirs
 
 
+def test_template_that_trims_writes_indented_answers():
+    source = (
+        "{% for one in messages %}<{{ one['content'] | trim }}>{% endfor %}{% if add_generation_prompt %}<{% endif %}"
+    )
+    rendered = Template("trims", source).render(turns_of([("x?", "    return x"), ("y?", "\tz")]))
+    assert rendered.text == "<x?><return x><y?><z>"
+    assert [rendered.text[start:stop] for start, stop in rendered.spans] == ["return x>", "z>"]
+
+
 def test_alpaca_keeps_instruction_and_input_apart():
     turns = [Turn("user", "Translate.\n\nMühle", ("Translate.", "Mühle")), Turn("assistant", "mill")]
     found = Template("alpaca", SOURCES["alpaca"], {"eos": "</s>"}).render(turns)
