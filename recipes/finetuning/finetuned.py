@@ -93,7 +93,7 @@ def train_tuning(run: Run, spec: specs.TrainSpec, tokenizer: Path) -> Path:
 
     folder = Path(spec.folder)
     title = f"tuning, {num_parameters(spec.shape) / 1e6:.1f}M parameters"
-    run.use(folder.name, "finetune", "fine-tuning", {"tokens": spec.learning_rate.total_tokens})
+    run.use(folder.name, "finetune", "fine-tuning", {"tokens": _tokens_of(spec)})
     run.end_workers()
     with owned(folder, run):
         done = last_checkpoint(spec)
@@ -114,6 +114,12 @@ def train_tuning(run: Run, spec: specs.TrainSpec, tokenizer: Path) -> Path:
     for line in _losses(folder):
         run.narrator.say(f"  {line}")
     return done
+
+
+def _tokens_of(spec: specs.TrainSpec) -> int:
+    """Positions that the whole tuning trains on."""
+    last = spec.spans[-1]
+    return last.first_token + (spec.num_steps - last.first_step) * last.sequences * last.context
 
 
 def last_checkpoint(spec: specs.TrainSpec) -> Path | None:

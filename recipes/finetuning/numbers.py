@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 # Share of the train steps over which the learning rate rises, where the recipe says none.
 _WARMUP = 0.03
+# Below it a tuning hardly moves the model, whatever its learning rate.
+_FEW_STEPS = 10
 
 
 def table(wanted: Any, prepared: Prepared, encoder: Encoder, shape: ModelShape) -> list[str]:
@@ -42,9 +44,14 @@ def table(wanted: Any, prepared: Prepared, encoder: Encoder, shape: ModelShape) 
     batch, steps = steps_of(wanted, prepared)
     rate = learning_rate_of_tuning(wanted, prepared)
     lines.append(
-        f"{steps:,} train steps of {batch:,} sequences of {prepared.context:,} tokens; learning rate {rate.peak:g} "
-        f"({rate.shape}), warm-up over {rate.warmup_tokens // (batch * prepared.context):,} steps"
+        f"{steps:,} train step{'s' * (steps > 1)} of {batch:,} sequences of {prepared.context:,} tokens; learning rate "
+        f"{rate.peak:g} ({rate.shape}), warm-up over {rate.warmup_tokens // (batch * prepared.context):,} steps"
     )
+    if steps < _FEW_STEPS:
+        lines.append(
+            f"{steps:,} train step{'s are' if steps > 1 else ' is'} few: lower finetuning.batch, or raise "
+            "finetuning.epochs"
+        )
     grown = replace(shape, vocabulary=max(shape.vocabulary, encoder.vocabulary))
     lines.append(_parameters(wanted, grown, bool(encoder.new)))
     if encoder.new:
@@ -111,10 +118,20 @@ def positions_of_tuning(wanted: Any, prepared: Prepared) -> int:
 
 
 def learning_rate_of_tuning(wanted: Any, prepared: Prepared) -> LearningRate:
-    """Its course over the run; without one in the recipe, linear from a usual peak."""
+    """Its course over the run; without one in the recipe, linear from a usual peak.
+
+    A course that falls to 0 ends one train step behind the run, as transformers' schedules do: a rate counts to the end
+    of its step, so the last train step, and the only one of a small file, would train nothing.
+    """
     batch, steps = steps_of(wanted, prepared)
-    total = positions_of_tuning(wanted, prepared) * prepared.context
-    if wanted.learning_rate is not None:
-        return fitted_rate(wanted.learning_rate, prepared.context, tokens_of(wanted.batch, prepared.context, 0), total)
-    warmup = min(total, round(_WARMUP * steps) * batch * prepared.context)
-    return LearningRate(wanted.default_peak, total, warmup, shape="linear")
+    step, total = batch * prepared.context, positions_of_tuning(wanted, prepared) * prepared.context
+    given = wanted.learning_rate
+    if given is not None:
+        course = fitted_rate(given, prepared.context, tokens_of(wanted.batch, prepared.context, 0), total)
+        if course.final:
+            return course
+        longer = course.decay_tokens + step if course.decay_tokens else 0
+        return replace(course, total_tokens=total + step, decay_tokens=longer)
+    # A warm-up of one train step is none: the first one has the peak.
+    warmup = min(total, max(1, round(_WARMUP * steps)) * step)
+    return LearningRate(wanted.default_peak, total + step, warmup, shape="linear")
