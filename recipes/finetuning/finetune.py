@@ -128,7 +128,7 @@ def _tokenizer(wanted: Any, start: Start, folder: Path) -> tuple[Any, Encoder]:
     from training.tuning.tokens import template_of, write_tokenizer
 
     template = template_of(wanted.template, start.tokenizer)
-    return template, write_tokenizer(start.tokenizer, folder, template)
+    return template, write_tokenizer(start.tokenizer, folder, template, wanted.system)
 
 
 def examples_folder(run: Run, start: Start) -> Path:

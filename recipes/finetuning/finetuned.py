@@ -216,9 +216,11 @@ def _told(run: Run, examples: Examples, spec: specs.TrainSpec) -> dict[str, Any]
     adapted = "all weights" if spec.lora is None else f"low-rank updates of rank {spec.lora.rank}"
     template = Path(wanted.template).name
     measured = "; ".join(_losses(Path(spec.folder))).replace(": held-out loss", "") or "not measured"
+    system = {"system turn where a conversation brings none": wanted.system} if wanted.system else {}
     return {
         "examples": sets,
         "template": template,
+        **system,
         "trained": adapted,
         "train steps": spec.num_steps,
         "learning rate": spec.learning_rate.peak,

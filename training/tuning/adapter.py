@@ -185,7 +185,7 @@ def finish_folder(folder: Path, stops: list[int], name: str, base: str, told: Ma
     if stops:
         config["eos_token_id"] = stops if len(stops) > 1 else stops[0]
     path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    lines = "\n".join(f"- {key}: {value}" for key, value in told.items())
+    lines = "\n".join(f"- {key}: {_one_line(value)}" for key, value in told.items())
     header = f"base_model: {base}\nbase_model_relation: finetune\n" if _HUB_NAME.fullmatch(base) else ""
     folder.joinpath("README.md").write_text(
         f"""---
@@ -213,3 +213,7 @@ trained on, where gristmill trained it, is described in `data_sheet.json`.
 """,
         encoding="utf-8",
     )
+
+
+def _one_line(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False) if "\n" in str(value) else str(value)

@@ -30,7 +30,7 @@ from training.tuning.examples import MALFORMED, OPTIONAL, Example, ExamplesError
 from training.tuning.templates import MARKS, Rendered, Template
 from training.tuning.tokens import Encoder, encode, stop_id
 
-VERSION = 2
+VERSION = 3
 # As `training.step` has it, which needs torch: behind all that is predicted.
 PADDING = -1
 _BATCH = 256

@@ -61,6 +61,21 @@ SOURCES = {"chatml": _CHATML, "alpaca": _ALPACA, "mindllm": _MINDLLM, "plain": _
 NEW_TOKENS = {"chatml": ("<|im_start|>", "<|im_end|>")}
 
 
+def with_system(source: str, system: str | None) -> str:
+    """A template that writes a system turn of its own where a conversation brings none; the same one without.
+
+    So whoever asks with the exported template, a chat server too, asks as the examples did.
+    """
+    if not system:
+        return source
+    text = json.dumps(system, ensure_ascii=False)  # escapes that Jinja's texts have too
+    # The line break is the block's own (`trim_blocks`): what follows begins a line, as it did before.
+    return (
+        "{% if not messages or messages[0]['role'] != 'system' %}"
+        f"{{% set messages = [{{'role': 'system', 'content': {text}}}] + messages %}}{{% endif %}}\n{source}"
+    )
+
+
 class TemplateError(ValueError):
     """A template that cannot write a conversation as it should."""
 

@@ -16,7 +16,7 @@ import tokenizers
 
 from mixing.tokenizer import load_tokenizer
 from training.tuning.examples import ExamplesError, Turn
-from training.tuning.templates import NEW_TOKENS, SOURCES, Rendered, Template
+from training.tuning.templates import NEW_TOKENS, SOURCES, Rendered, Template, with_system
 
 _CONFIG = "tokenizer_config.json"
 _COPIED = ("tokenizer.json", _CONFIG, "special_tokens_map.json")
@@ -95,13 +95,14 @@ def _special_texts(source: Path) -> dict[str, str]:
     return {kind: str(loaded.encoder.id_to_token(at)) for kind, at in ids.items() if at is not None}
 
 
-def write_tokenizer(source: Path, folder: Path, template: Template) -> Encoder:
+def write_tokenizer(source: Path, folder: Path, template: Template, system: str | None = None) -> Encoder:
     """Write the tokenizer of a tuned model: the start's, with the template's special tokens and the template.
 
     Args:
         source: the start's tokenizer, a folder or its tokenizer.json.
         folder: to write, made if missing.
         template: brings `new_tokens` and becomes `chat_template`.
+        system: system turn that the template shall write where a conversation brings none.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for name in _COPIED:
@@ -116,7 +117,8 @@ def write_tokenizer(source: Path, folder: Path, template: Template) -> Encoder:
     encoder = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
     encoder.add_special_tokens([tokenizers.AddedToken(token, special=True, normalized=False) for token in missing])
     encoder.save(str(folder / "tokenizer.json"), pretty=True)
-    config = {"tokenizer_class": "PreTrainedTokenizerFast", **_config(source), "chat_template": template.source}
+    config = {"tokenizer_class": "PreTrainedTokenizerFast", **_config(source)}
+    config["chat_template"] = with_system(template.source, system)
     config |= {f"{kind}_token": text for kind, text in template.special.items() if kind != "unk"}
     if "pad_token" not in config and "eos_token" in config:
         config["pad_token"] = config["eos_token"]  # so that batches can be generated; what is padded is masked

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from training.tuning.examples import Turn
-from training.tuning.templates import SOURCES, Template, TemplateError
+from training.tuning.templates import SOURCES, Template, TemplateError, with_system
+from training.tuning.tokens import ask_ids, write_tokenizer
 
 transformers = pytest.importorskip("transformers")
 
@@ -77,6 +78,31 @@ def test_built_in_templates_mean_the_same_to_transformers(tokenizer_folder, name
         )
         ours = Template(name, SOURCES[name], {"eos": "<|endoftext|>"}).text_of(turns[: 3 - ask], ask)
         assert ours == theirs
+
+
+LINES = "\n  {% for m in messages %}\n  <{{ m['content'] }}>\n{% endfor %}"
+
+
+@pytest.mark.parametrize("source", [*SOURCES.values(), MARKED, LINES])
+def test_default_system_turn_is_written_by_the_template_where_none_is_given(tokenizer_folder, tmp_path, source):
+    system = """Du bist 'die "Mühle"' 🌾 \\n \\ {% endif %}{{ x }}\nund mahlst."""
+    template = Template("t", source, {"eos": "<|endoftext|>"})
+    write_tokenizer(tokenizer_folder, tmp_path, template, system)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path)
+
+    def theirs(turns):
+        messages = [{"role": turn.role, "content": turn.content} for turn in turns]
+        return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+
+    def ours(turns):
+        return template.text_of(turns, ask=True).replace("\ufdd0", "").replace("\ufdd1", "")
+
+    talk = turns_of([("the mill?", "grinds"), ("what?", "grain")])[:3]
+    told, other = [Turn("system", system), *talk], [Turn("system", "old"), *talk]
+    assert theirs(talk) == theirs(told) == ours(told)
+    assert theirs(other) == ours(other)
+    assert ask_ids(tmp_path, "the mill?")[1] == ask_ids(tmp_path, "the mill?", system)[1]
+    assert with_system(source, None) == source
 
 
 def test_template_that_trims_writes_indented_answers():
