@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import pairwise
 from typing import Any
 
 from pydantic import ValidationError
@@ -356,7 +357,12 @@ def _batches(recipe: Recipe, names: Names) -> Iterator[Problem]:
 
 
 def _whole_sequences(training: TrainingValues, model: Model, path: Segments) -> Iterator[Problem]:
-    """A batch in tokens is a multiple of the context."""
+    """A batch in tokens is a multiple of the context; starts in tokens and sequences rise together."""
+    starts = [in_tokens(batch.start, batch_tokens=0, context=model.context) for batch in training.batch]
+    for place, (before, start) in enumerate(pairwise(starts), start=1):
+        if start <= before:
+            reason = f"begins at {start:,} tokens, not behind the batch before it ({before:,}); let the starts rise"
+            yield (*path, place), str(training.batch[place].start), reason
     for place, batch in enumerate(training.batch):
         where = path if len(training.batch) == 1 else (*path, place)
         if batch.size.number == 0:

@@ -40,6 +40,11 @@ def phase_tokens(recipe: Any) -> list[int]:
     return [tokens_of(phase.tokens, context, batch) for phase in recipe.schedule]
 
 
+def batch_lines(values: Any, context: int) -> list[tuple[int, int]]:
+    """(tokens trained before it, tokens of a train step) of each batch size, for a model of this context."""
+    return [(tokens_of(line.start, context, 0), tokens_of(line.size, context, 0)) for line in values.batch]
+
+
 def batch_tokens_of(values: Any, context: int) -> int:
     """Tokens of the first train step's batch."""
     return tokens_of(values.batch[0].size, context, 0)

@@ -11,12 +11,12 @@ from mixing.schedule import Amount, BatchLine, Phase, cut_steps
 from recipes.ablation.swarm import PROXY_HELD_OUT
 from recipes.pretraining.gpus import visible_gpus
 from recipes.pretraining.shapes import (
+    batch_lines,
     batch_tokens_of,
     learning_rate_of,
     optimizer_of,
     phase_tokens,
     shape_of,
-    tokens_of,
 )
 from training.footprint import (
     SAVED_BYTES,
@@ -91,7 +91,7 @@ def training_forecast(run: Run, *, there: bool = False) -> TrainingForecast | No
     if recipe.model is None or not recipe.schedule or recipe.tokenizer is None:
         return None
     shape = shape_of(recipe.model, vocabulary_of(recipe))
-    batches = _batches(recipe)
+    batches = batch_lines(recipe.training, shape.context)
     contexts = [phase.context or shape.context for phase in recipe.schedule]
     spans = list(zip(phase_tokens(recipe), contexts, strict=True))
     tokens, flops = sum(tokens for tokens, _ in spans), training_flops(shape, spans)
@@ -188,18 +188,9 @@ def vocabulary_of(recipe: Any) -> int:
     return int(wanted.vocabulary)
 
 
-def _batches(recipe: Any) -> list[tuple[int, int]]:
-    """(first token, tokens of a train step) of each batch size of the recipe."""
-    context = recipe.model.context
-    return [
-        (line.start.number * (context if line.start.unit == "sequences" else 1), tokens_of(line.size, context, 0))
-        for line in recipe.training.batch
-    ]
-
-
 def num_steps(recipe: Any) -> int:
     """Train steps of a recipe's schedule: each phase is rounded down to whole ones, as the plan does."""
-    batch = [BatchLine(start, size) for start, size in _batches(recipe)]
+    batch = [BatchLine(start, size) for start, size in batch_lines(recipe.training, recipe.model.context)]
     phases = [
         Phase(phase.name, Amount(phase.tokens.number, phase.tokens.unit), {}, phase.context or recipe.model.context)
         for phase in recipe.schedule

@@ -18,6 +18,7 @@ from mixing.tokenizer_training import TokenizerOptions
 from recipes.curating.curate import ALL, Plan, split_by_brought, task_name
 from recipes.errors import RunError
 from recipes.pipeline import PlannedStage, PlannedTask, content_key, plan_stage
+from recipes.pretraining.shapes import batch_lines
 from recipes.schema.names import split_signal
 from recipes.tokenizing.token_files import token_files
 
@@ -256,10 +257,7 @@ def plan_options(run: Run, chosen: dict[str, float] | None = None) -> PlanOption
     if not recipe.schedule or recipe.model is None or recipe.training is None:
         raise RunError(f"{recipe.path}: schedule and model: both are needed to plan training")
     context = recipe.model.context
-    batch = tuple(
-        (line.start.number, line.size.number * (context if line.size.unit == "sequences" else 1))
-        for line in recipe.training.batch
-    )
+    batch = tuple(batch_lines(recipe.training, context))
     phases = tuple(
         PhaseOptions(
             name=phase.name,

@@ -275,6 +275,16 @@ CASES = {
         "1953 sequences (1999872 tokens)",
     ),
     "batch starts late": (SMALL.replace("training: {", "training: {batch: [[1B, 8 sequences]], "), "begin at 0"),
+    "batches whose starts fall in tokens": (
+        SMALL.replace(
+            "training: {", "training: {batch: [[0, 8 sequences], [4M, 16 sequences], [3K sequences, 32 sequences]], "
+        ),
+        "begins at 3,072,000 tokens, not behind the batch before it (4,000,000)",
+    ),
+    "batch that begins twice": (
+        SMALL.replace("training: {", "training: {batch: [[0, 8 sequences], [0 sequences, 16 sequences]], "),
+        "begin at 0 and their starts rise",
+    ),
     "batch without unit": (SMALL.replace("training: {", "training: {batch: 64, "), "'64 sequences'"),
     "context that fits no batch": (
         SMALL.replace("weights: natural^0.5", "context: 1000"),

@@ -5,11 +5,14 @@ from pathlib import Path
 
 import pytest
 
+from mixing.domain_stage import Domain
+from mixing.plan_stage import plan_of
 from recipes.pretraining import train, training_cost
 from recipes.pretraining.shapes import shape_of
 from recipes.pretraining.training_cost import training_forecast
 from recipes.run import Run
 from recipes.schema.recipe import load_recipe
+from recipes.tokenizing.tokens import plan_options
 from training.models.shape import flops_per_token
 
 pytest.importorskip("torch")
@@ -80,6 +83,20 @@ def test_flops_of_phases_are_each_of_its_own_context(tmp_path, monkeypatch):
     assert found.steps == 62 + 15  # of 1,024 tokens; each phase is rounded down
     assert found.flops == 64_000 * short + 16_000 * long
     assert long > short
+
+
+@pytest.mark.parametrize("start", ["32K", "500 sequences"])
+def test_batch_grows_where_it_says_in_plan_and_forecast(tmp_path, start):
+    (tmp_path / "r.yaml").write_text(
+        TWO_CONTEXTS.replace("16 sequences", f"[[0, 16 sequences], [{start}, 32 sequences]]")
+    )
+    with Run.open(load_recipe(tmp_path / "r.yaml", (f"execution.workdir={tmp_path}",)), silent=True) as run:
+        options = plan_options(run)
+        steps = training_cost.num_steps(run.recipe)
+    assert options.batch == ((0, 1024), (32_000, 2048))
+    # 31 small train steps up to 31,744 tokens, then 15 and 7 large ones.
+    plan = plan_of([Domain("a", "a", None, 1_000_000, 1, 1, 1, 0, 0)], options)
+    assert steps == plan.num_steps == 31 + 15 + 7
 
 
 def test_seconds_on_a_cpu_are_those_of_what_was_timed_by_all_processes(tmp_path, monkeypatch):
