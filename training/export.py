@@ -10,7 +10,7 @@ import importlib
 import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +82,7 @@ class ExportOptions:
         name: of the model, in its card.
         sheet: what the card says about the training text, any JSON; becomes data_sheet.json beside the card.
         prompt: text whose continuation is generated as a check, where there is a tokenizer.
+        context: longest sequence the model was trained on, in tokens, where some were longer than the shape's.
     """
 
     precision: str = "bf16"
@@ -89,6 +90,7 @@ class ExportOptions:
     name: str = "model"
     sheet: Mapping[str, Any] = field(default_factory=dict)
     prompt: str = ""
+    context: int = 0
 
 
 @dataclass(frozen=True)
@@ -132,12 +134,13 @@ def export_huggingface(
     folder.mkdir(parents=True, exist_ok=True)
     _write_weights(folder, shape, _averaged(opened), DTYPES[options.precision])
     special = _copy_tokenizer(folder, options)
-    _write_json(folder / "config.json", huggingface_config(shape, special, options.precision))
+    longest = shape if shape.family == "gpt_neo" else replace(shape, context=max(shape.context, options.context))
+    _write_json(folder / "config.json", huggingface_config(longest, special, options.precision))
     _write_json(folder / "generation_config.json", {**_ids(special), "do_sample": False})
     if shape.family == "mindllm":
         code = importlib.import_module("training.models.huggingface_mindllm").__file__
         shutil.copyfile(str(code), folder / "modeling_mindllm.py")
-    _write_card(folder, shape, opened[-1], options)
+    _write_card(folder, longest, opened[-1], options)
     return check_export(opened, folder, options)
 
 

@@ -169,6 +169,17 @@ def _phases(recipe: Recipe, names: Names) -> Iterator[Problem]:
         if place == 0 and phase.ramp.number:
             yield (*path, "ramp"), str(phase.ramp), "the first phase has no weights to ramp from"
         yield from _ramp(phase, recipe, path)
+        yield from _positions(phase, recipe.model, path)
+
+
+def _positions(phase: Phase, model: Model | None, path: Segments) -> Iterator[Problem]:
+    """A model with a learned vector for each position has none behind its context."""
+    if model is not None and model.family == "gpt_neo" and (phase.context or 0) > model.context:
+        reason = (
+            f"a gpt_neo has learned positions, and this one has {model.context:,} (model.context); "
+            f"set model.context to {phase.context}, and the other phases' context to {model.context}"
+        )
+        yield (*path, "context"), phase.context, reason
 
 
 def _ramp(phase: Phase, recipe: Recipe, path: Segments) -> Iterator[Problem]:

@@ -25,8 +25,8 @@ def export(run: Run, checkpoint: Path) -> Path:
     """Export the trained model to Hugging Face, with a check of its logits; a whole export is reused."""
     wanted: Any = run.recipe.export
     checkpoints = _checkpoints(run, checkpoint)
-    names = [path.name for path in checkpoints]
-    key = key_of(VERSION, run.training.key, names, wanted.precision, run.tokens.tokenizer_key)
+    names, longer = [path.name for path in checkpoints], longer_context(run)
+    key = key_of(VERSION, run.training.key, names, wanted.precision, run.tokens.tokenizer_key, *filter(None, [longer]))
     folder = run.store.workdir / f"export-{key}"
     run.use(folder.name, "export", "Hugging Face export", {})
     with held(run.narrator, folder, "Hugging Face export"):
@@ -50,6 +50,7 @@ def _export(run: Run, checkpoints: Sequence[Path], folder: Path) -> Path:
         name=run.name,
         sheet=data_sheet(run),
         prompt=_prompt(run),
+        context=longer_context(run),
     )
     check = export_huggingface(checkpoints, temporary, options)
     shutil.rmtree(folder / "huggingface", ignore_errors=True)
@@ -87,6 +88,12 @@ def spread(
         if len(chosen) < number and step_of(path) <= (step_of(chosen[-1]) - every if chosen else last):
             chosen.append(path)
     return chosen[::-1]
+
+
+def longer_context(run: Run) -> int:
+    """The longest context of a phase, where it is longer than the model's own; else 0."""
+    longest = max(phase.context for phase in run.training.plan.phases)
+    return longest if longest > run.training.spec.shape.context else 0
 
 
 def _prompt(run: Run) -> str:

@@ -290,6 +290,12 @@ CASES = {
         SMALL.replace("weights: natural^0.5", "context: 1000"),
         "not whole sequences of so many",
     ),
+    "context behind the last position": (
+        SMALL.replace(
+            "model: llama_15m", "model: {preset: mindllm_1b3, context: 1024, training: {learning_rate: {warmup: 1M}}}"
+        ).replace("weights: natural^0.5", "context: 2048"),
+        "this one has 1,024 (model.context); set model.context to 2048",
+    ),
     "training of no model": (SMALL.replace("model: llama_15m\n", ""), "training of what?"),
     "model without schedule": (
         SMALL[: SMALL.index("schedule:")] + "model: llama_15m\n",

@@ -55,6 +55,16 @@ def test_export_loads_in_transformers_with_our_logits(tmp_path, shape, saved, pr
         assert config["rope_theta"] == config["rope_parameters"]["rope_theta"] == 10000.0
 
 
+@pytest.mark.parametrize(("family", "context", "read"), [("llama", 64, 64), ("mindllm", 8, 16), ("gpt_neo", 64, 16)])
+def test_export_reads_as_far_as_it_was_trained(tmp_path, tiny, saved, family, context, read):
+    """A Llama's last phase may have had longer sequences than its shape says; a GPT-Neo's cannot have."""
+    assert tiny[family].context == 16
+    folder = tmp_path / "export"
+    export_huggingface([saved(tiny[family])], folder, ExportOptions(context=context))
+    assert json.loads((folder / "config.json").read_text())["max_position_embeddings"] == read
+    assert f"context {read}." in (folder / "README.md").read_text()
+
+
 def test_export_carries_the_tokenizer_and_its_ids(tmp_path, tiny, saved, tokenizer):
     from transformers import AutoTokenizer
 
