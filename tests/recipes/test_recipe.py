@@ -291,9 +291,9 @@ CASES = {
         "not whole sequences of so many",
     ),
     "context behind the last position": (
-        SMALL.replace(
-            "model: llama_15m", "model: {preset: mindllm_1b3, context: 1024, training: {learning_rate: {warmup: 1M}}}"
-        ).replace("weights: natural^0.5", "context: 2048"),
+        SMALL.replace("model: llama_15m", "model: {preset: mindllm_1b3, context: 1024}")
+        .replace("weights: natural^0.5", "context: 2048")
+        .replace("peak: 5e-3", "warmup: 1M"),
         "this one has 1,024 (model.context); set model.context to 2048",
     ),
     "training of no model": (SMALL.replace("model: llama_15m\n", ""), "training of what?"),
