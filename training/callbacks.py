@@ -294,7 +294,8 @@ class Saver(Callback):
         def pruned() -> None:
             if trainer.is_global_zero:
                 log = Path(spec.folder).name
-                prune(spec.checkpoints_root, spec.checkpoints, lambda at: cut_prefix(spec.prefix, at), log)
+                own = partial(cut_prefix, spec.prefix)
+                prune(spec.checkpoints_root, spec.checkpoints, own, log, saved=manifest["step"])
 
         if self.background is None:
             free = spec.execution.min_free_bytes

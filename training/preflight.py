@@ -248,5 +248,6 @@ def room_for_checkpoints(spec: TrainSpec) -> dict[str, int]:
     size = BYTES_PER_PARAMETER * num_parameters(spec.shape)
     there = sum(1 for _ in spec.checkpoints_root.glob("step-*/manifest.json"))
     free = shutil.disk_usage(spec.checkpoints_root).free - spec.execution.min_free_bytes
-    staying = num_staying(spec.checkpoints, spec.num_steps)
+    step_tokens = min(span.sequences * span.context for span in spec.spans)
+    staying = num_staying(spec.checkpoints, spec.num_steps, step_tokens)
     return {"bytes": size, "staying": max(0, staying - there), "fitting": max(0, free // size)}

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 from training.checkpoint import Checkpoint, CheckpointError, canonical, open_checkpoint
 from training.spec import Checkpoints
+
+# Checkpoints kept for a rollback to go back to, in each `back` of the token clock: it trains at most a fourth more.
+RUNGS = 4
 
 
 def cut_prefix(prefix: Any, position: int) -> Any:
@@ -61,14 +64,45 @@ def is_due(plan: Checkpoints, step: int, num_steps: int) -> bool:
     return early or (step > 0 and step % plan.every == 0)
 
 
-def num_staying(plan: Checkpoints, num_steps: int) -> int:
-    """Most checkpoints of a run that lie on disk at once: what its policy keeps, and the one being written."""
+def num_staying(plan: Checkpoints, num_steps: int, step_tokens: int = 1) -> int:
+    """Most checkpoints of a run that lie on disk at once: what its policy keeps, and the one being written.
+
+    Args:
+        plan: when it saves and what it keeps.
+        num_steps: train steps of the run.
+        step_tokens: fewest tokens of a train step; so many that go back no further than a few checkpoints keep few.
+    """
     regular = num_steps // plan.every + bool(num_steps % plan.every)
     early = min(plan.every, num_steps).bit_length() + 1 if plan.early else 0
     if plan.keep_last is None:
         return regular + early + len(plan.at)
     for_ever = len(plan.at) + (num_steps // plan.keep_every + plan.early if plan.keep_every else 0)
-    return min(regular + early + len(plan.at), for_ever + max(1, plan.keep_last) + 1)
+    rungs = 0 if plan.back is None else min(RUNGS, plan.back // (plan.every * step_tokens) + early) + 2
+    return min(regular + early + len(plan.at), for_ever + max(1, plan.keep_last) + rungs + 1)
+
+
+def staying(plan: Checkpoints, clock: Mapping[int, int]) -> set[int]:
+    """Train steps of the checkpoints that a run's policy keeps.
+
+    A rollback goes `plan.back` tokens back from a spike that no one foresees: the newest checkpoint that lies so far
+    behind stays, and the first of every fourth of `back` since, for the spikes to come.
+
+    Args:
+        plan: what to keep.
+        clock: of the run's checkpoints so far, train step -> tokens.
+    """
+    steps = sorted(clock)
+    if plan.keep_last is None or not steps:
+        return set(steps)
+    kept = {*steps[-max(1, plan.keep_last) :], *plan.at}
+    kept |= {step for step in steps if plan.keep_every is not None and step % plan.keep_every == 0}
+    if plan.back is not None:
+        behind = clock[steps[-1]] - plan.back
+        rung = max(1, -(-plan.back // RUNGS))
+        first = {clock[step] // rung: step for step in reversed(steps)}
+        kept |= {step for step in first.values() if clock[step] > behind}
+        kept |= set([step for step in steps if clock[step] <= behind][-1:])
+    return kept & set(steps)
 
 
 def find_resume(
@@ -115,20 +149,23 @@ def own_checkpoints(root: Path, prefix_at: Callable[[int], Any]) -> list[Checkpo
     return mine
 
 
-def prune(root: Path, plan: Checkpoints, prefix_at: Callable[[int], Any], log: str | None = None) -> list[Path]:
+def prune(
+    root: Path, plan: Checkpoints, prefix_at: Callable[[int], Any], log: str | None = None, saved: int | None = None
+) -> list[Path]:
     """Remove this run's checkpoints that its policy does not keep; returns what was removed.
 
     Those of `plan.at` stay: other phases and longer runs begin there. Other runs' checkpoints in the same folder, and
-    unfinished ones, stay; so do those that a run of another `log` saved
-    on the way that both share.
+    unfinished ones, stay; so do those that a run of another `log` saved on the way that both share, and those behind
+    `saved`, the train step just saved: a run that passed over a damaged one, or has a shorter budget than before, lies
+    before them, and they would take the places of what it saves.
     """
     if plan.keep_last is None:
         return []
     mine = [found for found in own_checkpoints(root, prefix_at) if found.state.get("log") == log]
-    removed = []
-    for found in mine[: -max(1, plan.keep_last)]:
-        if found.step not in plan.at and (plan.keep_every is None or found.step % plan.keep_every):
-            (found.folder / "manifest.json").unlink()  # first: a half-removed folder is no checkpoint
-            shutil.rmtree(found.folder)
-            removed.append(found.folder)
+    mine = [found for found in mine if saved is None or found.step <= saved]
+    kept = staying(plan, {found.step: found.manifest["tokens"] for found in mine})
+    removed = [found.folder for found in mine if found.step not in kept]
+    for folder in removed:
+        (folder / "manifest.json").unlink()  # first: a half-removed folder is no checkpoint
+        shutil.rmtree(folder)
     return removed

@@ -106,6 +106,7 @@ class Checkpoints:
         at: further steps (phase borders, the start of a decay); these stay.
         keep_last: how many of the newest to keep; None keeps all.
         keep_every: also keep those at multiples of so many steps.
+        back: tokens that a rollback goes back; what it needs for that is kept beside `keep_last`. None: there is none.
         background: copy what is saved and write it while the training goes on.
     """
 
@@ -114,6 +115,7 @@ class Checkpoints:
     at: tuple[int, ...] = ()
     keep_last: int | None = None
     keep_every: int | None = None
+    back: int | None = None
     background: bool = False
 
 

@@ -21,9 +21,9 @@ from mixing.schedule import BySignal
 from mixing.tokenizer import load_tokenizer
 from recipes.artifacts import key_of, to_json, write_atomically
 from recipes.curating.curate import ALL
-from recipes.errors import RunError
 from recipes.pipeline import content_key
 from recipes.pretraining.amended import Course, course_of, position_at, read_rollbacks, roll_back, write_journal
+from recipes.pretraining.begun import TrainingFailed, refuse_lost
 from recipes.pretraining.gpus import visible_gpus
 from recipes.pretraining.pinned import finish, pin, refuse_other_text
 from recipes.pretraining.several import owned, refuse_alone, spec_name, wait_for_rollback
@@ -55,10 +55,6 @@ _TELLING = {
     Exit.UNFIT: "the processes do not fit together, or cannot read or write what they need; nothing was trained",
     Exit.ERROR: "a process failed",
 }
-
-
-class TrainingFailed(RunError):  # noqa: N818
-    """A training ended before its last step."""
 
 
 @dataclass(frozen=True)
@@ -212,8 +208,15 @@ def _checkpoints(recipe: Any, plan: SequencePlan, followed: Course) -> specs.Che
         at=tuple(step for step in borders if step),
         keep_last=None if wanted.keep.all else wanted.keep.last,
         keep_every=None if wanted.keep.every is None else steps_of(recipe, wanted.keep.every),
+        back=_back_tokens(recipe) if recipe.training.spikes.action == "rollback" else None,
         background=wanted.background,
     )
+
+
+def _back_tokens(recipe: Any) -> int:
+    """Tokens that a rollback goes back."""
+    batch = batch_tokens_of(recipe.training, recipe.model.context)
+    return tokens_of(recipe.training.spikes.back, recipe.model.context, batch)
 
 
 def execution_of(run: Run) -> specs.Execution:
@@ -331,10 +334,8 @@ def _roll_back(run: Run, training: Training) -> None:
     documents = [vars(one) for one in documents_of_step(open_plan(run), step - 1)]
     listed = training.log / f"spike-{step:08d}.json"
     write_atomically(listed, to_json({"train_step": step, "why": why, "documents": documents}))
-    recipe: Any = run.recipe
-    back = tokens_of(
-        recipe.training.spikes.back, recipe.model.context, batch_tokens_of(recipe.training, recipe.model.context)
-    )
+    back = _back_tokens(run.recipe)
+    refuse_lost(training, step, back, why)
     found = roll_back(training.log, training.plan, training.course, step, back, why)
     run.narrator.say(
         f"  {why}; going back: the text of positions {found.start:,} to {found.stop:,} is passed over. "

@@ -19,7 +19,7 @@ from training.exits import Exit  # noqa: E402
 from training.meeting import Meeting, meet  # noqa: E402
 from training.preflight import agree, conclude  # noqa: E402
 from training.preflight_report import Folder, PreflightError, RankReport, notes, slow_ranks, table  # noqa: E402
-from training.resume import is_due, num_staying  # noqa: E402
+from training.resume import is_due, num_staying, staying  # noqa: E402
 from training.spec import Checkpoints  # noqa: E402
 
 CPU = torch.device("cpu")
@@ -180,19 +180,18 @@ def test_disk_that_will_not_hold_all_checkpoints_is_said():
     at=st.sets(st.integers(1, 30), max_size=3),
     keep_last=st.none() | st.integers(1, 4),
     keep_every=st.none() | st.integers(1, 12),
+    back=st.none() | st.integers(1, 200),
     num_steps=st.integers(1, 40),
 )
-def test_checkpoints_that_stay_are_never_more_than_foretold(every, early, at, keep_last, keep_every, num_steps):
-    plan = Checkpoints(every, early, tuple(sorted(at)), keep_last, keep_every)
+def test_checkpoints_that_stay_are_never_more_than_foretold(every, early, at, keep_last, keep_every, back, num_steps):
+    plan = Checkpoints(every, early, tuple(sorted(at)), keep_last, keep_every, back)
     there, most = [], 0
     for step in range(num_steps + 1):
         if is_due(plan, step, num_steps):
             there.append(step)
             most = max(most, len(there))
-            if keep_last is not None:  # as `prune` does
-                kept = [one for one in there[:-keep_last] if one in at or (keep_every and one % keep_every == 0)]
-                there = kept + there[-keep_last:]
-    assert most <= num_staying(plan, num_steps)
+            there = sorted(staying(plan, {one: 7 * one for one in there}))
+    assert most <= num_staying(plan, num_steps, 7)
 
 
 def test_folder_that_is_not_shared_is_named(tmp_path):

@@ -1,11 +1,13 @@
 from functools import partial
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch")
 
 from training.checkpoint import checkpoint_name, save  # noqa: E402
-from training.resume import cut_prefix, find_resume, first_difference, is_due, own_checkpoints, prune  # noqa: E402
+from training.resume import cut_prefix, find_resume, first_difference, is_due, own_checkpoints, prune, staying  # noqa: E402
 from training.spec import Checkpoints  # noqa: E402
 
 PREFIX = {"seed": 1, "batch": {"from": [[0, 8], [100, 16]]}, "phases": [{"weights": {"from": [[0, "a"], [50, "b"]]}}]}
@@ -88,6 +90,42 @@ def test_prune_keeps_the_last_and_the_multiples_and_other_runs(tmp_path, put):
     # What a run of another log saved on the way that both share is not this run's to remove.
     assert prune(tmp_path, Checkpoints(1, keep_last=1), partial(cut_prefix, PREFIX), log="branch") == []
     assert prune(tmp_path, Checkpoints(1), partial(cut_prefix, PREFIX)) == []
+
+
+def test_prune_after_a_damaged_newest_checkpoint_keeps_what_was_saved_since(tmp_path, put):
+    for step in (10, 20):
+        put(step)
+    plan, own = Checkpoints(1, keep_last=1), partial(cut_prefix, PREFIX)
+    put(11)  # 20 could not be read, so the run went on from 10
+    prune(tmp_path, plan, own, saved=11)
+    put(12)
+    prune(tmp_path, plan, own, saved=12)
+    assert [found.step for found in own_checkpoints(tmp_path, own)] == [12, 20]
+    prune(tmp_path, plan, own, saved=20)
+    assert [found.step for found in own_checkpoints(tmp_path, own)] == [20]
+
+
+@given(
+    every=st.integers(1, 7),
+    early=st.booleans(),
+    keep_last=st.integers(1, 3),
+    back=st.integers(1, 300),
+    num_steps=st.integers(1, 80),
+)
+def test_staying_checkpoints_let_any_spike_go_back_and_little_further(every, early, keep_last, back, num_steps):
+    """Seven tokens a train step; the beginning is a checkpoint that always stays."""
+    plan = Checkpoints(every, early=early, keep_last=keep_last, back=back)
+    there = set()
+    for step in range(num_steps + 1):
+        wanted = 7 * step - back
+        if wanted >= 0:  # a spike in the train step after `step`
+            nearest = max((7 * one for one in there if 7 * one <= wanted), default=0)
+            assert wanted - nearest <= -(-back // 4) + 7 * every
+        if is_due(plan, step, 10**6):
+            there = staying(plan, {one: 7 * one for one in {*there, step}})
+            assert step in there
+            assert len(there) <= keep_last + 6
+            assert staying(plan, {one: 7 * one for one in there}) == there
 
 
 def test_own_checkpoints_are_this_runs_in_order(tmp_path, put):
