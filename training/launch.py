@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,6 +37,7 @@ from training.processes import (
     end_with_parent,
     note_end,
     place_of,
+    read_status,
     reserve_end,
     start,
     told_to_stop,
@@ -77,13 +79,16 @@ def launch(
     folder.mkdir(parents=True, exist_ok=True)
     run = Run(Path(spec_path), folder, range(processes), progress, stall_s, grace_s)
     with told_to_stop() as told:
+        there = _manifests(checkpoints)  # others' lie beside this training's, also with more train steps
         ended, left, newest = _once(run, told), restarts, 0
         while ended in (Exit.RANK_LOST, Exit.STALLED) and not told:
-            reached = _newest_step(checkpoints)
-            left = restarts if reached > newest else left
+            now = _manifests(checkpoints)
+            saved, there = now - there, now
+            left = restarts if saved else left
             if left == 0:
                 break
-            left, newest = left - 1, reached
+            left, newest = left - 1, max((_step_of(path.parent.name) for path, _ in saved), default=newest)
+            reached = newest or _resumed_step(folder)
             where = f"the checkpoint of train step {reached}" if reached else "the beginning"
             say(f"{_cause_of_end(folder)}; started again from {where}, {left} restarts left without a new checkpoint")
             ended = _once(run, told)
@@ -97,8 +102,23 @@ def _cause_of_end(folder: Path) -> str:
         return "ended"
 
 
-def _newest_step(checkpoints: Path) -> int:
-    return max((int(path.parent.name.split("-")[1]) for path in checkpoints.glob("step-*/manifest.json")), default=0)
+def _manifests(checkpoints: Path) -> set[tuple[Path, int]]:
+    """Manifests of whole checkpoints, and when they were written: a damaged one may be made anew in its place."""
+    found = set()
+    for path in checkpoints.glob("step-*/manifest.json"):
+        with suppress(FileNotFoundError):  # another training's, pruned meanwhile
+            found.add((path, path.stat().st_mtime_ns))
+    return found
+
+
+def _resumed_step(folder: Path) -> int:
+    """Train step of the checkpoint that the processes said they continue from; 0 where there is none."""
+    name = (read_status(folder) or {}).get("resumed")
+    return _step_of(name) if name else 0
+
+
+def _step_of(name: str) -> int:
+    return int(name.split("-")[1])
 
 
 def _once(run: Run, told: list[int]) -> Exit:

@@ -322,6 +322,29 @@ def test_lost_process_is_started_again_and_ends_with_the_same_bits(make_spec, wr
     assert rows(spec) == rows(whole)
 
 
+def test_restarts_are_counted_from_this_trainings_newest_checkpoint(make_spec, write_spec, monkeypatch):
+    """A longer run's checkpoint lies beside; each start but the last saves one of its own."""
+    spec = make_spec()
+    starts = iter([3, 6, 9, None])
+
+    def save(name):
+        (spec.checkpoints_root / name).mkdir(parents=True)
+        (spec.checkpoints_root / name / "manifest.json").touch()
+
+    def lost(run, told):
+        step = next(starts)
+        if step:
+            save(f"step-{step:08d}-ours")
+        return Exit.RANK_LOST
+
+    save("step-00000100-other")
+    monkeypatch.setattr("training.launch._once", lost)
+    said = []
+    assert launch(write_spec(spec), 1, restarts=1, say=said.append) is Exit.RANK_LOST
+    assert next(starts, "all") == "all"
+    assert [line.split("train step ")[1].split(",")[0] for line in said] == ["3", "6", "9"]
+
+
 @pytest.mark.slow
 def test_spike_with_rollback_ends_where_it_was_seen(make_spec, write_spec):
     spec = make_spec(num_steps=70, spikes=Spikes("rollback", sigma=-100.0))
