@@ -10,18 +10,32 @@ Beside the training's log, `plans.jsonl` is the journal in force and `rollbacks.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from curation.amounts import Amount
 from mixing.journal import BatchSize, Journal, Line, Skip, StepRun, append_lines, lines_of, read_journal, replay
-from mixing.plan_record import Plan, PlannedPhase
+from mixing.plan_record import Plan
 from recipes.artifacts import to_json, write_atomically
 from recipes.errors import RunError
-from recipes.pretraining.shapes import batch_tokens_of, learning_rate_of, optimizer_of, tokens_of
+from recipes.pretraining.clock import (
+    before,
+    behind,
+    phase_at,
+    position_at,
+    position_until,
+    steps_as_planned,
+    token_at,
+    tokens_from_start,
+    tokens_to_end,
+)
+from recipes.pretraining.shapes import batch_lines, optimizer_of, rate_over, tokens_of
 from training import spec as specs
 from training.config import amended_values
+from training.learning_rate import LearningRate
 
 
 @dataclass(frozen=True)
@@ -41,18 +55,22 @@ class Course:
     Attributes:
         journal: plan, batches and skips in force.
         runs: train steps of equal size over adjacent positions.
+        unrolled: the same as if nothing had been rolled back; amounts in train steps are counted along them.
         spans: the same as a training takes them.
         num_steps: train steps in all.
         changes: values that change on the way.
         changed: (position, {path: value}) of each change, for the prefix of checkpoints.
+        rates: (position, course of the learning rate from there on), the first from 0.
     """
 
     journal: Journal
     runs: tuple[StepRun, ...]
+    unrolled: tuple[StepRun, ...]
     spans: tuple[specs.Span, ...]
     num_steps: int
     changes: tuple[specs.Change, ...]
     changed: tuple[tuple[int, dict[str, Any]], ...]
+    rates: tuple[tuple[int, LearningRate], ...] = ()
 
     @property
     def passed_over(self) -> list[list[Any]]:
@@ -70,60 +88,79 @@ class Course:
 def course_of(recipe: Any, plan: Plan, rollbacks: Sequence[Rollback] = ()) -> Course:
     """Follow a plan with a recipe's amendments and the rollbacks so far.
 
+    Amounts of amendments are counted as if nothing had been rolled back, so they stay where they are when that happens.
+
     Raises:
         RunError: for an amendment behind the end of what is left of the run.
     """
-    journal = Journal(tuple(lines_of(plan)))
-    # What a rollback passed over stays passed over, whatever is amended around it.
-    journal = journal.with_lines([Skip(one.start, min(one.stop, plan.num_positions)) for one in rollbacks])
-    changes, changed, values = [], [], recipe.training
+    journal, values = Journal(tuple(lines_of(plan))), recipe.training
+    rates, changed, optimizers = [], [], []
+    if values is not None:
+        rates.append((0, _rate_of(values.learning_rate, recipe.model.context, plan, steps_as_planned(plan))))
     for place, amendment in enumerate(values.amendments if values is not None else ()):
-        where = f"training.amendments[{place}]"
-        start = _boundary(recipe, plan, journal, amendment.at, where)
+        where, context = f"training.amendments[{place}]", recipe.model.context
+        runs = replay(journal, {plan.id: plan})
+        start = _boundary(plan, runs, amendment.at, context, where)
         if amendment.skip_data is not None:
-            wanted = tokens_of(amendment.skip_data, recipe.model.context, _step_tokens(recipe, plan))
-            journal = journal.with_lines([_skip(plan, start, wanted, where)])
+            stop = behind(plan, runs, start, amendment.skip_data, context)
+            journal = journal.with_lines([_skip(plan, start, stop, where)])
             continue
         values = amended_values(values, amendment.set)
-        journal = journal.with_lines(_batches(amendment.set, values, plan, start))
-        step = _step_from(replay(journal, {plan.id: plan}), start)
-        rate = learning_rate_of(values, recipe.model.context, plan.num_tokens)
-        changes.append(specs.Change(step, rate, optimizer_of(values)))
+        if "batch" in amendment.set:
+            journal = journal.with_lines(_batches(batch_lines(values, context), plan, start))
+        runs = replay(journal, {plan.id: plan})
+        rates.append((start, _rate_of(values.learning_rate, context, plan, runs, rates[-1][1], amendment.set)))
+        optimizers.append(optimizer_of(values))
         changed.append((start, {path: _plain(value) for path, value in sorted(amendment.set.items())}))
+    unrolled = tuple(replay(journal, {plan.id: plan}))
+    journal = journal.with_lines([Skip(one.start, min(one.stop, plan.num_positions)) for one in rollbacks])
     runs = replay(journal, {plan.id: plan})
+    changes = [
+        specs.Change(_step_from(runs, start), rate, optimizer)
+        for (start, rate), optimizer in zip(rates[1:], optimizers, strict=True)
+        if start < runs[-1].stop  # else a rollback passed over the rest of the run
+    ]
     spans = tuple(_span(plan, run) for run in runs)
     num_steps = runs[-1].step + runs[-1].num_steps
-    return Course(journal, tuple(runs), spans, num_steps, tuple(changes), tuple(changed))
+    return Course(journal, tuple(runs), unrolled, spans, num_steps, tuple(changes), tuple(changed), tuple(rates))
+
+
+def decays_of(plan: Plan, course: Course) -> list[tuple[int, LearningRate]]:
+    """(position, course of the learning rate) of each wsd decay that is begun before another course holds."""
+    rates = [course.rates[0], *(after for (_, last), after in pairwise(course.rates) if after[1] != last)]
+    ends = [*(start for start, _ in rates[1:]), plan.num_positions + 1]
+    begun = [(max(start, position_until(plan, rate.total_tokens - rate.decay_tokens)), rate) for start, rate in rates]
+    return [one for one, end in zip(begun, ends, strict=True) if one[1].shape == "wsd" and one[0] < end]
+
+
+def rate_entries(plan: Plan, course: Course) -> list[list[Any]]:
+    """(position, value) of all that makes the learning rate, for the prefix of checkpoints.
+
+    Until a wsd decay begins, the length of the run does not matter; for all other shapes it always does.
+    """
+    first = course.rates[0][1]
+    entries: list[list[Any]] = [[0, [first.peak, first.warmup_tokens, first.shape]]]
+    if first.shape != "wsd":
+        entries[0][1] += [first.final, first.total_tokens]
+    else:
+        amended = dict(course.rates[1:])
+        for begins, rate in decays_of(plan, course):
+            # Amended into the middle of its decay: the position does not tell how long that is.
+            inside = [rate.decay_tokens] if begins in amended else []
+            entries.append([begins, [rate.final, rate.total_tokens, *inside]])
+        entries += [[start, [rate.final, rate.total_tokens]] for start, rate in amended.items() if rate.shape != "wsd"]
+    return entries + [[position, changed] for position, changed in course.changed]
 
 
 def _span(plan: Plan, run: StepRun) -> specs.Span:
-    phase = _phase_at(plan, run.start)
-    return specs.Span(run.step, run.start, token_at(plan, run.start), run.sequences, phase.context)
+    context = phase_at(plan, run.start).context
+    return specs.Span(run.step, run.start, token_at(plan, run.start), run.sequences, context)
 
 
-def _phase_at(plan: Plan, position: int) -> PlannedPhase:
-    return next((phase for phase in plan.phases if position < phase.stop), plan.phases[-1])
-
-
-def token_at(plan: Plan, position: int) -> int:
-    """The token clock at a position; it also counts text that is passed over."""
-    passed = [(min(position, phase.stop) - phase.start, phase.context) for phase in plan.phases]
-    return sum(sequences * context for sequences, context in passed if sequences > 0)
-
-
-def position_at(plan: Plan, token: int) -> int:
-    """The first position whose text begins at this token of the clock or behind it."""
-    for phase in plan.phases:
-        begins = token_at(plan, phase.start)
-        if token <= begins + phase.num_tokens:
-            return phase.start + max(0, -(-(token - begins) // phase.context))
-    return plan.num_positions
-
-
-def _boundary(recipe: Any, plan: Plan, journal: Journal, at: Any, where: str) -> int:
+def _boundary(plan: Plan, runs: Sequence[StepRun], at: Amount, context: int, where: str) -> int:
     """The beginning of the first train step at or behind an amount of training."""
-    wanted = position_at(plan, tokens_of(at, recipe.model.context, _step_tokens(recipe, plan)))
-    for run in replay(journal, {plan.id: plan}):
+    wanted = behind(plan, runs, 0, at, context)
+    for run in runs:
         if wanted < run.stop:
             step = max(0, -(-(wanted - run.start) // run.sequences))
             if run.start + step * run.sequences < run.stop:
@@ -132,29 +169,50 @@ def _boundary(recipe: Any, plan: Plan, journal: Journal, at: Any, where: str) ->
 
 
 def _step_from(runs: Sequence[StepRun], position: int) -> int:
-    """The first train step at or behind a position."""
+    """The train step that holds a position, or the first one behind it."""
     for run in runs:
         if position < run.stop:
             return run.step + max(0, position - run.start) // run.sequences
     raise RunError("an amendment begins behind the last train step of the run")
 
 
-def _step_tokens(recipe: Any, plan: Plan) -> int:
-    return batch_tokens_of(recipe.training, recipe.model.context)
-
-
-def _skip(plan: Plan, start: int, tokens: int, where: str) -> Skip:
-    stop = position_at(plan, token_at(plan, start) + tokens)
+def _skip(plan: Plan, start: int, stop: int, where: str) -> Skip:
     if stop >= plan.num_positions:
         raise RunError(f"{where}.skip_data: nothing of the run is left behind it; skip less, or end the run earlier")
     return Skip(start, max(stop, start + 1))
 
 
-def _batches(changes: dict[str, Any], values: Any, plan: Plan, start: int) -> list[Line]:
-    if "batch" not in changes:
-        return []
-    context = _phase_at(plan, start).context
-    return [BatchSize(start, max(1, tokens_of(values.batch[-1].size, context, 0) // context))]
+def _rate_of(
+    rate: Any,
+    context: int,
+    plan: Plan,
+    runs: Sequence[StepRun],
+    known: LearningRate | None = None,
+    changes: Mapping[str, Any] | None = None,
+) -> LearningRate:
+    """The course of a recipe's learning rate; warm-up and decay stay as `known` where `changes` do not set them."""
+    if known is None or "learning_rate.warmup" in (changes or {}):
+        warmup = tokens_from_start(plan, runs, rate.warmup, context)
+    else:
+        warmup = known.warmup_tokens
+    if known is None or "learning_rate.decay" in (changes or {}):
+        decay = 0 if rate.decay is None else tokens_to_end(plan, runs, rate.decay, context)
+    else:
+        decay = known.decay_tokens
+    return rate_over(rate, warmup, decay, plan.num_tokens)
+
+
+def _batches(lines: Sequence[tuple[int, int]], plan: Plan, start: int) -> list[Line]:
+    """The batch from a position on, in sequences of each phase; where a list lets it grow, at the last whole step."""
+    borders = {phase.start for phase in plan.phases if phase.start > start}
+    grows = {position_at(plan, token) for token, _ in lines}
+    found: list[BatchSize] = []
+    for mark in sorted({start, *borders, *(position for position in grows if start < position < plan.num_positions)}):
+        tokens = [size for token, size in lines if token <= token_at(plan, mark)][-1]
+        if found and mark not in borders:
+            mark = found[-1].start + (mark - found[-1].start) // found[-1].sequences * found[-1].sequences
+        found.append(BatchSize(mark, max(1, tokens // phase_at(plan, mark).context)))
+    return [found[0], *(line for last, line in pairwise(found) if last.sequences != line.sequences)]
 
 
 def _plain(value: Any) -> Any:
@@ -170,15 +228,28 @@ def read_rollbacks(log: Path) -> list[Rollback]:
     return [Rollback(**one) for one in json.loads(path.read_text(encoding="utf-8"))] if path.exists() else []
 
 
+def tokens_back(plan: Plan, course: Course, step: int, back: Amount, context: int) -> int:
+    """Tokens of the clock that a rollback goes back from behind train step `step`, counted from 1."""
+    if back.unit != "train steps":
+        return tokens_of(back, context, 0)
+    stop = _end_of(course, step)
+    return token_at(plan, stop) - token_at(plan, before(plan, course.unrolled, stop, back, context))
+
+
+def _end_of(course: Course, step: int) -> int:
+    """The position behind a train step, counted from 1."""
+    run = next(run for run in course.runs if run.step <= step - 1 < run.step + run.num_steps)
+    return run.start + (step - run.step) * run.sequences
+
+
 def roll_back(log: Path, plan: Plan, course: Course, step: int, back_tokens: int, why: str) -> Rollback:
     """Note that a run goes back before the spike that was seen after train step `step`, and passes its text over.
 
     It goes back to the train step that began `back_tokens` earlier; the text from there to the spike is not trained.
     """
-    run = next(run for run in course.runs if run.step <= step - 1 < run.step + run.num_steps)
-    stop = run.start + (step - run.step) * run.sequences
+    stop = _end_of(course, step)
     wanted = position_at(plan, max(0, token_at(plan, stop) - back_tokens))
-    start = run.start
+    start = course.runs[0].start
     for one in course.runs:
         if one.start <= wanted:
             start = one.start + min(one.num_steps, (wanted - one.start) // one.sequences) * one.sequences

@@ -58,11 +58,15 @@ def learning_rate_of(values: Any, context: int, total_tokens: int) -> LearningRa
 def fitted_rate(rate: Any, context: int, batch_tokens: int, total_tokens: int) -> LearningRate:
     """A recipe's `learning_rate` over a run of `total_tokens`, in train steps of `batch_tokens`."""
     decay = 0 if rate.decay is None else tokens_of(rate.decay, context, batch_tokens)
-    warmup = min(tokens_of(rate.warmup, context, batch_tokens), max(0, total_tokens - decay))
+    return rate_over(rate, tokens_of(rate.warmup, context, batch_tokens), decay, total_tokens)
+
+
+def rate_over(rate: Any, warmup: int, decay: int, total_tokens: int) -> LearningRate:
+    """A recipe's `learning_rate` with its warm-up and decay in tokens, which are cut to fit into `total_tokens`."""
     return LearningRate(
         peak=rate.peak,
         total_tokens=total_tokens,
-        warmup_tokens=warmup,
+        warmup_tokens=min(warmup, max(0, total_tokens - decay)),
         final=rate.final,
         shape=rate.shape,
         decay_tokens=min(decay, total_tokens),

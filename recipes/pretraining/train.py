@@ -22,12 +22,22 @@ from mixing.tokenizer import load_tokenizer
 from recipes.artifacts import key_of, to_json, write_atomically
 from recipes.curating.curate import ALL
 from recipes.pipeline import content_key
-from recipes.pretraining.amended import Course, course_of, position_at, read_rollbacks, roll_back, write_journal
+from recipes.pretraining.amended import (
+    Course,
+    course_of,
+    decays_of,
+    rate_entries,
+    read_rollbacks,
+    roll_back,
+    tokens_back,
+    write_journal,
+)
 from recipes.pretraining.begun import TrainingFailed, refuse_lost
+from recipes.pretraining.clock import tokens_to_end
 from recipes.pretraining.gpus import visible_gpus
 from recipes.pretraining.pinned import finish, pin, refuse_other_text
 from recipes.pretraining.several import owned, refuse_alone, spec_name, wait_for_rollback
-from recipes.pretraining.shapes import batch_tokens_of, learning_rate_of, optimizer_of, shape_of, tokens_of
+from recipes.pretraining.shapes import batch_tokens_of, optimizer_of, shape_of, tokens_of
 from recipes.pretraining.start_weights import keep_tokenizer, start_weights
 from recipes.pretraining.training_log import log_folder, read_end, read_status
 from recipes.pretraining.watching import Watching
@@ -110,7 +120,7 @@ def plan_training(run: Run, tokens: Tokens, plan_stage: PlannedStage) -> Trainin
         spans=followed.spans,
         num_steps=followed.num_steps,
         changes=followed.changes,
-        learning_rate=learning_rate_of(recipe.training, recipe.model.context, plan.num_tokens),
+        learning_rate=followed.rates[0][1],
         seed=recipe.seed,
         precision=recipe.training.precision,
         optimizer=optimizer_of(recipe.training),
@@ -138,20 +148,11 @@ def read_plan(stage: PlannedStage) -> SequencePlan:
 def _prefix(run: Run, tokens: Tokens, plan: SequencePlan, shape: ModelShape, followed: Course) -> dict[str, Any]:
     """What makes the weights at every position: what changes on the way is listed with where it begins."""
     recipe: Any = run.recipe
-    rate = learning_rate_of(recipe.training, recipe.model.context, plan.num_tokens)
-    course: list[list[Any]] = [[0, [rate.peak, rate.warmup_tokens, rate.shape]]]
-    if rate.shape == "wsd":
-        # Until the decay begins, the length of the run does not matter.
-        decay_from = (rate.total_tokens - rate.decay_tokens) // recipe.model.context
-        course.append([decay_from, [rate.final, rate.total_tokens]])
-    else:
-        course[0][1] += [rate.final, rate.total_tokens]
     laws = [(span.start, [*_law_of(span, plan), phase.window, _order_of(phase, run)]) for phase, span in plan.spans]
     # A window that the end of its span cuts is mixed as it was cut: from there on the end matters too.
     ends = [(begins, ["ends", end]) for begins, end in cut_windows(plan)]
     order = [list(entry) for entry in sorted([*laws, *ends, *followed.passed_over], key=itemgetter(0))]
     batch = [[span.first_position, [span.sequences, span.context]] for span in followed.spans]
-    course += [[position, changed] for position, changed in followed.changed]
     return {
         "model": asdict(shape),
         "seed": recipe.seed,
@@ -162,7 +163,7 @@ def _prefix(run: Run, tokens: Tokens, plan: SequencePlan, shape: ModelShape, fol
         "spikes": recipe.training.spikes.action,
         # Positions start anew in each document since masks are made so.
         "document_masks": "positions" if recipe.sequences.document_masks else False,
-        "learning_rate": {"from": course},
+        "learning_rate": {"from": rate_entries(plan, followed)},
         "order": {"from": order},
         "batch": {"from": batch},
     }
@@ -196,27 +197,21 @@ def steps_of(recipe: Any, size: Any) -> int:
 
 
 def _checkpoints(recipe: Any, plan: SequencePlan, followed: Course) -> specs.Checkpoints:
-    wanted = recipe.checkpoints
+    wanted, spikes = recipe.checkpoints, recipe.training.spikes
+    going_back = spikes.action == "rollback"
     starts = [phase.start for phase in plan.phases[1:]]
-    rate = learning_rate_of(recipe.training, recipe.model.context, plan.num_tokens)
-    if rate.decay_tokens:  # from here a longer run goes on, and another decay begins
-        starts.append(position_at(plan, rate.total_tokens - rate.decay_tokens))
-    borders = [followed.step_from(position) for position in starts]
+    # From where a decay begins a longer run goes on, and another decay begins.
+    starts += [position for position, rate in decays_of(plan, followed) if rate.decay_tokens]
+    borders = [followed.step_from(position) for position in starts if position < followed.runs[-1].stop]
     return specs.Checkpoints(
         every=steps_of(recipe, wanted.every),
         early=wanted.early,
         at=tuple(step for step in borders if step),
         keep_last=None if wanted.keep.all else wanted.keep.last,
         keep_every=None if wanted.keep.every is None else steps_of(recipe, wanted.keep.every),
-        back=_back_tokens(recipe) if recipe.training.spikes.action == "rollback" else None,
+        back=tokens_to_end(plan, followed.unrolled, spikes.back, recipe.model.context) if going_back else None,
         background=wanted.background,
     )
-
-
-def _back_tokens(recipe: Any) -> int:
-    """Tokens that a rollback goes back."""
-    batch = batch_tokens_of(recipe.training, recipe.model.context)
-    return tokens_of(recipe.training.spikes.back, recipe.model.context, batch)
 
 
 def execution_of(run: Run) -> specs.Execution:
@@ -334,7 +329,8 @@ def _roll_back(run: Run, training: Training) -> None:
     documents = [vars(one) for one in documents_of_step(open_plan(run), step - 1)]
     listed = training.log / f"spike-{step:08d}.json"
     write_atomically(listed, to_json({"train_step": step, "why": why, "documents": documents}))
-    back = _back_tokens(run.recipe)
+    recipe: Any = run.recipe
+    back = tokens_back(training.plan, training.course, step, recipe.training.spikes.back, recipe.model.context)
     refuse_lost(training, step, back, why)
     found = roll_back(training.log, training.plan, training.course, step, back, why)
     run.narrator.say(

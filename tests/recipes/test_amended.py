@@ -7,7 +7,8 @@ from mixing.journal import Skip, read_journal, step_positions
 from mixing.plan import DomainSupply, make_plan
 from mixing.schedule import Amount, BatchLine, Phase
 from recipes.errors import RunError
-from recipes.pretraining.amended import course_of, position_at, read_rollbacks, roll_back, token_at, write_journal
+from recipes.pretraining.amended import course_of, read_rollbacks, roll_back, tokens_back, write_journal
+from recipes.pretraining.clock import position_at, token_at
 from training.config import Model, Training, merged
 from training.resume import cut_prefix, first_difference
 
@@ -27,9 +28,10 @@ def plan():
 def recipe():
     """A recipe's model and training with amendments."""
 
-    def make(*amendments):
+    def make(*amendments, **changed):
         model = Model.model_validate({"preset": "llama_tiny", "context": 16})
         values = model.training.model_dump(mode="json") | {"batch": "4 sequences", "amendments": list(amendments)}
+        values |= changed
         return SimpleNamespace(model=model, training=Training.model_validate(merged({}, values)))
 
     return make
@@ -90,6 +92,63 @@ def test_set_batch_cuts_the_rest_anew(plan, recipe):
     assert [position for step in trained(course) for position in step] == list(range(plan.num_positions))
 
 
+def steps_of(course):
+    """(first train step, first token, sequences, tokens of a step) of each stretch of equal steps."""
+    return [(s.first_step, s.first_token, s.sequences, s.sequences * s.context) for s in course.spans]
+
+
+def test_set_batch_keeps_its_tokens_in_phases_of_another_context(plan, recipe):
+    course = course_of(recipe({"at": "640 tokens", "set": {"batch": "8 sequences"}, "why": "faster"}), plan)
+    assert steps_of(course) == [(0, 0, 4, 64), (10, 640, 8, 128), (55, 6400, 4, 128)]
+
+
+def test_set_batch_may_be_a_list_that_grows_by_tokens_of_the_run(plan, recipe):
+    grows = [[0, "2 sequences"], ["60 sequences", "8 sequences"], ["7000 tokens", "256 tokens"]]
+    course = course_of(recipe({"at": "640 tokens", "set": {"batch": grows}, "why": "w"}), plan)
+    # The last whole step before 960 and 7,000 tokens; a step of 64 is what is left of its phase.
+    assert steps_of(course) == [
+        (0, 0, 4, 64),
+        (10, 640, 2, 32),
+        (20, 960, 8, 128),
+        (62, 6336, 4, 64),
+        (63, 6400, 4, 128),
+        (67, 6912, 8, 256),
+    ]
+
+
+WSD = {"peak": 1e-3, "warmup": "10 train steps", "shape": "wsd", "decay": "20 train steps"}
+
+
+def test_set_batch_leaves_the_learning_rate_and_what_sets_its_decay_counts_in_train_steps_from_then_on(plan, recipe):
+    larger = {"at": "640 tokens", "set": {"batch": "8 sequences"}, "why": "w"}
+    decay = {"at": "30 train steps", "set": {"learning_rate.decay": "5 train steps"}, "why": "w"}
+    course = course_of(recipe(larger, decay, learning_rate=WSD), plan)
+    told = [(start, rate.warmup_tokens, rate.decay_tokens) for start, rate in course.rates]
+    # 30 train steps are 10 of 4 sequences and 20 of 8.
+    assert told == [(0, 640, 1280), (40, 640, 1280), (40 + 20 * 8, 640, 5 * 128)]
+    assert [change.first_step for change in course.changes] == [10, 30]
+
+
+def test_amounts_in_train_steps_are_counted_along_a_batch_that_grows(recipe, tmp_path):
+    phases = [Phase("main", Amount(64_000), {"a": 1}, 16)]
+    plan = make_plan([DomainSupply("a", 1_000_000)], phases, [BatchLine(0, 64), BatchLine(6400, 512)], seed=1)
+    wanted = [
+        {"at": "150 train steps", "set": {"optimizer.clip": 0.5}, "why": "w"},
+        {"at": "160 train steps", "skip_data": "3 train steps", "why": "w"},
+    ]
+    grows = [[0, "4 sequences"], ["6400 tokens", "32 sequences"]]
+    values = recipe(*wanted, batch=grows, learning_rate={**WSD, "warmup": "101 train steps", "decay": "7 train steps"})
+    course = course_of(values, plan)
+    assert [change.first_step for change in course.changes] == [150]
+    assert course.journal.skips() == [Skip(400 + 60 * 32, 400 + 63 * 32)]
+    rate = course.rates[0][1]
+    assert (rate.warmup_tokens, rate.decay_tokens) == (6400 + 512, 7 * 512)
+    # Five steps back from the 103rd: three of 32 sequences and two of 4.
+    back = tokens_back(plan, course, 103, Amount(5, "train steps"), 16)
+    found = roll_back(tmp_path, plan, course, 103, back, "spike")
+    assert (found.start, found.stop) == (400 - 2 * 4, 400 + 3 * 32)
+
+
 def test_amendment_behind_the_end_is_refused(plan, recipe):
     with pytest.raises(RunError, match=r"amendments\[0\]\.at: 1B lies behind"):
         course_of(recipe({"at": "1B", "set": {"optimizer.clip": 1.0}, "why": "w"}), plan)
@@ -115,6 +174,22 @@ def test_roll_back_passes_over_what_led_to_the_spike_and_is_remembered(plan, rec
     assert trained(twice)[:25] == whole[:25]
     assert not {position for step in trained(twice) for position in step} & set(range(100, 128))
     assert trained(course_of(recipe(), plan, [])) == whole
+
+
+def test_rollback_over_skipped_text_skips_it_once(plan, recipe, tmp_path):
+    skip = {"at": "640 tokens", "skip_data": "320 tokens", "why": "bad text"}
+    slower = {"at": "1280 tokens", "set": {"learning_rate.peak": 1e-3}, "why": "w"}
+    course = course_of(recipe(skip, slower), plan)
+    # Behind the skip (positions 40 to 60) five steps are trained, then it goes back to position 32.
+    found = roll_back(tmp_path, plan, course, 15, 48 * 16, "spike")
+    assert (found.start, found.stop) == (32, 80)
+    after = course_of(recipe(skip, slower), plan, read_rollbacks(tmp_path))
+    assert after.journal.skips() == [Skip(32, 80)]
+    assert trained(after) == trained(course)[:8] + trained(course)[15:]
+    # What is set where text is passed over holds behind it; what lies behind the rest too is left out.
+    assert [change.first_step for change in after.changes] == [8]
+    whole = [dataclasses.replace(found, stop=plan.num_positions)]
+    assert course_of(recipe(skip, slower), plan, whole).changes == ()
 
 
 def test_journal_is_appended_to_only_when_it_says_something_new(plan, recipe, tmp_path):
