@@ -284,9 +284,13 @@ def _write_json(path: Path, content: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
 
 
+def trust_argument(family: str) -> str:
+    """What `from_pretrained` is given besides, in a card's code, for a family whose code lies in its folder."""
+    return ", trust_remote_code=True" if family == "mindllm" else ""
+
+
 def _write_card(folder: Path, shape: ModelShape, last: Checkpoint, options: ExportOptions) -> None:
     _write_json(folder / "data_sheet.json", options.sheet)
-    trust = ", trust_remote_code=True" if shape.family == "mindllm" else ""
     folder.joinpath("README.md").write_text(
         f"""---
 library_name: transformers
@@ -300,7 +304,7 @@ A {shape.family} language model of {num_parameters(shape):,} parameters, trained
 
 ```python
 from transformers import AutoModelForCausalLM, AutoTokenizer
-model = AutoModelForCausalLM.from_pretrained(".", dtype="auto"{trust})
+model = AutoModelForCausalLM.from_pretrained(".", dtype="auto"{trust_argument(shape.family)})
 tokenizer = AutoTokenizer.from_pretrained(".")
 ```
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from recipes.finetuning.start import Start
     from recipes.run import Run
     from training.tuning.adapter import Tuned
+    from training.tuning.cards import Card
 
 
 def plan_tuning(run: Run, start: Start, examples: Examples) -> specs.TrainSpec:
@@ -150,11 +151,15 @@ def _best(losses: list[float]) -> str:
     return f" (lowest on the way {best:.3f}: fewer epochs would do)" if best < losses[-1] - 0.01 else ""
 
 
+# Of what the export's folders hold.
+_VERSION = 2
+
+
 def export_tuned(run: Run, start: Start, examples: Examples, spec: specs.TrainSpec, tuned: Tuned) -> Path:
     """The tuned model for others: merged, and as an adapter where it is one; a whole export is reused."""
     wanted = run.recipe.export
     precision = "bf16" if wanted is None else wanted.precision
-    folder = run.store.workdir / f"tuned-{key_of(Path(spec.folder).name, precision)}"
+    folder = run.store.workdir / f"tuned-{key_of(_VERSION, Path(spec.folder).name, precision)}"
     run.use(folder.name, "finetune", "Hugging Face export of the tuned model", {})
     title = "Hugging Face export"
     with held(run.narrator, folder, title):
@@ -176,7 +181,8 @@ def _write_tuned(
     run: Run, start: Start, examples: Examples, spec: specs.TrainSpec, tuned: Tuned, folder: Path, precision: str
 ) -> dict[str, Any]:
     from training.export import ExportOptions, export_huggingface
-    from training.tuning.adapter import finish_folder, write_merged
+    from training.tuning.adapter import write_merged
+    from training.tuning.cards import Card, finish_folder
 
     tokenizer = examples.folder / "tokenizer"
     for name in ("huggingface", "adapter", "base", "merged"):
@@ -188,22 +194,26 @@ def _write_tuned(
     check = export_huggingface([whole], folder / "huggingface", options)
     ends = [examples.prepared.stop, examples.encoder.ids["eos"]]
     stops = list(dict.fromkeys(one for one in ends if one is not None))
-    finish_folder(folder / "huggingface", stops, f"{run.name}, fine-tuned", base, told)
+    card = Card(f"{run.name}, fine-tuned", base, spec.shape.family, told)
+    finish_folder(folder / "huggingface", stops, card)
     found = {"logit_difference": check.logit_difference, "checkpoint": str(whole), "stops": stops, "notes": []}
-    return found if spec.lora is None else {**found, **_write_adapter(run, start, tuned, folder, tokenizer)}
+    return found if spec.lora is None else {**found, **_write_adapter(run, start, tuned, folder, card)}
 
 
-def _write_adapter(run: Run, start: Start, tuned: Tuned, folder: Path, tokenizer: Path) -> dict[str, Any]:
+def _write_adapter(run: Run, start: Start, tuned: Tuned, folder: Path, card: Card) -> dict[str, Any]:
     """The adapter, over a Hugging Face folder of the base model: the one that was tuned, or one made of it."""
     from training.export import ExportOptions, export_huggingface
     from training.tuning.adapter import check_adapter, write_adapter
+    from training.tuning.cards import finish_adapter
 
     base = folder / "base" if start.path is None or not is_huggingface(start.path) else start.path
     if base == folder / "base":
         plain = run.trained if start.path is None else start.path
         # In float32: over rounded weights the adapter's logits would be others.
         export_huggingface([plain], base, ExportOptions("fp32", str(start.tokenizer), f"{run.name}, base"))
-    write_adapter(tuned, str(base), folder / "adapter", tokenizer)
+    # Of the tuned tokenizer, which the merged model has.
+    write_adapter(tuned, base, folder / "adapter", folder / "huggingface")
+    finish_adapter(folder / "adapter", folder / "huggingface", card)
     difference = check_adapter(tuned, folder / "adapter", base)
     said = "peft is not installed: not loaded" if difference is None else f"through peft logits differ {difference:.1e}"
     return {"adapter_difference": difference, "notes": [f"adapter: {folder / 'adapter'} ({said})"]}
@@ -231,11 +241,15 @@ def _told(run: Run, examples: Examples, spec: specs.TrainSpec) -> dict[str, Any]
 
 def base_name(run: Run, start: Start) -> str:
     """What the model that was tuned is called: the recipe, a training's checkpoint, or what a folder says of itself."""
+    from training.tuning.cards import hub_origin
+
     if start.path is None:
         return run.name
     if not is_huggingface(start.path):
         training, _, step = start.path.absolute().parts[-3:]
         return f"checkpoint {step} of {training}"
+    if found := hub_origin(start.path):
+        return found[0]
     config = json.loads((start.path / "config.json").read_text(encoding="utf-8"))
     return str(config.get("_name_or_path") or start.path.name)
 

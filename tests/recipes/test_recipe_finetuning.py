@@ -56,6 +56,14 @@ def test_template_is_a_word_or_a_file_beside_the_recipe(load, tmp_path):
         ("  lora: {targets: [query, gates]}\n", "no layer is called 'gates'; the layers are query, key"),
         ("  lora: {ranks: 4}\n", "did you mean rank?"),
         ("  selection: {entropy: [2, 1]}\n", "low is not below high"),
+        (
+            "  selection: {entropy: [1, 2], clusters: 0}\n",
+            "finetuning.selection.clusters: value 0: input should be greater than",
+        ),
+        (
+            "  examples: {a: {path: a.jsonl, fields: {messages: m, input: i}}}\n",
+            "either messages, or instruction, input",
+        ),
         ("  selection: {entropy: [1, 1.5]}\n", "model_entropy: missing: the loss of the model"),
         ("  context: 64\n  batch: 63 tokens\n", "less than one sequence of 64 tokens"),
         ("  examples: {a: {path: a.jsonl, fields: {question: q}}}\n", "no part of a conversation"),

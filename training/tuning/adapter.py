@@ -1,4 +1,4 @@
-"""Export of a tuned model: a Hugging Face folder that knows its chat template, and peft's adapter.
+"""Export of a tuned model's weights: merged into the whole model, and as peft's adapter.
 
     huggingface/    the whole model, updates merged
     adapter/        adapter_config.json, adapter_model.safetensors, tokenizer: peft loads it over the base model
@@ -10,10 +10,8 @@ model, and where peft is installed those of the base model with the adapter, aga
 from __future__ import annotations
 
 import json
-import re
 import shutil
 import warnings
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,10 +25,10 @@ from training.export import MAX_LOGIT_DIFFERENCE, ExportError, exported_name
 from training.models import ModelShape, build
 from training.spec import LowRank
 from training.tuning import lora
+from training.tuning.cards import hub_origin
 
 _PREFIX = "base_model.model."
 _WHOLE = {"embedding.weight", "output.weight"}
-_HUB_NAME = re.compile(r"\w[\w.-]*/[\w.-]+", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -54,12 +52,12 @@ def load_tuned(tuned: Tuned) -> nn.Module:
     return model.eval()
 
 
-def write_adapter(tuned: Tuned, base: str, folder: Path, tokenizer: Path) -> None:
+def write_adapter(tuned: Tuned, base: Path, folder: Path, tokenizer: Path) -> None:
     """Write peft's adapter folder.
 
     Args:
         tuned: with `options`.
-        base: the Hugging Face folder of the model that was tuned, as peft shall load it.
+        base: the Hugging Face folder of the model that was tuned; one in the hub's cache is named as the hub does.
         folder: to write, made if missing.
         tokenizer: folder of the tuned tokenizer; peft makes the base model's vocabulary as large.
     """
@@ -86,14 +84,16 @@ def write_adapter(tuned: Tuned, base: str, folder: Path, tokenizer: Path) -> Non
             shutil.copyfile(tokenizer / name, folder / name)
 
 
-def _adapter_config(model: nn.Module, options: LowRank, base: str) -> dict[str, Any]:
+def _adapter_config(model: nn.Module, options: LowRank, base: Path) -> dict[str, Any]:
     family = model.shape.family
-    adapted = [name for name, layer in model.named_modules() if isinstance(layer, lora.AdaptedLinear)]
+    name, commit = hub_origin(base) or (str(base), None)
+    adapted = [path for path, layer in model.named_modules() if isinstance(layer, lora.AdaptedLinear)]
     embedding = exported_name(family, "embedding.weight").removesuffix(".weight").rpartition(".")[2]
     return {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
-        "base_model_name_or_path": base,
+        "base_model_name_or_path": name,
+        "revision": commit,
         "r": options.rank,
         "lora_alpha": options.alpha,
         "lora_dropout": options.dropout,
@@ -102,7 +102,7 @@ def _adapter_config(model: nn.Module, options: LowRank, base: str) -> dict[str, 
         "inference_mode": True,
         "init_lora_weights": True,
         # Whole names: `output` would be found in other places too.
-        "target_modules": sorted(exported_name(family, f"{name}.weight").removesuffix(".weight") for name in adapted),
+        "target_modules": sorted(exported_name(family, f"{layer}.weight").removesuffix(".weight") for layer in adapted),
         "modules_to_save": [embedding, "lm_head"] if options.embeddings else None,
     }
 
@@ -168,52 +168,3 @@ class _Logits:
         from types import SimpleNamespace
 
         return SimpleNamespace(logits=self._model(input_ids))
-
-
-def finish_folder(folder: Path, stops: list[int], name: str, base: str, told: Mapping[str, Any]) -> None:
-    """Make a base model's exported folder a tuned one's: it stops where answers end, and its card says how to ask.
-
-    Args:
-        folder: of `training.export.export_huggingface`, with the tuned tokenizer.
-        stops: ids after which generation stops.
-        name: of the model.
-        base: name of the model that was tuned; where it is one of the hub, the card's header names it too.
-        told: what the card says of the tuning, by name.
-    """
-    path = folder / "generation_config.json"
-    config = json.loads(path.read_text(encoding="utf-8"))
-    if stops:
-        config["eos_token_id"] = stops if len(stops) > 1 else stops[0]
-    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    lines = "\n".join(f"- {key}: {_one_line(value)}" for key, value in told.items())
-    header = f"base_model: {base}\nbase_model_relation: finetune\n" if _HUB_NAME.fullmatch(base) else ""
-    folder.joinpath("README.md").write_text(
-        f"""---
-library_name: transformers
-pipeline_tag: text-generation
-{header}---
-
-# {name}
-
-A language model: {base}, fine-tuned on conversations with gristmill.
-
-```python
-from transformers import AutoModelForCausalLM, AutoTokenizer
-model = AutoModelForCausalLM.from_pretrained(".", dtype="auto")
-tokenizer = AutoTokenizer.from_pretrained(".")
-asked = [{{"role": "user", "content": "..."}}]
-inputs = tokenizer.apply_chat_template(asked, add_generation_prompt=True, return_tensors="pt", return_dict=True)
-print(tokenizer.decode(model.generate(**inputs, max_new_tokens=200)[0, inputs["input_ids"].shape[1] :]))
-```
-
-{lines}
-
-It was not made safe. The licence of the base model and those of the examples hold. The text that the base model was
-trained on, where gristmill trained it, is described in `data_sheet.json`.
-""",
-        encoding="utf-8",
-    )
-
-
-def _one_line(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False) if "\n" in str(value) else str(value)

@@ -11,7 +11,6 @@ from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from curation.amounts import Amount
 from curation.fields import (
-    Count,
     Flag,
     Name,
     Number,
@@ -141,7 +140,7 @@ class Selection(Section):
         WithJsonSchema({"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2}),
     ] = Field(description="[low, high] nats a token above the model's own entropy; examples between them are used.")
     of: Literal["answers", "all"] = Field(default="answers", description="Tokens whose entropy counts.")
-    clusters: Count | None = Field(
+    clusters: PositiveCount | None = Field(
         default=None,
         description="K-means clusters of entropies, kept or dropped whole by their mean; null: each alone.",
     )

@@ -63,7 +63,7 @@ def test_peft_loads_the_adapter_and_has_our_logits(make_tuned, tmp_path, name, e
     pytest.importorskip("peft", reason="needs the extra `peft`")
     tuned, _ = make_tuned(SHAPES[name], dataclasses.replace(OPTIONS, embeddings=embeddings))
     export_huggingface([tuned.start], tmp_path / "base", ExportOptions("fp32"))
-    write_adapter(tuned, str(tmp_path / "base"), tmp_path / "adapter", tmp_path)
+    write_adapter(tuned, tmp_path / "base", tmp_path / "adapter", tmp_path)
     assert check_adapter(tuned, tmp_path / "adapter", tmp_path / "base") <= 1e-4
 
 
