@@ -95,8 +95,9 @@ class Journal(Callback):
         if not self.steps:
             return
         nats, tokens_each, domains = self._sequences(module)
-        norms = torch.stack([sums.totals[0] for _, sums in self.steps]).tolist()
-        loss, norm = float(nats.sum() / tokens_each.sum()), norms[-1]
+        totals = torch.stack([sums.totals for _, sums in self.steps]).tolist()
+        of_steps = [(batch.step + 1, loss, norm) for (batch, _), (norm, loss, _) in zip(self.steps, totals)]
+        loss, norm = float(nats.sum() / tokens_each.sum()), totals[-1][0]
         means = domain_means(nats, domains, tokens_each, len(module.stream.domains))
         tokens = tokens_after(module.spec.spans, module.done)
         line = {
@@ -119,10 +120,8 @@ class Journal(Callback):
         self.line["mfu"] = utilisation(module.spec.shape, context, line["tokens_per_s"], module.world, self.peak)
         self.show(trainer, module, "training", now=True)
         if module.spec.spikes.action == "warn":
-            check_finite(module.done, loss, max(norms, key=lambda value: (math.isnan(value), value)))
-            if module.spikes.sees_spike(loss, norm) and trainer.is_global_zero:
-                why = f"train step {module.done}: loss {loss:.4f}, gradient norm {norm:.4f} stand out"
-                say(f"{why}; what it read: gristmill trace RECIPE --train-step {module.done - 1}")
+            for one in of_steps:
+                check_finite(*one)
 
     def _look_for_slow_ranks(self, module: TrainingModule) -> None:
         """Name the process that the others wait for, in status.json and now and then in the log."""
@@ -262,15 +261,22 @@ class Saver(Callback):
 
     def _look(self, trainer: Trainer, module: TrainingModule, step: int, sums: StepSums) -> None:
         norm, loss, stopping = sums.totals.tolist()
-        if module.spec.spikes.action == "warn":
+        action = module.spec.spikes.action
+        if action == "warn":
             check_finite(step, loss, norm)
         self.stopped = self.stopped or stopping > 0
-        if module.spec.spikes.action == "rollback" and module.spikes.sees_spike(loss, norm):
-            why = f"train step {step}: loss {loss:.4f}, gradient norm {norm:.4f} stand out"
-            position = position_after(module.spec.spans, step)
-            self.journal.line["spike"] = {"step": step, "position": position, "why": why}
-            self.journal.show(trainer, module, "spiked", now=True)
-            raise SpikeError(why)
+        # Where updates are dropped, the train step itself has looked.
+        if action == "drop_update" or not module.spikes.sees_spike(loss, norm):
+            return
+        why = f"train step {step}: loss {loss:.4f}, gradient norm {norm:.4f} stand out"
+        if action == "warn":
+            if trainer.is_global_zero:
+                say(f"{why}; what it read: gristmill trace RECIPE --train-step {step - 1}")
+            return
+        position = position_after(module.spec.spans, step)
+        self.journal.line["spike"] = {"step": step, "position": position, "why": why}
+        self.journal.show(trainer, module, "spiked", now=True)
+        raise SpikeError(why)
 
     def save(self, trainer: Trainer, module: TrainingModule) -> None:
         """Save; every process calls it."""
@@ -285,6 +291,7 @@ class Saver(Callback):
             "shape": checkpoints.shape_entry(spec.shape),
             "state": {
                 "spikes": module.spikes.state,
+                "spikes_of": "train steps",
                 "log": Path(spec.folder).name,
                 "micro_batch": [module.world, module.options.micro_batch],
             },

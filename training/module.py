@@ -25,6 +25,7 @@ from training.footprint import mesh_shape
 from training.learning_rate import learning_rate_at
 from training.models import build, num_parameters
 from training.models.initial import initialise
+from training.resume import seen_steps
 from training.sharding import shard
 from training.spec import TrainSpec, values_at
 from training.step import Hooks, StepOptions, StepSums, make_optimizer, nothing, set_numbers, train_step
@@ -59,7 +60,7 @@ class TrainingModule(LightningModule):
         self.world = dist.get_world_size() if dist.is_initialized() else 1
         self.done = resumed.step if resumed else 0
         self.stop = StopRequest()
-        self.spikes = SpikeWatch(spec.spikes.sigma, resumed.state["spikes"] if resumed else ())
+        self.spikes = SpikeWatch(spec.spikes.sigma, seen_steps(resumed) if resumed else ())
         self.sums: StepSums | None = None
         self.dropped = False
         self.dropped_in_a_row = 0

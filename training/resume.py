@@ -149,6 +149,16 @@ def own_checkpoints(root: Path, prefix_at: Callable[[int], Any]) -> list[Checkpo
     return mine
 
 
+def seen_steps(checkpoint: Checkpoint) -> list[list[float]]:
+    """Loss and gradient norm of the train steps before a checkpoint, that the next ones are judged by.
+
+    Earlier versions remembered means over lines of the log where a spike was only warned of. They vary less than train
+    steps do, so each of these would be a spike beside them; watching begins anew there.
+    """
+    by_step = checkpoint.manifest["prefix"].get("spikes") in ("drop_update", "rollback")
+    return checkpoint.state["spikes"] if by_step or checkpoint.state.get("spikes_of") == "train steps" else []
+
+
 def prune(
     root: Path, plan: Checkpoints, prefix_at: Callable[[int], Any], log: str | None = None, saved: int | None = None
 ) -> list[Path]:

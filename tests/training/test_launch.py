@@ -8,6 +8,7 @@ import dataclasses
 import json
 import os
 import random
+import re
 import signal
 import socket
 import subprocess
@@ -27,7 +28,7 @@ from training.exits import Exit  # noqa: E402
 from training.launch import launch  # noqa: E402
 from training.learning_rate import LearningRate  # noqa: E402
 from training.proxy import ProxyRun, train_proxy  # noqa: E402
-from training.spec import Change, Checkpoints, Execution, Optimizer, Span, SpecError, Spikes  # noqa: E402
+from training.spec import Change, Checkpoints, Evaluation, Execution, Optimizer, Span, SpecError, Spikes  # noqa: E402
 
 TIMES = ("tokens_per_s",)
 
@@ -343,6 +344,16 @@ def test_restarts_are_counted_from_this_trainings_newest_checkpoint(make_spec, w
     assert launch(write_spec(spec), 1, restarts=1, say=said.append) is Exit.RANK_LOST
     assert next(starts, "all") == "all"
     assert [line.split("train step ")[1].split(",")[0] for line in said] == ["3", "6", "9"]
+
+
+def test_spikes_that_are_warned_of_are_train_steps_not_lines_of_the_log(make_spec, write_spec):
+    never = {"evaluation": Evaluation(), "checkpoints": Checkpoints(100), "preflight": "off"}
+    spec = make_spec(num_steps=67, spikes=Spikes("warn", sigma=-100.0), log_every=50, **never)
+    assert launch(write_spec(spec), 1) == Exit.DONE
+    told = re.findall(r"train step (\d+): loss .* trace RECIPE --train-step (\d+)", logs(spec))
+    assert told == [("65", "64"), ("66", "65"), ("67", "66")]  # half a window of 128 is silent
+    remembered = open_checkpoint(newest(spec)).state["spikes"]
+    assert len(remembered) == 67
 
 
 @pytest.mark.slow

@@ -6,8 +6,17 @@ from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch")
 
-from training.checkpoint import checkpoint_name, save  # noqa: E402
-from training.resume import cut_prefix, find_resume, first_difference, is_due, own_checkpoints, prune, staying  # noqa: E402
+from training.checkpoint import Checkpoint, checkpoint_name, save  # noqa: E402
+from training.resume import (  # noqa: E402
+    cut_prefix,
+    find_resume,
+    first_difference,
+    is_due,
+    own_checkpoints,
+    prune,
+    seen_steps,
+    staying,
+)
 from training.spec import Checkpoints  # noqa: E402
 
 PREFIX = {"seed": 1, "batch": {"from": [[0, 8], [100, 16]]}, "phases": [{"weights": {"from": [[0, "a"], [50, "b"]]}}]}
@@ -126,6 +135,22 @@ def test_staying_checkpoints_let_any_spike_go_back_and_little_further(every, ear
             assert step in there
             assert len(there) <= keep_last + 6
             assert staying(plan, {one: 7 * one for one in there}) == there
+
+
+@pytest.mark.parametrize(
+    ("action", "state", "judged"),
+    [
+        ("warn", {}, False),  # means over lines of the log, as earlier versions remembered them
+        ("rollback", {}, True),
+        ("drop_update", {}, True),
+        (None, {}, False),  # fine-tuning, which warns
+        (None, {"spikes_of": "train steps"}, True),
+    ],
+)
+def test_spikes_are_judged_by_train_steps_never_by_lines_of_the_log(tmp_path, action, state, judged):
+    seen = [[3.0, 1.0]] * 70
+    manifest = {"prefix": {"spikes": action}, "state": {"spikes": seen, **state}}
+    assert seen_steps(Checkpoint(tmp_path, manifest)) == (seen if judged else [])
 
 
 def test_own_checkpoints_are_this_runs_in_order(tmp_path, put):
