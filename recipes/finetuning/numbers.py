@@ -58,7 +58,7 @@ def table(wanted: Any, prepared: Prepared, encoder: Encoder, shape: ModelShape) 
         lines.append(f"{len(encoder.new)} new tokens; their rows begin as the mean of what spelt them before")
     if prepared.joined:
         lines.append(
-            f"{prepared.joined:,} answers begin inside a token: asked, the model would begin them otherwise; end the "
+            f"{prepared.joined:,} answers begin inside a token: asked, the model may begin them otherwise; end the "
             "prompt with a special token, or with a line break where no answer begins with white space"
         )
     if prepared.stop is None:
