@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import pairwise
-from typing import Any
 
-from pydantic import ValidationError
-
-from curation.amounts import Amount, in_tokens
+from curation.amounts import Amount
 from curation.fields import Problem, did_you_mean
 from mixing.ablation_config import Ablation
 from mixing.config import Phase, Weights
 from mixing.patterns import PatternError, covers, is_pattern, winners
+from recipes.checks.spans import batch_sizes, span_problems, span_tokens, step_tokens, whole_sequences
 from recipes.schema.located import Segments
 from recipes.schema.names import Names, domain_problems, names_domain
 from recipes.schema.recipe import Recipe
-from training.config import Model, TrainingValues, amended_values
+from training.config import Model
 from training.spec import attention_problem
 
 _SUM_TOLERANCE = 1e-9
@@ -31,7 +28,7 @@ def training_problems(recipe: Recipe, names: Names) -> Iterator[Problem]:
         _what_is_needed,
         _sequences,
         _phases,
-        _spans,
+        span_problems,
         _max_epochs,
         _ablation,
         _batches,
@@ -184,12 +181,14 @@ def _positions(phase: Phase, model: Model | None, path: Segments) -> Iterator[Pr
 
 def _ramp(phase: Phase, recipe: Recipe, path: Segments) -> Iterator[Problem]:
     """A ramp fits into its phase, and a phase into the model's train steps."""
-    span, ramp = _span(phase.tokens, recipe, phase), _span(phase.ramp, recipe, phase)
+    span, ramp = span_tokens(phase.tokens, recipe, phase), span_tokens(phase.ramp, recipe, phase)
     if span is not None and ramp is not None and ramp > span:
         yield (*path, "ramp"), str(phase.ramp), f"longer than its phase of {phase.tokens}"
-    step = _step_tokens(recipe.training, recipe.model)
-    if span is not None and step is not None and span < step:
-        yield (*path, "tokens"), str(phase.tokens), f"shorter than one train step of {step:,} tokens"
+    step = step_tokens(recipe.training, recipe.model)
+    # Which batch a phase has where it grows is known to the plan, which asks again.
+    least = None if step is None else min(size for _, size in batch_sizes(recipe))
+    if span is not None and least is not None and span < least:
+        yield (*path, "tokens"), str(phase.tokens), f"shorter than one train step of {least:,} tokens"
     if step is not None and phase.context is not None and step % phase.context:
         yield (*path, "context"), phase.context, f"a train step of {step:,} tokens is not whole sequences of so many"
 
@@ -199,78 +198,6 @@ def domain_problems_of_list(patterns: Iterable[str], names: Names, path: Segment
     for place, pattern in enumerate(patterns):
         for where, value, reason in domain_problems((pattern,), names, path):
             yield (*where[:-1], place), value, reason
-
-
-def _step_tokens(training: TrainingValues | None, model: Model | None) -> int | None:
-    """Tokens of the last batch size, if known."""
-    if training is None or model is None:
-        return None
-    return in_tokens(training.batch[-1].size, batch_tokens=1, context=model.context)
-
-
-def _span(span: Amount, recipe: Recipe, phase: Phase | None = None) -> int | None:
-    """Tokens of a span; None where it needs a model and there is none."""
-    if span.unit == "tokens":
-        return span.number
-    step = _step_tokens(recipe.training, recipe.model)
-    if step is None or recipe.model is None:
-        return None
-    context = (phase.context if phase else None) or recipe.model.context
-    return in_tokens(span, batch_tokens=step, context=context)
-
-
-def _budget(recipe: Recipe) -> int | None:
-    """Tokens of the whole schedule, if known."""
-    spans = [_span(phase.tokens, recipe, phase) for phase in recipe.schedule]
-    known = [span for span in spans if span is not None]
-    return sum(known) if known and len(known) == len(spans) else None
-
-
-def _spans(recipe: Recipe, names: Names) -> Iterator[Problem]:
-    """Warm-up, decay and amendments lie inside the budget."""
-    budget, training = _budget(recipe), recipe.training
-    if budget is None or training is None:
-        return
-    rate = training.learning_rate
-    for key, span in (("warmup", rate.warmup), ("decay", rate.decay)):
-        tokens = None if span is None else _span(span, recipe)
-        if tokens is not None and tokens > budget:
-            whole = f"longer than the schedule of {budget:,} tokens"
-            yield ("training", "learning_rate", key), str(span), f"{whole}; shorten it, or lengthen the schedule"
-    yield from _rise_and_fall(recipe, training, budget)
-    before = -1
-    for place, amendment in enumerate(training.amendments):
-        at = _span(amendment.at, recipe)
-        if at is not None and at < before:
-            yield ("training", "amendments", place, "at"), str(amendment.at), "amendments stand in the order of `at`"
-        if at is not None and at >= budget:
-            yield ("training", "amendments", place, "at"), str(amendment.at), "lies behind the end of the schedule"
-        before = at if at is not None else before
-        yield from _amended(training, place, amendment.set or {})
-    back = _span(training.spikes.back, recipe)
-    if training.spikes.action == "rollback" and back is not None and back > budget // 2:
-        reason = f"more than half of the schedule of {budget:,} tokens; go back less far, such as {budget // 50:,}"
-        yield ("training", "spikes", "back"), str(training.spikes.back), reason
-
-
-def _rise_and_fall(recipe: Recipe, training: TrainingValues, budget: int) -> Iterator[Problem]:
-    """Warm-up and decay that each fit into the budget, and together do not."""
-    rate = training.learning_rate
-    spans = [_span(span, recipe) for span in (rate.warmup, rate.decay) if span is not None]
-    tokens = [span for span in spans if span is not None]
-    if rate.shape == "wsd" and len(tokens) == 2 and max(tokens) <= budget < sum(tokens):
-        reason = f"with the decay of {rate.decay} longer than the schedule of {budget:,} tokens; shorten one of them"
-        yield ("training", "learning_rate", "warmup"), str(rate.warmup), reason
-
-
-def _amended(training: TrainingValues, place: int, changes: Mapping[str, Any]) -> Iterator[Problem]:
-    """Values that an amendment sets and that their paths cannot have."""
-    for path, value in changes.items():
-        try:
-            amended_values(training, {path: value})
-        except ValueError as error:
-            told = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
-            yield ("training", "amendments", place, "set", path), value, told.removeprefix("Value error, ")
 
 
 def _max_epochs(recipe: Recipe, names: Names) -> Iterator[Problem]:
@@ -311,7 +238,7 @@ def _ablation(recipe: Recipe, names: Names) -> Iterator[Problem]:
         (runs.dirichlet, runs.space_filling, runs.d_optimal, runs.sequential, runs.leave_one_out, runs.one_domain)
     ):
         yield ("ablation", "runs"), {}, "no run is asked for"
-    step = _step_tokens(study.proxy.training, study.proxy)
+    step = step_tokens(study.proxy.training, study.proxy)
     if step is not None and study.tokens.number < step:
         yield ("ablation", "tokens"), str(study.tokens), f"shorter than one train step of the proxy ({step:,} tokens)"
 
@@ -338,8 +265,8 @@ def _confirmation(study: Ablation[Model]) -> Iterator[Problem]:
     if study.confirm is None:
         return
     model, tokens = study.confirm.model, study.confirm.tokens
-    yield from _whole_sequences(model.training, model, ("ablation", "confirm", "model", "training", "batch"))
-    step = _step_tokens(model.training, model)
+    yield from whole_sequences(model.training, model, ("ablation", "confirm", "model", "training", "batch"))
+    step = step_tokens(model.training, model)
     if step is not None and tokens.number < step:
         yield (
             ("ablation", "confirm", "tokens"),
@@ -361,29 +288,10 @@ def _bounds(bounds: Mapping[str, tuple[float, float]]) -> Iterator[Problem]:
 def _batches(recipe: Recipe, names: Names) -> Iterator[Problem]:
     """Batches are whole sequences, of the target and of every proxy."""
     if recipe.training is not None and recipe.model is not None:
-        yield from _whole_sequences(recipe.training, recipe.model, ("training", "batch"))
+        yield from whole_sequences(recipe.training, recipe.model, ("training", "batch"))
     if recipe.ablation is not None:
         proxy = recipe.ablation.proxy
-        yield from _whole_sequences(proxy.training, proxy, ("ablation", "proxy", "training", "batch"))
-
-
-def _whole_sequences(training: TrainingValues, model: Model, path: Segments) -> Iterator[Problem]:
-    """A batch in tokens is a multiple of the context; starts in tokens and sequences rise together."""
-    starts = [in_tokens(batch.start, batch_tokens=0, context=model.context) for batch in training.batch]
-    for place, (before, start) in enumerate(pairwise(starts), start=1):
-        if start <= before:
-            reason = f"begins at {start:,} tokens, not behind the batch before it ({before:,}); let the starts rise"
-            yield (*path, place), str(training.batch[place].start), reason
-    for place, batch in enumerate(training.batch):
-        where = path if len(training.batch) == 1 else (*path, place)
-        if batch.size.number == 0:
-            yield where, str(batch.size), "a train step has at least one sequence"
-        elif batch.size.unit == "tokens" and batch.size.number % model.context:
-            below = batch.size.number // model.context
-            fits = [count for count in (below, below + 1) if count]
-            choices = " or ".join(f"{count} sequences ({count * model.context} tokens)" for count in fits)
-            reason = f"not whole sequences of {model.context} tokens (the model's context); did you mean {choices}?"
-            yield where, str(batch.size), reason
+        yield from whole_sequences(proxy.training, proxy, ("ablation", "proxy", "training", "batch"))
 
 
 def _saving(recipe: Recipe, names: Names) -> Iterator[Problem]:

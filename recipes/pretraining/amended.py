@@ -94,13 +94,16 @@ def course_of(recipe: Any, plan: Plan, rollbacks: Sequence[Rollback] = ()) -> Co
         RunError: for an amendment behind the end of what is left of the run.
     """
     journal, values = Journal(tuple(lines_of(plan))), recipe.training
-    rates, changed, optimizers = [], [], []
+    rates, changed, optimizers, last = [], [], [], 0
     if values is not None:
         rates.append((0, _rate_of(values.learning_rate, recipe.model.context, plan, steps_as_planned(plan))))
     for place, amendment in enumerate(values.amendments if values is not None else ()):
         where, context = f"training.amendments[{place}]", recipe.model.context
         runs = replay(journal, {plan.id: plan})
         start = _boundary(plan, runs, amendment.at, context, where)
+        if start < last:
+            raise RunError(f"{where}.at: {amendment.at} lies before the amendment above it; let `at` rise")
+        last = start
         if amendment.skip_data is not None:
             stop = behind(plan, runs, start, amendment.skip_data, context)
             journal = journal.with_lines([_skip(plan, start, stop, where)])

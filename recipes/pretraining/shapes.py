@@ -36,8 +36,34 @@ def tokens_of(size: Amount, context: int, batch_tokens: int) -> int:
 def phase_tokens(recipe: Any) -> list[int]:
     """Tokens of each phase of a recipe's schedule, for its model."""
     context = recipe.model.context
-    batch = batch_tokens_of(recipe.training, context)
-    return [tokens_of(phase.tokens, context, batch) for phase in recipe.schedule]
+    if any(phase.tokens.unit == "train steps" for phase in recipe.schedule) and len(recipe.training.batch) > 1:
+        cut = [sum(number * tokens for number, tokens in runs) for runs in steps_of_phases(recipe)]
+    else:
+        cut = [tokens_of(phase.tokens, context, batch_tokens_of(recipe.training, context)) for phase in recipe.schedule]
+    return [
+        tokens if phase.tokens.unit == "train steps" else tokens_of(phase.tokens, context, 0)
+        for phase, tokens in zip(recipe.schedule, cut, strict=True)
+    ]
+
+
+def steps_of_phases(recipe: Any) -> list[list[tuple[int, int]]]:
+    """(train steps, tokens of each) of each stretch of equal train steps, by phase, as the plan cuts them.
+
+    Raises:
+        ScheduleError: for a phase shorter than one train step.
+    """
+    from mixing.schedule import Amount, BatchLine, Phase, cut_steps  # numpy, which validating a recipe rarely needs
+
+    context = recipe.model.context
+    batch = [BatchLine(start, size) for start, size in batch_lines(recipe.training, context)]
+    phases = [
+        Phase(phase.name, Amount(phase.tokens.number, phase.tokens.unit), {}, phase.context or context)
+        for phase in recipe.schedule
+    ]
+    return [
+        [(run.num_steps, run.sequences * phase.context) for run in runs]
+        for phase, runs in zip(phases, cut_steps(phases, batch), strict=True)
+    ]
 
 
 def batch_lines(values: Any, context: int) -> list[tuple[int, int]]:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mixing.schedule import Amount, BatchLine, Phase, cut_steps
 from recipes.ablation.swarm import PROXY_HELD_OUT
 from recipes.pretraining.gpus import visible_gpus
 from recipes.pretraining.shapes import (
@@ -17,6 +16,7 @@ from recipes.pretraining.shapes import (
     optimizer_of,
     phase_tokens,
     shape_of,
+    steps_of_phases,
 )
 from training.footprint import (
     SAVED_BYTES,
@@ -190,12 +190,7 @@ def vocabulary_of(recipe: Any) -> int:
 
 def num_steps(recipe: Any) -> int:
     """Train steps of a recipe's schedule: each phase is rounded down to whole ones, as the plan does."""
-    batch = [BatchLine(start, size) for start, size in batch_lines(recipe.training, recipe.model.context)]
-    phases = [
-        Phase(phase.name, Amount(phase.tokens.number, phase.tokens.unit), {}, phase.context or recipe.model.context)
-        for phase in recipe.schedule
-    ]
-    return sum(run.num_steps for runs in cut_steps(phases, batch) for run in runs)
+    return sum(number for runs in steps_of_phases(recipe) for number, _ in runs)
 
 
 def training_flops(shape: ModelShape, spans: Sequence[tuple[int, int]]) -> float:

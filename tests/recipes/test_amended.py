@@ -152,6 +152,11 @@ def test_amounts_in_train_steps_are_counted_along_a_batch_that_grows(recipe, tmp
 def test_amendment_behind_the_end_is_refused(plan, recipe):
     with pytest.raises(RunError, match=r"amendments\[0\]\.at: 1B lies behind"):
         course_of(recipe({"at": "1B", "set": {"optimizer.clip": 1.0}, "why": "w"}), plan)
+    # After the batch has grown, 40 train steps are 640 + 30 * 128 tokens.
+    grown = {"at": "640 tokens", "set": {"batch": "8 sequences"}, "why": "w"}
+    skips = [{"at": at, "skip_data": "64 tokens", "why": "w"} for at in ("40 train steps", "4000 tokens")]
+    with pytest.raises(RunError, match=r"amendments\[2\]\.at: 4K lies before the amendment above"):
+        course_of(recipe(grown, *skips), plan)
     with pytest.raises(RunError, match="nothing of the run is left"):
         course_of(recipe({"at": "640 tokens", "skip_data": "1B", "why": "w"}), plan)
 

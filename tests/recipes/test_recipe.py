@@ -13,6 +13,7 @@ from curation.amounts import Amount
 from curation.config import STEP_KINDS, Dedup, KeepRule
 from curation.rule_presets import load_preset
 from recipes.errors import RunError
+from recipes.pretraining.shapes import phase_tokens, steps_of_phases
 from recipes.run import Run
 from recipes.schema.recipe import Recipe, RecipeErrors, load_recipe
 from recipes.schema.resolved import flat, resolved
@@ -90,6 +91,17 @@ def test_examples_use_most_keys_of_the_schema():
         "export.average.last",
     ):
         assert key in named
+
+
+def test_train_steps_of_a_batch_that_grows_are_checked_as_the_plan_counts_them(load):
+    """Of the last batch's size alone, 3,000 steps would be longer than the schedule and behind the next amendment."""
+    grows = "batch: [[0, 256 sequences], [1B, 1024 sequences]]"
+    rate = "{shape: wsd, warmup: 3000 train steps, decay: 90 train steps}"
+    amendments = "[{at: 3000 train steps, skip_data: 1M, why: w}, {at: 900M, skip_data: 1M, why: w}]"
+    recipe = load(SMALL.replace("{peak: 5e-3}", f"{rate}, {grows}, amendments: {amendments}"))
+    assert [len(runs) for runs in steps_of_phases(recipe)] == [1, 1]
+    steps = SMALL.replace("tokens: 1B", "tokens: 3814 train steps").replace("tokens: 100M", "tokens: 95 train steps")
+    assert phase_tokens(load(steps.replace("{peak: 5e-3}", f"{rate}, {grows}"))) == [3814 << 18, 95 << 20]
 
 
 def test_recipe_words_and_mappings_resolve_to_values(load):
@@ -284,6 +296,17 @@ CASES = {
     "batch that begins twice": (
         SMALL.replace("training: {", "training: {batch: [[0, 8 sequences], [0 sequences, 16 sequences]], "),
         "begin at 0 and their starts rise",
+    ),
+    "amended batch that is no whole sequences": (
+        SMALL.replace("training: {", 'training: {amendments: [{at: 1M, set: {batch: 1500 tokens}, why: "faster"}], '),
+        "training.amendments[0].set.batch: value '1.5K': not whole sequences of 1024 tokens",
+    ),
+    "decay of more than a run whose batch grows": (
+        SMALL.replace(
+            "{peak: 5e-3}",
+            "{shape: wsd, warmup: 0, decay: 4000 train steps}, batch: [[0, 256 sequences], [1B, 1024 sequences]]",
+        ),
+        "training.learning_rate.decay: value '4000 train steps': longer than the schedule",
     ),
     "batch without unit": (SMALL.replace("training: {", "training: {batch: 64, "), "'64 sequences'"),
     "context that fits no batch": (
