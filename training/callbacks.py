@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import platform
@@ -26,10 +27,20 @@ from training.learning_rate import learning_rate_at
 from training.module import TrainingModule
 from training.peak import peak_of, utilisation
 from training.resume import cut_prefix, is_due, prune
-from training.spec import values_at
+from training.spec import TrainSpec, values_at
 from training.step import StepSums
 from training.waiting import SlowRank
-from training.watch import Speed, SpikeError, Table, Watchdog, check_finite, domain_means, write_status
+from training.watch import (
+    Speed,
+    SpikeError,
+    Table,
+    Watchdog,
+    check_finite,
+    domain_means,
+    rows_of,
+    set_aside,
+    write_status,
+)
 
 COLUMNS = ("step", "position", "tokens", "loss", "gradient_norm", "learning_rate", "dropped_updates", "tokens_per_s")
 SIGN_OF_LIFE_S = 5.0
@@ -50,7 +61,7 @@ class Journal(Callback):
         self.steps: list[tuple[Batch, StepSums]] = []
         self.dropped = 0
         if trainer.is_global_zero:
-            _continue_logs(module)
+            continue_logs(module.spec, module.resumed)
             columns = [*COLUMNS, *(f"loss/{name}" for name in module.stream.domains)]
             self.table = Table(self.folder / "metrics.csv", columns, module.done)
         stall_s = module.spec.execution.stall_s
@@ -321,13 +332,22 @@ class Saver(Callback):
             self.background.wait()
 
 
-def _continue_logs(module: TrainingModule) -> None:
-    """A run that continues from another run's checkpoint begins with that run's log."""
-    folder = Path(module.spec.folder)
-    written_by = module.resumed.state.get("log", folder.name) if module.resumed else folder.name
-    for name in ("metrics.csv", "held_out.csv") if written_by != folder.name else ():
+def continue_logs(spec: TrainSpec, resumed: checkpoints.Checkpoint | None) -> None:
+    """Let a run that continues from another run's checkpoint begin with that run's log.
+
+    Lines that will be cut off are set aside where the run goes further back than to its newest checkpoint: those train
+    steps are not trained again as they were.
+    """
+    folder, done = Path(spec.folder), resumed.step if resumed else 0
+    written_by = resumed.state.get("log", folder.name) if resumed else folder.name
+    saved_next = next(step for step in itertools.count(done + 1) if is_due(spec.checkpoints, step, 0))
+    for name in ("metrics.csv", "held_out.csv"):
         theirs = folder.parent / written_by / name
-        if theirs.exists():
+        others = written_by != folder.name and theirs.exists()
+        lost = [row for row in rows_of(folder / name) if others or int(row["step"]) > done]
+        if lost and int(lost[-1]["step"]) > saved_next:
+            say(f"{name}: what was logged of other train steps is kept as {set_aside(folder / name, lost)}")
+        if others:
             shutil.copyfile(theirs, folder / name)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -125,10 +126,8 @@ def find_resume(
             found = open_checkpoint(folder, verify=False)
             if max_step is not None and found.step > max_step:
                 continue
-            ours = json.loads(canonical(prefix_at(found.position)))
-            difference = first_difference(ours, found.manifest["prefix"])
-            if difference:
-                say(f"{folder.name} is another run's: {difference}")
+            if different := difference(found, prefix_at):
+                say(f"{folder.name} is another run's: {different}")
                 continue
             return open_checkpoint(folder)
         except CheckpointError as error:
@@ -136,17 +135,30 @@ def find_resume(
     return None
 
 
+def difference(checkpoint: Checkpoint, prefix_at: Callable[[int], Any]) -> str | None:
+    """The first difference between what made a checkpoint and this run's own prefix at its position; None: its own."""
+    ours, theirs = json.loads(canonical(prefix_at(checkpoint.position))), checkpoint.manifest["prefix"]
+    old = theirs.get("spikes")
+    # Words of earlier versions, which counted what only warns as well, and told no `sigma`.
+    if old in ("warn", "rollback"):
+        theirs = {**theirs, "spikes": None}
+    elif old == "drop_update" and isinstance(ours.get("spikes"), list):
+        theirs = {**theirs, "spikes": ours["spikes"]}
+    return first_difference(ours, theirs)
+
+
+def checkpoints_in(root: Path) -> list[Checkpoint]:
+    """Whole checkpoints of a folder, of all runs, oldest first; files are looked at for their sizes only."""
+    found = []
+    for folder in sorted(root.glob("step-*")):
+        with suppress(CheckpointError):
+            found.append(open_checkpoint(folder, verify=False))
+    return found
+
+
 def own_checkpoints(root: Path, prefix_at: Callable[[int], Any]) -> list[Checkpoint]:
     """Whole checkpoints of a folder that this run would have made itself, oldest first; others may lie beside them."""
-    mine = []
-    for folder in sorted(root.glob("step-*")):
-        try:
-            found = open_checkpoint(folder, verify=False)
-        except CheckpointError:
-            continue
-        if json.loads(canonical(prefix_at(found.position))) == found.manifest["prefix"]:
-            mine.append(found)
-    return mine
+    return [found for found in checkpoints_in(root) if difference(found, prefix_at) is None]
 
 
 def seen_steps(checkpoint: Checkpoint) -> list[list[float]]:

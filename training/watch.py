@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import faulthandler
+import itertools
 import json
 import math
 import os
@@ -87,25 +88,41 @@ class StopRequest:
         self.requested = True
 
 
+def rows_of(path: Path) -> list[dict[str, str]]:
+    """The whole lines of a table, none where there is no file."""
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        # A kill can leave half a line.
+        return [row for row in csv.DictReader(file) if row["step"].isdigit() and None not in row.values()]
+
+
+def set_aside(path: Path, rows: Sequence[Mapping[str, str]]) -> Path:
+    """Write lines that a table is about to lose beside it, in `cut/`, under the train steps that they tell of."""
+    folder, steps = path.parent / "cut", [int(row["step"]) for row in rows]
+    folder.mkdir(exist_ok=True)
+    name = f"{path.stem}-{steps[0]:08d}-{steps[-1]:08d}"
+    endings = itertools.chain([""], (f"-{number}" for number in itertools.count(2)))
+    places = (folder / f"{name}{ending}.csv" for ending in endings)
+    with next(place for place in places if not place.exists()).open("x", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]), restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    return Path(file.name)
+
+
 class Table:
     """A CSV file that continues after a resume: lines behind the resumed step are cut off first."""
 
     def __init__(self, path: Path, columns: Sequence[str], resumed_step: int) -> None:
         self.path, self.columns = path, list(columns)
-        kept = [row for row in self._rows() if int(row["step"]) <= resumed_step] if resumed_step else []
+        kept = [row for row in rows_of(path) if int(row["step"]) <= resumed_step] if resumed_step else []
         unfinished = path.with_suffix(".csv.tmp")
         with unfinished.open("w", newline="") as file:
             writer = csv.DictWriter(file, self.columns, restval="", extrasaction="ignore", lineterminator="\n")
             writer.writeheader()
             writer.writerows(kept)
         unfinished.replace(path)
-
-    def _rows(self) -> list[dict[str, str]]:
-        if not self.path.exists():
-            return []
-        with self.path.open(newline="") as file:
-            # A kill can leave half a line.
-            return [row for row in csv.DictReader(file) if row["step"].isdigit() and None not in row.values()]
 
     def append(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write rows with one write."""

@@ -18,7 +18,7 @@ from mixing.domains import DomainTokens
 from mixing.shards import ShardFiles
 from recipes.curating.curate import ALL
 from recipes.errors import RunError
-from recipes.pretraining.training_log import PINNED, read_status
+from recipes.pretraining.training_log import PINNED, steps_logged
 from recipes.progress import compact
 from recipes.schema.resolved import differing, values_of
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 LEDGER = f"{PINNED}.ledger.json"
 _SECTIONS = ("sources", "steps", "domains", "tokenizer", "sequences")  # what makes domains
+_TRAINED_BY = ("schedule", "training")  # what trains a model on them
 _MOST = 12
 
 
@@ -55,6 +56,8 @@ def pin(run: Run, training: Training) -> None:
             "num_steps": training.spec.num_steps,
             "folders": sorted(run.used),
             "values": _values(run.recipe),
+            "trained_by": training_values(run.recipe),
+            "prefix": training.spec.prefix,
             "finished": False,
         },
     )
@@ -72,7 +75,7 @@ def under_way(run: Run) -> tuple[dict[str, Any], int] | None:
     began = run.recall(PINNED)
     if began is None or began["finished"] or not Path(began["domains"]).exists():
         return None
-    step = int((read_status(Path(began["log"])) or {}).get("step") or 0)
+    step = steps_logged(Path(began["log"]))
     return (began, step) if step else None
 
 
@@ -94,9 +97,9 @@ def refuse_other_text(run: Run) -> None:
             [
                 f"{run.recipe.path}: {step:,} of {began['num_steps']:,} train steps were trained on other text than "
                 "the recipe now gives; nothing was trained. What changed:",
-                *_first(told),
+                *first_lines(told),
                 "What it makes of the domains:",
-                *_first(_domain_changes(read_domains(began["domains"]), read_domains(now))),
+                *first_lines(_domain_changes(read_domains(began["domains"]), read_domains(now))),
                 "To go on with the text it began with, which is still there: put back "
                 f"{'these values' if changed else 'those files'} and run the same command",
                 "To train on the new text from the beginning: save the recipe under another name, or remove "
@@ -132,6 +135,11 @@ def _values(recipe: Recipe) -> dict[str, list[Any]]:
     return {path: value for path, value in values_of(recipe).items() if path.partition(".")[0] in _SECTIONS}
 
 
+def training_values(recipe: Recipe) -> dict[str, list[Any]]:
+    """The values that train a model on domains."""
+    return {path: value for path, value in values_of(recipe).items() if path.partition(".")[0] in _TRAINED_BY}
+
+
 def _domain_changes(before: list[Domain], after: list[Domain]) -> list[str]:
     """A line for each domain whose training text has another size, or is there only before or only after."""
     old, new = ({domain.name: domain for domain in domains} for domains in (before, after))
@@ -146,6 +154,7 @@ def _domain_changes(before: list[Domain], after: list[Domain]) -> list[str]:
     return lines or ["as many documents and tokens as before, but others"]
 
 
-def _first(lines: list[str]) -> list[str]:
+def first_lines(lines: list[str]) -> list[str]:
+    """A message's lines, indented; of many the first, and how many more there are."""
     more = [f"  and {len(lines) - _MOST:,} more"] if len(lines) > _MOST else []
     return [*(f"  {line}" for line in lines[:_MOST]), *more]

@@ -32,7 +32,7 @@ from recipes.pretraining.amended import (
     tokens_back,
     write_journal,
 )
-from recipes.pretraining.begun import TrainingFailed, refuse_lost
+from recipes.pretraining.begun import TrainingFailed, refuse_lost, refuse_restart
 from recipes.pretraining.clock import tokens_to_end
 from recipes.pretraining.gpus import visible_gpus
 from recipes.pretraining.pinned import finish, pin, refuse_other_text
@@ -148,6 +148,7 @@ def read_plan(stage: PlannedStage) -> SequencePlan:
 def _prefix(run: Run, tokens: Tokens, plan: SequencePlan, shape: ModelShape, followed: Course) -> dict[str, Any]:
     """What makes the weights at every position: what changes on the way is listed with where it begins."""
     recipe: Any = run.recipe
+    spikes = recipe.training.spikes
     laws = [(span.start, [*_law_of(span, plan), phase.window, _order_of(phase, run)]) for phase, span in plan.spans]
     # A window that the end of its span cuts is mixed as it was cut: from there on the end matters too.
     ends = [(begins, ["ends", end]) for begins, end in cut_windows(plan)]
@@ -160,7 +161,8 @@ def _prefix(run: Run, tokens: Tokens, plan: SequencePlan, shape: ModelShape, fol
         "start_from": content_key(_start_of(recipe)),
         "precision": recipe.training.precision,
         "optimizer": asdict(optimizer_of(recipe.training)),
-        "spikes": recipe.training.spikes.action,
+        # Warnings and rollbacks change no update; what a rollback passes over stands in the order.
+        "spikes": ["drop_update", spikes.sigma] if spikes.action == "drop_update" else None,
         # Positions start anew in each document since masks are made so.
         "document_masks": "positions" if recipe.sequences.document_masks else False,
         "learning_rate": {"from": rate_entries(plan, followed)},
@@ -254,6 +256,7 @@ def train(run: Run, training: Training) -> Path:
         run.narrator.reused(title, f"{training.spec.num_steps} train steps")
         return done
     refuse_other_text(run)
+    refuse_restart(run, training)
     refuse_alone(run)
     if run.remembers:
         pin(run, training)
@@ -287,6 +290,8 @@ def _follow(run: Run, training: Training, title: str) -> tuple[Training, Exit]:
         else:
             wait_for_rollback(training.log, known + rollbacks)
         run.__dict__["training"] = training = plan_training(run, run.tokens, run.plan)
+        if run.remembers:
+            pin(run, training)
 
 
 def launch_watched(run: Run, training: Training, title: str) -> Exit:

@@ -23,6 +23,13 @@ def read_status(log: Path) -> dict[str, Any] | None:
     return found
 
 
+def steps_logged(log: Path) -> int:
+    """Train steps that a training's log tells of; a process that was just started has not said yet where it stands."""
+    lines = _last_rows(log / "metrics.csv")
+    said = (read_status(log) or {}).get("step") or 0
+    return max(int(said), int(lines[-1]["step"]) if lines else 0)
+
+
 def read_end(log: Path) -> dict[str, Any] | None:
     """How a training ended, with cause and host; None while it runs, and where its supervisor was killed.
 

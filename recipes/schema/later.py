@@ -51,7 +51,10 @@ def _training(recipe: Recipe) -> Iterator[Problem]:
         for key in sorted(amendment.set or {}):
             if key == "precision" or key.startswith("spikes."):
                 where = ("training", "amendments", place, "set", key)
-                yield where, (amendment.set or {})[key], f"changing {key} on the way is not there yet"
+                reason = f"changing {key} on the way is not there yet"
+                if key != "precision":
+                    reason += "; warn and rollback change no update: say them in training.spikes, the run goes on"
+                yield where, (amendment.set or {})[key], reason
     if recipe.evaluation.suites:
         yield ("evaluation", "suites"), recipe.evaluation.suites, "evaluation suites are not there yet"
 

@@ -22,7 +22,10 @@ domains: {held_out: {tokens: 1K, share: 0.05}, max_epochs: 99}
 tokenizer: {algorithm: byte_bpe, vocabulary: 600}
 schedule: [{name: main, tokens: 40 train steps}]
 model: {preset: llama_tiny, layers: 1, width: 32, heads: 2, kv_heads: 2, feedforward: 64, context: 64}
-training: {batch: 8 sequences, learning_rate: {peak: 1e-3}, spikes: {action: rollback, back: 8 train steps}}
+training:
+  batch: 8 sequences
+  learning_rate: {peak: 1e-3, final: 1e-4}
+  spikes: {action: rollback, back: 8 train steps}
 checkpoints: {every: 2 train steps, keep: {last: 1}}
 execution: {workers: 1, training: {devices: 1}}
 """
@@ -99,8 +102,45 @@ def test_rollback_behind_which_no_checkpoint_is_left_is_refused_with_what_can_be
     assert rollbacks(planned) == []
     (furthest,) = re.findall(r"training.spikes.back to (\d+) tokens", said.err)
     assert int(furthest) == 9 * 512
-    as_told = RECIPE.replace("8 train steps}}", f"{furthest} tokens}}}}")
+    as_told = RECIPE.replace("8 train steps}", f"{furthest} tokens}}")
     begun, _ = train((31, Exit.SPIKED), (31, Exit.DONE), text=as_told)
     assert begun == [30, 22]
     (told,) = rollbacks(planned)
     assert [(one["start"], one["stop"]) for one in told] == [(22 * 8, 31 * 8)]
+
+
+WARNS = RECIPE.replace("{action: rollback, back: 8 train steps}", "warn")
+
+
+def test_changed_value_that_leaves_no_checkpoint_stops_an_unfinished_training_with_both_ways_on(train, planned):
+    train((30, Exit.STALLED), code=20, text=WARNS)
+    slower = WARNS.replace("peak: 1e-3", "peak: 5e-4")
+    begun, said = train(code=1, text=slower)
+    assert begun == []
+    assert "30 of 40 train steps were trained with other values than the recipe now gives" in said.err
+    assert "training.learning_rate.peak: 0.001 -> 0.0005" in said.err
+    assert re.search(r"step-00000030-\w+: learning_rate.from.* is 0.0005 here and 0.001 in the checkpoint", said.err)
+    # A rate that holds from a place on behind a checkpoint goes on from there, and so does the run as it was.
+    assert train((32, Exit.STALLED), code=20, text=WARNS)[0] == [30]
+    amended = "warn\n  amendments: [{at: 32 train steps, set: {learning_rate.peak: 5e-4}, why: w}]"
+    assert train((32, Exit.STALLED), code=20, text=WARNS.replace("warn", amended))[0] == [32]
+    # One from before the oldest checkpoint that is left would begin anew.
+    early = amended.replace("at: 32", "at: 20")
+    assert "learning_rate.from" in train(code=1, text=WARNS.replace("warn", early))[1].err
+    (planned.parent / "work" / "runs" / "small" / "trained_on.json").unlink()
+    assert train((2, Exit.STALLED), code=20, text=slower)[0] == [0]
+
+
+def test_rollback_chosen_on_the_way_continues_the_run_that_warned(train):
+    train((30, Exit.STALLED), code=20, text=WARNS)
+    assert train((33, Exit.STALLED), code=20)[0] == [30]
+
+
+def test_training_that_ended_before_its_first_checkpoint_may_change(train):
+    train((1, Exit.STALLED), code=20, text=WARNS)
+    assert train((1, Exit.STALLED), code=20, text=WARNS.replace("peak: 1e-3", "peak: 5e-4"))[0] == [0]
+
+
+def test_training_that_rolled_back_to_its_beginning_and_was_lost_goes_on(train):
+    assert train((5, Exit.SPIKED), (1, Exit.STALLED), code=20)[0] == [0, 0]
+    assert train((6, Exit.STALLED), code=20)[0] == [0]

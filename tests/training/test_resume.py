@@ -8,7 +8,9 @@ torch = pytest.importorskip("torch")
 
 from training.checkpoint import Checkpoint, checkpoint_name, save  # noqa: E402
 from training.resume import (  # noqa: E402
+    checkpoints_in,
     cut_prefix,
+    difference,
     find_resume,
     first_difference,
     is_due,
@@ -151,6 +153,29 @@ def test_spikes_are_judged_by_train_steps_never_by_lines_of_the_log(tmp_path, ac
     seen = [[3.0, 1.0]] * 70
     manifest = {"prefix": {"spikes": action}, "state": {"spikes": seen, **state}}
     assert seen_steps(Checkpoint(tmp_path, manifest)) == (seen if judged else [])
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "own"),
+    [
+        (None, None, True),
+        (None, "warn", True),  # words of earlier versions
+        (None, "rollback", True),
+        (["drop_update", 4.0], "drop_update", True),
+        (["drop_update", 4.0], ["drop_update", 4.0], True),
+        (["drop_update", 4.0], ["drop_update", 6.0], False),
+        (["drop_update", 4.0], "warn", False),
+        (["drop_update", 4.0], None, False),
+        (None, "drop_update", False),
+    ],
+)
+def test_spikes_make_another_run_only_where_they_change_updates(tmp_path, put, ours, theirs, own):
+    put(5, {**PREFIX, "spikes": theirs})
+    prefix_at = partial(cut_prefix, {**PREFIX, "spikes": ours})
+    assert (find_resume(tmp_path, prefix_at) is not None) is own
+    (found,) = checkpoints_in(tmp_path)
+    assert (difference(found, prefix_at) is None) is own
+    assert bool(own_checkpoints(tmp_path, prefix_at)) is own
 
 
 def test_own_checkpoints_are_this_runs_in_order(tmp_path, put):

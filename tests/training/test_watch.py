@@ -1,12 +1,14 @@
 import math
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from training.exits import Exit
-from training.watch import DivergedError, SpikeWatch, Table, check_finite, domain_means
+from training.spec import Checkpoints
+from training.watch import DivergedError, SpikeWatch, Table, check_finite, domain_means, rows_of
 
 
 def test_spike_watch_tells_a_spike_after_half_a_window():
@@ -50,3 +52,40 @@ def test_watchdog_ends_a_process_that_does_nothing_with_its_stacks_and_code():
     assert (ended.returncode, ended.stdout) == (Exit.STALLED, "beaten\n")
     assert "no train step" in ended.stderr
     assert "most recent call first" in ended.stderr
+
+
+@pytest.mark.parametrize(("done", "kept"), [(9, False), (6, True), (3, True), (None, True)])
+def test_lines_of_steps_that_are_not_trained_again_are_set_aside(tmp_path, done, kept):
+    """Saved every third step and killed behind step 10: back to 9 is a resume, further back is not."""
+    pytest.importorskip("lightning")
+    from training.callbacks import continue_logs
+
+    resumed = SimpleNamespace(step=done, state={"log": "run"}) if done else None
+    folder = tmp_path / "run"
+    folder.mkdir()
+    spec = SimpleNamespace(folder=str(folder), checkpoints=Checkpoints(3))
+    lines = [{"step": step, "loss": step / 10} for step in range(1, 11)]
+    Table(folder / "metrics.csv", ("step", "loss"), 0).append(lines)
+    for again in (1, 2):
+        continue_logs(spec, resumed)
+        cut = sorted((folder / "cut").glob("*")) if kept else []
+        assert len(cut) == again * kept
+        assert not kept or [int(row["step"]) for row in rows_of(cut[-1])] == list(range((done or 0) + 1, 11))
+    assert [int(row["step"]) for row in rows_of(folder / "metrics.csv")] == list(range(1, 11))
+
+
+def test_log_of_another_run_takes_the_place_of_one_that_is_set_aside(tmp_path):
+    pytest.importorskip("lightning")
+    from training.callbacks import continue_logs
+
+    for name, steps in (("trunk", range(1, 8)), ("run", range(1, 11))):
+        (tmp_path / name).mkdir()
+        lines = [{"step": step, "loss": name} for step in steps]
+        Table(tmp_path / name / "metrics.csv", ("step", "loss"), 0).append(lines)
+    spec = SimpleNamespace(folder=str(tmp_path / "run"), checkpoints=Checkpoints(2))
+    continue_logs(spec, SimpleNamespace(step=6, state={"log": "trunk"}))
+    assert {row["loss"] for row in rows_of(tmp_path / "run" / "metrics.csv")} == {"trunk"}
+    (cut,) = (tmp_path / "run" / "cut").iterdir()
+    assert (cut.name, len(rows_of(cut))) == ("metrics-00000001-00000010.csv", 10)
+    continue_logs(spec, SimpleNamespace(step=6, state={"log": "trunk"}))  # killed before a checkpoint of its own
+    assert [cut] == list((tmp_path / "run" / "cut").iterdir())
