@@ -63,7 +63,7 @@ def trainer_of(agent, rank):
         try:
             below += map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
             command, place = (Path(f"/proc/{pid}/{name}").read_bytes() for name in ("cmdline", "environ"))
-        except FileNotFoundError:
+        except (FileNotFoundError, ProcessLookupError):  # ended meanwhile
             continue
         if b"training.launch" in command.split(b"\0") and b"RANK=%d" % rank in place.split(b"\0"):
             return pid
