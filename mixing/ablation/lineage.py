@@ -217,7 +217,7 @@ def with_evidence(table: RunsTable, found: Sequence[Carried], natural: Mapping[s
 def _drift(table: RunsTable, earlier: RunsTable, natural: Mapping[str, float]) -> dict[str, float] | None:
     """The study's loss over the earlier one at natural weights, by domain; None where either has no run there."""
     ratios = {}
-    for name in set(earlier.targets) & set(table.targets):
+    for name in sorted(set(earlier.targets) & set(table.targets)):
         own, old = (_natural_mean(one, name, natural) for one in (table, earlier))
         if own is not None and old is not None:
             ratios[name] = own / old

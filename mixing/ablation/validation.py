@@ -178,6 +178,7 @@ def nested(
     if num_folds < 3 or known_FT.sum(0).min() < 3:
         return None
     names = [name for name in validation.predictions if name != COMBINATION]
+    members = [name for name in names if name != "constant"]
     without = {name: _without_pairs(name, weights_ND, losses_NT, folds_N) for name in names}
     nested_NT = np.empty_like(losses_NT)
     for fold in range(num_folds):
@@ -185,7 +186,6 @@ def nested(
         kept_N, others_N = ~out_N, folds_N[~out_N]
         # Predictions of the runs that are kept, each by a fit that saw neither its own fold nor the one left out.
         inner = {name: pairs_FFNT[fold, others_N, np.flatnonzero(kept_N)][None] for name, pairs_FFNT in without.items()}
-        members = [name for name in names if name != "constant"]
         renumbered_N = others_N - (others_N > fold)
         losses_KT, outer = losses_NT[kept_N], {name: validation.predictions[name][0, out_N] for name in names}
         if COMBINATION in validation.predictions:
