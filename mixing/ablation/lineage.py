@@ -201,7 +201,7 @@ def with_evidence(table: RunsTable, found: Sequence[Carried], natural: Mapping[s
     an effect of their mixtures.
     """
     for one in found:
-        ratios = _drift(table, one.table, natural)
+        ratios = _natural_ratios(table, one.table, natural)
         drift = None if ratios is None else float(np.mean(np.abs(np.log(list(ratios.values())))))
         if drift is not None and drift > MOST_DRIFT:
             note = (
@@ -214,7 +214,7 @@ def with_evidence(table: RunsTable, found: Sequence[Carried], natural: Mapping[s
     return table
 
 
-def _drift(table: RunsTable, earlier: RunsTable, natural: Mapping[str, float]) -> dict[str, float] | None:
+def _natural_ratios(table: RunsTable, earlier: RunsTable, natural: Mapping[str, float]) -> dict[str, float] | None:
     """The study's loss over the earlier one at natural weights, by domain; None where either has no run there."""
     ratios = {}
     for name in sorted(set(earlier.targets) & set(table.targets)):

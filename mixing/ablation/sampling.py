@@ -52,6 +52,7 @@ def dirichlet_draws(region: Region, natural_D: np.ndarray, number: int, key: tup
     prior_D = natural_D**TEMPERATURE
     prior_D = prior_D / prior_D.sum()
     most_D = np.maximum(MOST_OVER_NATURAL * natural_D, MOST_OF_A_RARE)
+    capped_region = _capped(region, most_D)
     drawn: list[np.ndarray] = []
     for index in range(number):
         fallback: np.ndarray | None = None
@@ -62,7 +63,7 @@ def dirichlet_draws(region: Region, natural_D: np.ndarray, number: int, key: tup
             if capped and mixed and is_inside(region, weights_D[None])[0] and _is_new(weights_D, drawn):
                 break
         else:
-            weights_D = _moved_inside(_capped(region, most_D), fallback, (*key, index, "moved"))  # type: ignore[arg-type]
+            weights_D = _moved_inside(capped_region, fallback, (*key, index, "moved"))  # type: ignore[arg-type]
         drawn.append(weights_D)
     return np.array(drawn).reshape(number, len(natural_D))
 

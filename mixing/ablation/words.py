@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from mixing.ablation.objective import percent
+from mixing.ablation.preparation import num_mixtures
 
 if TYPE_CHECKING:
     from mixing.ablation.analysis import Findings
@@ -48,7 +47,7 @@ def _choice(found: Findings) -> str:
             f"{percent(value)} against natural weights, beyond seed noise. No surrogate's optimum is sure enough "
             f"({interval})."
         )
-    if len(np.unique(np.round(fitted.weights, 6), axis=0)) == 1:
+    if num_mixtures(fitted) == 1:
         return "Only one mixture was trained: there is nothing to choose from, and natural weights stay."
     expected = percent(gain.corrected)
     return f"{KEPT_NATURAL}: the change expected of the best mixture is {expected} (90% interval {interval})."

@@ -117,10 +117,12 @@ def later_lines(
 
     for place, line in enumerate(study_lines(study[0] or [])):
         yield f"  {line}" if place else f"ablation: {line}"
-    yield from [] if study[1] == "" else [f"ablation: not known yet: {study[1]}"]
+    if study[1]:
+        yield f"ablation: not known yet: {study[1]}"
     yield from [] if training is None else _training_lines(training, "training")
     yield from [] if tuning[0] is None else _training_lines(tuning[0], "fine-tuning")
-    yield from [] if tuning[1] == "" else [f"fine-tuning: not known yet: {tuning[1]}"]
+    if tuning[1]:
+        yield f"fine-tuning: not known yet: {tuning[1]}"
 
 
 def _training_lines(found: TrainingForecast, what: str) -> Iterator[str]:

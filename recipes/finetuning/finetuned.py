@@ -91,10 +91,11 @@ def train_tuning(run: Run, spec: specs.TrainSpec, tokenizer: Path) -> Path:
     """Train to the last step, or find that it was done; the last checkpoint."""
     from recipes.pretraining.several import owned
     from recipes.pretraining.train import asked_to_stop, failure_of, watch
+    from training.batches import tokens_after
 
     folder = Path(spec.folder)
     title = f"tuning, {num_parameters(spec.shape) / 1e6:.1f}M parameters"
-    run.use(folder.name, "finetune", "fine-tuning", {"tokens": _tokens_of(spec)})
+    run.use(folder.name, "finetune", "fine-tuning", {"tokens": tokens_after(spec.spans, spec.num_steps)})
     run.end_workers()
     with owned(folder, run):
         done = last_checkpoint(spec)
@@ -115,12 +116,6 @@ def train_tuning(run: Run, spec: specs.TrainSpec, tokenizer: Path) -> Path:
     for line in _losses(folder):
         run.narrator.say(f"  {line}")
     return done
-
-
-def _tokens_of(spec: specs.TrainSpec) -> int:
-    """Positions that the whole tuning trains on."""
-    last = spec.spans[-1]
-    return last.first_token + (spec.num_steps - last.first_step) * last.sequences * last.context
 
 
 def last_checkpoint(spec: specs.TrainSpec) -> Path | None:

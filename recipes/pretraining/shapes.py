@@ -34,15 +34,15 @@ def tokens_of(size: Amount, context: int, batch_tokens: int) -> int:
 
 
 def phase_tokens(recipe: Any) -> list[int]:
-    """Tokens of each phase of a recipe's schedule, for its model."""
-    context = recipe.model.context
+    """Tokens of each phase of a recipe's schedule, for its model; sequences are those of the phase's own context."""
+    context, batch = recipe.model.context, batch_tokens_of(recipe.training, recipe.model.context)
     if any(phase.tokens.unit == "train steps" for phase in recipe.schedule) and len(recipe.training.batch) > 1:
-        cut = [sum(number * tokens for number, tokens in runs) for runs in steps_of_phases(recipe)]
+        stepped = [sum(number * tokens for number, tokens in runs) for runs in steps_of_phases(recipe)]
     else:
-        cut = [tokens_of(phase.tokens, context, batch_tokens_of(recipe.training, context)) for phase in recipe.schedule]
+        stepped = [phase.tokens.number * batch for phase in recipe.schedule]
     return [
-        tokens if phase.tokens.unit == "train steps" else tokens_of(phase.tokens, context, 0)
-        for phase, tokens in zip(recipe.schedule, cut, strict=True)
+        tokens if phase.tokens.unit == "train steps" else tokens_of(phase.tokens, phase.context or context, 0)
+        for phase, tokens in zip(recipe.schedule, stepped, strict=True)
     ]
 
 

@@ -93,6 +93,11 @@ def test_examples_use_most_keys_of_the_schema():
         assert key in named
 
 
+def test_phase_in_sequences_counts_those_of_its_own_context(load):
+    recipe = load(SMALL.replace("tokens: 100M", "tokens: 50000 sequences, context: 512"))
+    assert phase_tokens(recipe) == [10**9, 50_000 * 512]
+
+
 def test_train_steps_of_a_batch_that_grows_are_checked_as_the_plan_counts_them(load):
     """Of the last batch's size alone, 3,000 steps would be longer than the schedule and behind the next amendment."""
     grows = "batch: [[0, 256 sequences], [1B, 1024 sequences]]"

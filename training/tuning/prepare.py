@@ -215,7 +215,10 @@ def _batches(options: Preparation) -> Iterator[tuple[str, list[Example]]]:
                 yield name, batch
         for part in sorted(OPTIONAL & fields.keys()):
             if fields[part] in unseen:  # rows may lack it, but not all of them
-                raise ExamplesError(f"finetuning.examples.{name}.fields.{part}: no row has a column {fields[part]!r}")
+                raise ExamplesError(
+                    f"finetuning.examples.{name}.fields.{part}: no row has a column {fields[part]!r}; name a column of "
+                    f"the rows, or leave {part} out"
+                )
 
 
 def _rendered(example: Example, template: Template, encoder: Encoder) -> tuple[Example, Rendered | None]:

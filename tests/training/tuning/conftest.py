@@ -5,6 +5,13 @@ import pytest
 
 pytest.importorskip("torch", reason="training needs the `training` extra")
 
+import torch
+
+from training import checkpoint as checkpoints
+from training.importing import write_weights
+from training.spec import LowRank
+from training.tuning import lora
+from training.tuning.adapter import Tuned
 from training.tuning.prepare import Preparation, prepare
 from training.tuning.tokens import template_of, write_tokenizer
 
@@ -30,6 +37,23 @@ def tokenizer_folder(tmp_path_factory):
     config = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "<|endoftext|>"}
     (folder / "tokenizer_config.json").write_text(json.dumps(config))
     return folder
+
+
+@pytest.fixture
+def make_tuned(tmp_path, make_model):
+    """A model whose updates are far from zero, as a start and a checkpoint of the updates."""
+
+    def make(shape, options=LowRank(4, 8.0, 0.0, ("query", "value", "down"))):  # noqa: B008
+        model = make_model(shape)
+        start = write_weights(dict(model.named_parameters()), shape, tmp_path / "start", {})
+        lora.adapt(model, options)
+        for _, parameter in checkpoints.trained(model):
+            torch.nn.init.normal_(parameter, 0.0, 0.1, generator=torch.Generator().manual_seed(2))
+        told = {"step": 1, "position": 1, "tokens": 1, "prefix": {}, "state": {}}
+        told["shape"] = checkpoints.shape_entry(shape)
+        return Tuned(start, checkpoints.save(tmp_path / "last", model, None, told), options), model
+
+    return make
 
 
 @pytest.fixture

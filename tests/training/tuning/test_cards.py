@@ -6,38 +6,27 @@ import warnings
 from pathlib import Path
 
 import pytest
-import torch
 
 pytest.importorskip("transformers")
 
-from training import checkpoint as checkpoints
 from training.export import ExportOptions, export_huggingface
-from training.importing import write_weights
 from training.models import ModelShape
 from training.spec import LowRank
-from training.tuning import lora
-from training.tuning.adapter import Tuned, write_adapter, write_merged
+from training.tuning.adapter import write_adapter, write_merged
 from training.tuning.cards import Card, finish_adapter, finish_folder, hub_origin
 from training.tuning.tokens import template_of, write_tokenizer
 
 
 @pytest.fixture
-def make_folders(tmp_path, make_model, tokenizer_folder):
+def make_folders(tmp_path, make_tuned, tokenizer_folder):
     """Export a tuned model of a family: its weights, the merged model's folder and the adapter's."""
 
     def make(family):
         encoder = write_tokenizer(tokenizer_folder, tmp_path / "tokenizer", template_of("chatml", tokenizer_folder))
         shape = ModelShape(family, encoder.vocabulary, 32, 2, 4, 64, 256, kv_heads=2)
-        model, options = make_model(shape), LowRank(4, 8.0, 0.0, ("query", "value"), embeddings=True)
-        start = write_weights(dict(model.named_parameters()), shape, tmp_path / "start", {})
-        lora.adapt(model, options)
-        for _, parameter in checkpoints.trained(model):
-            torch.nn.init.normal_(parameter, 0.0, 0.1, generator=torch.Generator().manual_seed(2))
-        told = {"step": 1, "position": 1, "tokens": 1, "prefix": {}, "state": {}}
-        told["shape"] = checkpoints.shape_entry(shape)
-        tuned = Tuned(start, checkpoints.save(tmp_path / "last", model, None, told), options)
+        tuned, _ = make_tuned(shape, LowRank(4, 8.0, 0.0, ("query", "value"), embeddings=True))
         merged = write_merged(tuned, tmp_path / "merged")
-        for checkpoint, name in ((start, "base"), (merged, "huggingface")):
+        for checkpoint, name in ((tuned.start, "base"), (merged, "huggingface")):
             export_huggingface([checkpoint], tmp_path / name, ExportOptions("fp32", str(tmp_path / "tokenizer")))
         write_adapter(tuned, tmp_path / "base", tmp_path / "adapter", tmp_path / "tokenizer")
         return tuned, tmp_path / "huggingface", tmp_path / "adapter"

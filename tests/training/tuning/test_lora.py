@@ -6,11 +6,10 @@ from safetensors.torch import load_file
 
 from training import checkpoint as checkpoints
 from training.export import ExportOptions, export_huggingface
-from training.importing import write_weights
 from training.models import ModelShape
 from training.spec import LowRank, SpecError
 from training.tuning import lora
-from training.tuning.adapter import Tuned, check_adapter, load_tuned, write_adapter, write_merged
+from training.tuning.adapter import check_adapter, load_tuned, write_adapter, write_merged
 
 SHAPES = {
     "llama": ModelShape("llama", 64, 32, 2, 4, 64, 16, kv_heads=2),
@@ -20,23 +19,6 @@ SHAPES = {
 }
 OPTIONS = LowRank(4, 8.0, 0.0, ("query", "value", "down"))
 TOKENS = torch.randint(0, 64, (3, 16), generator=torch.Generator().manual_seed(1))
-
-
-@pytest.fixture
-def make_tuned(tmp_path, make_model):
-    """A model whose updates are far from zero, as a start and a checkpoint of the updates."""
-
-    def make(shape, options=OPTIONS):
-        model = make_model(shape)
-        start = write_weights(dict(model.named_parameters()), shape, tmp_path / "start", {})
-        lora.adapt(model, options)
-        for _, parameter in checkpoints.trained(model):
-            torch.nn.init.normal_(parameter, 0.0, 0.1, generator=torch.Generator().manual_seed(2))
-        told = {"step": 1, "position": 1, "tokens": 1, "prefix": {}, "state": {}}
-        told["shape"] = checkpoints.shape_entry(shape)
-        return Tuned(start, checkpoints.save(tmp_path / "last", model, None, told), options), model
-
-    return make
 
 
 def logits(model):
