@@ -49,8 +49,10 @@ def _choice(found: Findings) -> str:
         )
     if num_mixtures(fitted) == 1:
         return "Only one mixture was trained: there is nothing to choose from, and natural weights stay."
-    expected = percent(gain.corrected)
-    return f"{KEPT_NATURAL}: the change expected of the best mixture is {expected} (90% interval {interval})."
+    expected = percent(gain.expected)
+    if percent(gain.corrected) != expected:
+        expected += f", {percent(gain.corrected)} once the luck of having picked it is taken off"
+    return f"{KEPT_NATURAL}: the fit expects {expected} of the best mixture (90% interval {interval})."
 
 
 def _not_confirmed(found: Findings) -> list[str]:

@@ -10,7 +10,7 @@ import pytest
 from mixing.ablation.analysis import AnalysisOptions, analyse
 from mixing.ablation.design import DesignOptions, design
 from mixing.ablation.evidence import seed_noise
-from mixing.ablation.objective import ObjectiveError
+from mixing.ablation.objective import ObjectiveError, percent
 from mixing.ablation.preparation import TableError
 from mixing.ablation.question import natural_rows, pose
 from mixing.ablation.runs import table_of
@@ -138,6 +138,9 @@ def test_analyse_without_any_effect_of_the_mixture_keeps_natural_weights(make_ta
         assert found["reason"] == "natural"
         assert found["chosen"] == pytest.approx(natural)
         assert found["notes"][0].startswith("Nothing beats natural weights")
+        expected, corrected = (percent(found["predicted"][key]) for key in ("gain", "gain_corrected"))
+        assert f"the fit expects {expected}" in found["notes"][0]
+        assert (f"{corrected} once the luck of having picked it" in found["notes"][0]) == (corrected != expected)
 
 
 def test_analyse_respects_supply_and_bounds(swarm, options, natural):
