@@ -23,7 +23,8 @@ from pathlib import Path
 import numpy as np
 
 from mixing.ablation.objective import Objective
-from mixing.ablation.runs import RunsTable, read_regmix
+from mixing.ablation.read_runs import read_two
+from mixing.ablation.runs import RunsTable
 from mixing.ablation.surrogates import COMBINATION, FITS, all_rows, combined
 from mixing.ablation.validation import choose, rank_correlation, scores, validate
 
@@ -33,8 +34,7 @@ SIZES = (48, 96)
 def read_tables(folder: Path) -> tuple[RunsTable, RunsTable]:
     """Training and held-out runs."""
     train, test = (
-        read_regmix(folder / f"{part}_mixture_1m.csv", folder / f"{part}_pile_loss_1m.csv")
-        for part in ("train", "test")
+        read_two(folder / f"{part}_mixture_1m.csv", folder / f"{part}_pile_loss_1m.csv") for part in ("train", "test")
     )
     return train, test
 

@@ -23,7 +23,8 @@ import numpy as np
 
 from mixing.ablation.evidence import mean
 from mixing.ablation.preparation import EARLIER, LEAST_MOVE, NOT_FITTED, moved, of_kinds
-from mixing.ablation.runs import RunsError, RunsTable, read_csv
+from mixing.ablation.read_runs import read_csv
+from mixing.ablation.runs import RunsError, RunsTable
 from mixing.patterns import covers
 
 MIXTURES_A_DIRECTION = 2  # mixtures for each direction that a law with a slope per domain needs (`surrogates.usable`)

@@ -1,8 +1,8 @@
 """The table of runs: what was trained on what, and the losses that came of it.
 
-Rows come from run files or from anyone's CSV: runs times trained domains (weights) and runs times measured domains
-(losses). Nothing is dropped here: a diverged run is marked, a missing loss is NaN. Shapes: N runs, D trained domains,
-T measured domains.
+Rows come from run files or from anyone's CSV (`read_runs`): runs times trained domains (weights) and runs times
+measured domains (losses). Nothing is dropped here: a diverged run is marked, a missing loss is NaN. Shapes: N runs, D
+trained domains, T measured domains.
 """
 
 from __future__ import annotations
@@ -16,12 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from mixing.csv_rows import read_rows
-
 ROUNDED = 1e-4  # what weights of a few digits may sum to beside 1 without a word
 SUM_TOLERANCE = 0.02  # RegMix's own tables sum to 0.996 to 1.003
 WEIGHT, LOSS, BITS = "w:", "loss:", "bpb:"
-TRUE, FALSE = ("1", "1.0", "true", "yes"), ("", "0", "0.0", "false", "no")
 
 
 class RunsError(ValueError):
@@ -101,7 +98,7 @@ def table_of(rows: Sequence[Mapping[str, Any]], kinds: Mapping[str, str] | None 
     finals = [_final(row) for row in rows]
     targets = sorted({domain for final in finals for domain in final.get("losses", {})})
     weights_ND = np.array([[float(row["weights"].get(domain, 0.0)) for domain in domains] for row in rows])
-    weights_ND, notes = _normalised(weights_ND, names)
+    weights_ND, notes = normalised(weights_ND, names)
     return RunsTable(
         tuple(names),
         tuple((kinds or {}).get(name, str(row.get("kind", "other"))) for name, row in zip(names, rows, strict=True)),
@@ -146,8 +143,12 @@ def _curve(row: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _normalised(weights_ND: np.ndarray, names: Sequence[str]) -> tuple[np.ndarray, list[str]]:
-    """Weights whose rows sum to 1, and a note where they did not."""
+def normalised(weights_ND: np.ndarray, names: Sequence[str]) -> tuple[np.ndarray, list[str]]:
+    """Weights whose rows sum to 1, and a note where they did not.
+
+    Raises:
+        RunsError: for a weight below 0, or rows that are far from 1.
+    """
     bad = [name for name, row in zip(names, weights_ND, strict=True) if not np.isfinite(row).all() or (row < 0).any()]
     if bad:
         raise RunsError(f"runs {', '.join(bad[:5])}: a weight is not a number of 0 or more")
@@ -184,154 +185,3 @@ def write_csv(table: RunsTable, path: Path | str) -> None:
             numbers = [*table.weights[i], *table.losses[i], *table.bits[i]]
             cells = ["" if math.isnan(number) else repr(float(number)) for number in numbers]
             writer.writerow([table.names[i], table.kinds[i], table.seeds[i], int(table.diverged[i]), *cells])
-
-
-def read_csv(path: Path | str) -> RunsTable:
-    """Read a table of runs: `runs.csv` of an ablation, or anyone's with the columns `w:DOMAIN` and `loss:DOMAIN`.
-
-    Without a column `seed`, rows of one mixture are taken for seeds of it.
-
-    Raises:
-        RunsError: with the file, and the line where one is to blame.
-    """
-    path = Path(path)
-    header, rows = read_rows(path, RunsError)
-    domains = [name.removeprefix(WEIGHT) for name in header if name.startswith(WEIGHT)]
-    targets = [name.removeprefix(LOSS) for name in header if name.startswith(LOSS)]
-    if not domains or not targets or not rows:
-        raise RunsError(
-            f"{path}:1: a table of runs has a column w:DOMAIN per trained domain, loss:DOMAIN per measured domain, and "
-            f"a row per run; found {len(rows)} rows and the columns {', '.join(header) or 'none'}"
-        )
-    names = tuple(row.get("name") or f"run.{number:03}" for number, (_, row) in enumerate(rows))
-    if len(set(names)) != len(names):
-        raise RunsError(f"{path}: two runs are called {next(n for n in names if names.count(n) > 1)!r}")
-    weights_ND = np.array([_cells(path, line, row, WEIGHT, domains) for line, row in rows])
-    losses_NT = np.array([_cells(path, line, row, LOSS, targets) for line, row in rows])
-    _refuse_scores(path, rows, [LOSS + name for name in targets], losses_NT)
-    weights_ND, notes = _normalised_of(path, np.nan_to_num(weights_ND), names)
-    return RunsTable(
-        names,
-        tuple(row.get("kind") or "other" for _, row in rows),
-        tuple(_seed(path, line, row) for line, row in rows) if "seed" in header else _numbered(weights_ND, losses_NT),
-        tuple(domains),
-        weights_ND,
-        tuple(targets),
-        losses_NT,
-        np.array([_cells(path, line, row, BITS, targets) for line, row in rows]),
-        np.array([_diverged(path, line, row) for line, row in rows], dtype=bool),
-        notes=tuple(notes),
-    )
-
-
-def _normalised_of(path: Path, weights_ND: np.ndarray, names: Sequence[str]) -> tuple[np.ndarray, list[str]]:
-    """Weights of a file that sum to 1, and what was changed; see `_normalised`."""
-    try:
-        return _normalised(weights_ND, names)
-    except RunsError as error:
-        raise RunsError(f"{path}: {error}") from error
-
-
-def _refuse_scores(
-    path: Path, rows: Sequence[tuple[int, Mapping[str, str | None]]], columns: Sequence[str], losses_NT: np.ndarray
-) -> None:
-    """Refuse losses of 0 or less: they are compared by their logarithm, and less is better."""
-    for place, target in np.argwhere(losses_NT <= 0):
-        raise RunsError(
-            f"{path}:{rows[place][0]}: {columns[target]} is {losses_NT[place, target]:g}; a loss is above 0, "
-            "and less is better: write log-likelihoods with the other sign, and of an accuracy its error, 1 - accuracy"
-        )
-
-
-def _numbered(weights_ND: np.ndarray, losses_NT: np.ndarray) -> tuple[int, ...]:
-    """Seeds where a table names none: 0, 1, … of each mixture; a copy of a row keeps its number."""
-    seen: dict[bytes, list[bytes]] = {}
-    seeds = []
-    for weights_D, losses_T in zip(np.round(weights_ND, 6), losses_NT, strict=True):
-        rows = seen.setdefault(weights_D.tobytes(), [])
-        if losses_T.tobytes() not in rows:
-            rows.append(losses_T.tobytes())
-        seeds.append(rows.index(losses_T.tobytes()))
-    return tuple(seeds)
-
-
-def _seed(path: Path, line: int, row: Mapping[str, str | None]) -> int:
-    """A whole number, also as tables of floats write it (`1.0`)."""
-    cell = (row.get("seed") or "0").strip()
-    whole, point, rest = cell.partition(".")
-    try:
-        return int(whole if point and not rest.strip("0") else cell)
-    except ValueError as error:
-        raise RunsError(f"{path}:{line}: seed is {cell!r}, not a whole number") from error
-
-
-def _diverged(path: Path, line: int, row: Mapping[str, str | None]) -> bool:
-    cell = (row.get("diverged") or "0").strip().lower()
-    if cell not in TRUE and cell not in FALSE:
-        raise RunsError(f"{path}:{line}: diverged is {cell!r}; write 1 for a run that diverged, else 0 or nothing")
-    return cell in TRUE
-
-
-def _cells(path: Path, line: int, row: Mapping[str, str | None], prefix: str, names: Sequence[str]) -> list[float]:
-    numbers = []
-    for name in names:
-        cell = (row.get(prefix + name) or "").strip()
-        try:
-            number = _number(float(cell)) if cell else math.nan
-        except ValueError as error:
-            raise RunsError(f"{path}:{line}: {prefix}{name} is {cell!r}, not a number") from error
-        if prefix == WEIGHT and cell and math.isnan(number):  # an empty cell is no weight; a loss may be unknown
-            raise RunsError(f"{path}:{line}: {prefix}{name} is {cell!r}; write a share of tokens, or nothing for 0")
-        numbers.append(number)
-    return numbers
-
-
-def read_regmix(mixtures: Path | str, losses: Path | str) -> RunsTable:
-    """Read RegMix's two files, joined on `index`; runs that only one of them has are left out and noted.
-
-    Columns `train_the_pile_NAME` become trained domains, `metric/the_pile_NAME_val_loss` measured ones.
-
-    Raises:
-        RunsError: with the file, and the line where one is to blame.
-    """
-    mixtures, losses = Path(mixtures), Path(losses)
-    weights_by, loss_by = _by_index(mixtures), _by_index(losses)
-    shared = [index for index in weights_by if index in loss_by]
-    if not shared:
-        raise RunsError(f"{mixtures} and {losses} share no `index`")
-    domains = [name for name in weights_by[shared[0]][1] if name != "index"]
-    targets = [name for name in loss_by[shared[0]][1] if name.endswith("_val_loss")]
-    names = tuple(f"regmix.{index:04}" for index in shared)
-    weights_ND = np.array([_cells(mixtures, *weights_by[i], "", domains) for i in shared])
-    weights_ND, notes = _normalised_of(mixtures, weights_ND, names)
-    alone = len(weights_by) + len(loss_by) - 2 * len(shared)
-    if alone:
-        notes.append(f"{alone} runs are in only one of the two files and were left out.")
-    losses_NT = np.array([_cells(losses, *loss_by[i], "", targets) for i in shared])
-    _refuse_scores(losses, [loss_by[i] for i in shared], targets, losses_NT)
-    return RunsTable(
-        names,
-        ("dirichlet",) * len(names),
-        (0,) * len(names),
-        tuple(name.removeprefix("train_the_pile_") for name in domains),
-        weights_ND,
-        tuple(name.removeprefix("metric/the_pile_").removesuffix("_val_loss") for name in targets),
-        losses_NT,
-        np.full_like(losses_NT, np.nan),
-        np.zeros(len(names), dtype=bool),
-        notes=tuple(notes),
-    )
-
-
-def _by_index(path: Path) -> dict[int, tuple[int, Mapping[str, str | None]]]:
-    """Index -> (line, row) of a table of RegMix's."""
-    header, rows = read_rows(path, RunsError)
-    if "index" not in header:
-        raise RunsError(f"{path}:1: RegMix tables have a column `index`")
-    found: dict[int, tuple[int, Mapping[str, str | None]]] = {}
-    for line, row in rows:
-        try:
-            found[int(row["index"] or "")] = line, row
-        except ValueError as error:
-            raise RunsError(f"{path}:{line}: index is {row['index']!r}, not a whole number") from error
-    return found

@@ -51,8 +51,8 @@ def _choice(found: Findings) -> str:
         return "Only one mixture was trained: there is nothing to choose from, and natural weights stay."
     expected = percent(gain.expected)
     if percent(gain.corrected) != expected:
-        expected += f", {percent(gain.corrected)} once the luck of having picked it is taken off"
-    return f"{KEPT_NATURAL}: the fit expects {expected} of the best mixture (90% interval {interval})."
+        expected += f", or {percent(gain.corrected)} once the luck of having picked it is taken off"
+    return f"{KEPT_NATURAL}: the fit expects of the best mixture {expected} (90% interval {interval})."
 
 
 def _not_confirmed(found: Findings) -> list[str]:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from mixing.ablation.analysis import AnalysisOptions, analyse
 from mixing.ablation.lineage import with_evidence
-from mixing.ablation.runs import RunsTable, read_csv, table_of, write_csv
+from mixing.ablation.read_runs import read_csv, read_two
+from mixing.ablation.runs import RunsTable, table_of, write_csv
 from mixing.domain_stage import Domain
 from mixing.patterns import PatternError, resolve_weights
 from mixing.weights import WeightError, read_weights
@@ -76,7 +77,7 @@ def analyse_finished(run: Run) -> dict[str, Any]:
     return {**analysis, "finished": table.num_runs, "planned": standing.number}
 
 
-def analyse_table(run: Run, path: Path, natural: Path | None = None) -> dict[str, Any]:
+def analyse_table(run: Run, path: Path, losses: Path | None = None, natural: Path | None = None) -> dict[str, Any]:
     """Fit somebody's table of runs (`runs.csv`) and choose weights; nothing is trained.
 
     Bounds and objective are the recipe's. Where the table's domains are all domains of the recipe, natural weights,
@@ -84,14 +85,15 @@ def analyse_table(run: Run, path: Path, natural: Path | None = None) -> dict[str
 
     Args:
         run: whose recipe asks.
-        path: of the table.
+        path: of the table, or of its weights alone.
+        losses: of its losses, where they stand in a file of their own.
         natural: file of natural weights, as `weights: FILE` reads it; they stand for those of recipe and table.
 
     Raises:
         RunsError: for a table that cannot be read.
         RunError: for natural weights that are no weights of the table's domains.
     """
-    table = read_csv(path)
+    table = read_csv(path) if losses is None else read_two(path, losses)
     study: Any = run.recipe.ablation
     listed = _known_domains(run, table)
     options = AnalysisOptions(

@@ -19,6 +19,11 @@ from recipes.cli.options import Flags, print_json, shared_flags
     help="Fit this table of runs (runs.csv) instead of training proxies.",
 )
 @click.option(
+    "--losses",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="With --runs: losses of those runs that stand in a file of their own, as RegMix and Olmix write them.",
+)
+@click.option(
     "--natural",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="With --runs: natural weights of the table's domains, as JSON or CSV (domain,weight).",
@@ -42,6 +47,7 @@ from recipes.cli.options import Flags, print_json, shared_flags
 def command(
     flags: Flags,
     table: Path | None,
+    losses: Path | None,
     natural: Path | None,
     partial: bool,
     rows: Path | None,
@@ -54,6 +60,7 @@ def command(
     gristmill ablate recipes/quickstart.yaml
     gristmill ablate recipes/quickstart.yaml --set ablation.runs.dirichlet=24
     gristmill ablate recipes/quickstart.yaml --runs runs.csv --page ablation.html
+    gristmill ablate recipes/quickstart.yaml --runs ratios.csv --losses metrics.csv --natural natural.json
     gristmill ablate recipes/quickstart.yaml --rows so_far.csv --partial
     gristmill ablate recipes/quickstart.yaml --dry-run
     """
@@ -61,6 +68,8 @@ def command(
 
     if table is not None and (partial or rows is not None):
         raise click.UsageError("--runs reads a table of runs; --partial and --rows are about this recipe's own proxies")
+    if losses is not None and table is None:
+        raise click.UsageError("--losses goes with --runs, the table of the runs' weights")
     if natural is not None and table is None:
         raise click.UsageError(
             "--natural goes with --runs; the recipe's own sources say what is natural for its proxies"
@@ -86,7 +95,7 @@ def command(
             if not partial:
                 return
         if table is not None or partial:
-            analysis = _analysed(run, table, natural)
+            analysis = _analysed(run, table, losses, natural)
             if page is not None:
                 from recipes.report.page import write_ablation
 
@@ -100,7 +109,7 @@ def command(
     _show(analysis)
 
 
-def _analysed(run: Any, table: Path | None, natural: Path | None) -> dict[str, Any]:
+def _analysed(run: Any, table: Path | None, losses: Path | None, natural: Path | None) -> dict[str, Any]:
     """An analysis for which nothing is trained; what a table cannot say is an error of its user's."""
     from mixing.ablation.objective import ObjectiveError
     from mixing.ablation.preparation import TableError
@@ -111,7 +120,7 @@ def _analysed(run: Any, table: Path | None, natural: Path | None) -> dict[str, A
     from recipes.errors import RunError
 
     try:
-        return analyse_finished(run) if table is None else analyse_table(run, table, natural)
+        return analyse_finished(run) if table is None else analyse_table(run, table, losses, natural)
     except (RunsError, TableError, ObjectiveError, BoundsError, SurrogateError) as error:
         raise RunError(str(error)) from error
 

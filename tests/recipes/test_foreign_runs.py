@@ -53,6 +53,22 @@ def test_natural_weights_of_a_file_stand_for_the_tables(foreign, gristmill_here,
     assert "no weight names arXiv/x" in refused.err
 
 
+def test_weights_and_losses_in_two_files_say_the_same_as_in_one(foreign, gristmill_here, tmp_path):
+    wanted = json.loads(gristmill_here("ablate", *foreign("natural")).out)
+    rows = [line.split(",") for line in (tmp_path / "t.csv").read_text().splitlines()]
+    rows[0] = ["kind", "Pile CC", "arXiv/x", "Pile CC"]
+    weights, losses = tmp_path / "ratios.csv", tmp_path / "metrics.csv"
+    names = ["run", *(f"run.{number:03}" for number in range(len(rows) - 1))]
+    weights.write_text("".join(f"{','.join([name, *row[:3]])}\n" for name, row in zip(names, rows, strict=True)))
+    losses.write_text("".join(f"{name},{row[3]}\n" for name, row in zip(names, rows, strict=True)))
+    found = gristmill_here("ablate", tmp_path / "r.yaml", "--runs", weights, "--losses", losses, "--json")
+    assert json.loads(found.out) == wanted
+    alone = gristmill_here("ablate", tmp_path / "r.yaml", "--losses", losses, code=2)
+    assert "--losses goes with --runs" in alone.err
+    weights_alone = gristmill_here("ablate", tmp_path / "r.yaml", "--runs", weights, code=1)
+    assert "losses in a file of their own are named by --losses FILE" in weights_alone.err
+
+
 def test_natural_weights_of_a_file_go_with_a_table_alone(foreign, gristmill_here, tmp_path):
     (tmp_path / "nat.csv").write_text("domain,weight\nweb,1\n")
     refused = gristmill_here("ablate", foreign("natural")[0], "--natural", tmp_path / "nat.csv", code=2)

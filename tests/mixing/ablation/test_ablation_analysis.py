@@ -139,7 +139,7 @@ def test_analyse_without_any_effect_of_the_mixture_keeps_natural_weights(make_ta
         assert found["chosen"] == pytest.approx(natural)
         assert found["notes"][0].startswith("Nothing beats natural weights")
         expected, corrected = (percent(found["predicted"][key]) for key in ("gain", "gain_corrected"))
-        assert f"the fit expects {expected}" in found["notes"][0]
+        assert f"the fit expects of the best mixture {expected}" in found["notes"][0]
         assert (f"{corrected} once the luck of having picked it" in found["notes"][0]) == (corrected != expected)
 
 

@@ -71,7 +71,7 @@ def test_confirmation_beyond_the_noise_of_pairs_chooses_the_proposed_weights():
     assert tested["objective"]["difference"] == pytest.approx(np.log(0.98) / 2, abs=1e-4)
     assert tested["objective"]["low"] < np.log(0.98) / 2 < tested["objective"]["high"] < 0
     assert found["against_baselines"]["baseline.even"]["difference"] == pytest.approx(np.log(0.98) / 2, abs=1e-4)
-    kept = f"{KEPT_NATURAL}: the fit expects -0.10% of the best mixture."
+    kept = f"{KEPT_NATURAL}: the fit expects of the best mixture -0.10%."
     shy = {"chosen": NATURAL, "optimum": PROPOSED, "natural": NATURAL, "reason": "natural", "notes": [kept]}
     trusted = settled(shy, found)  # the surrogate did not dare; its optimum was tried all the same and won
     assert trusted["chosen"] == PROPOSED

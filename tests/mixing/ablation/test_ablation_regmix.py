@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mixing.ablation.runs import read_regmix
+from mixing.ablation.read_runs import read_two
 from mixing.ablation.surrogates import FITS, all_rows
 from mixing.ablation.validation import rank_correlation
 
@@ -19,8 +19,7 @@ pytestmark = [
 
 def test_exponential_sqrt_of_96_regmix_runs_ranks_the_held_out_runs():
     train, test = (
-        read_regmix(TABLES / f"{part}_mixture_1m.csv", TABLES / f"{part}_pile_loss_1m.csv")
-        for part in ("train", "test")
+        read_two(TABLES / f"{part}_mixture_1m.csv", TABLES / f"{part}_pile_loss_1m.csv") for part in ("train", "test")
     )
     ranks = []
     for seed in range(3):

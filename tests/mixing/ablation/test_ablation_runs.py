@@ -5,7 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from mixing.ablation.runs import RunsError, read_csv, read_regmix, table_of, write_csv
+from mixing.ablation.read_runs import read_csv, read_two
+from mixing.ablation.runs import RunsError, table_of, write_csv
 from mixing.scaling.table import ScalingError, read_table
 
 
@@ -114,28 +115,57 @@ def test_tables_that_cannot_be_read_are_named(tmp_path, content, message):
         read_table(tmp_path / "bad.csv")
 
 
-def test_read_regmix_joins_the_two_files_on_index(tmp_path):
-    (tmp_path / "x.csv").write_text("index,train_the_pile_a,train_the_pile_b\n1,0.5,0.5\n2,1.0,0.0\n3,0,1\n")
-    (tmp_path / "y.csv").write_text("index,metric/the_pile_a_val_loss\n2,2.5\n1,3.5\n")
-    table = read_regmix(tmp_path / "x.csv", tmp_path / "y.csv")
+def two_files(folder, weights, losses):
+    (folder / "x.csv").write_text(weights)
+    (folder / "y.csv").write_text(losses)
+    return folder / "x.csv", folder / "y.csv"
+
+
+def test_two_files_of_regmix_are_joined_on_index_and_their_domains_called_alike(tmp_path):
+    weights = "index,train_the_pile_a,train_the_pile_b\n1,0.5,0.5\n2,1.0,0.0\n3,0,1\n"
+    table = read_two(*two_files(tmp_path, weights, "index,metric/the_pile_a_val_loss\n2,2.5\n1,3.5\n"))
     assert (table.domains, table.targets) == (("a", "b"), ("a",))
+    assert table.names == ("1", "2")
     assert table.losses.tolist() == [[3.5], [2.5]]
-    assert table.notes == ("1 runs are in only one of the two files and were left out.",)
+    assert table.notes == ("1 run is in only one of the two files and left out.",)
+
+
+def test_two_files_of_olmix_are_joined_on_run_and_columns_that_name_it_are_no_domains(tmp_path):
+    weights = "run,name,index,web,code\nx7,first,0,0.25,0.75\nx9,second,1,0.746,0.25\nx8,third,2,0.25,0.75\n"
+    losses = "run,name,index,gsm8k_bpb,web\nx9,second,0,0.8,3\nx7,first,1,,2\nx8,third,2,0.9,2\n"
+    table = read_two(*two_files(tmp_path, weights, losses))
+    assert (table.names, table.seeds) == (("x7", "x9", "x8"), (0, 0, 1))
+    assert (table.domains, table.targets) == (("web", "code"), ("gsm8k_bpb", "web"))
+    assert table.weights.sum(1) == pytest.approx(1)
+    assert math.isnan(table.losses[0, 0])
+    assert table.losses[1:].tolist() == [[0.8, 3], [0.9, 2]]
+    assert table.notes == ("The weights of 1 of 3 runs summed to 0.9960; they were scaled to sum to 1.",)
+
+
+def test_two_files_as_data_frames_write_them(tmp_path):
+    weights = ",run_id,seed,diverged,kind,a,b\n0,1.0,3.0,False,natural,0.5,0.5\n1,2.0,4.0,True,other,1,\n"
+    table = read_two(*two_files(tmp_path, weights, "Unnamed: 0,run_id,a\n0,2,3.5\n1,1,2.5\n"))
+    assert (table.names, table.seeds, table.kinds) == (("1", "2"), (3, 4), ("natural", "other"))
+    assert table.diverged.tolist() == [False, True]
+    assert table.weights.tolist() == [[0.5, 0.5], [1, 0]]
+    assert table.losses.tolist() == [[2.5], [3.5]]
 
 
 @pytest.mark.parametrize(
-    ("mixtures", "losses", "message"),
+    ("weights", "losses", "message"),
     [
-        ("index,a\none,1\n", "index,b_val_loss\n1,2\n", r"x\.csv:2: index is 'one', not a whole number"),
-        ("index,a\n1,much\n", "index,b_val_loss\n1,2\n", r"x\.csv:2: a is 'much', not a number"),
-        ("index,a\n1,1\n", "index,b_val_loss\n7,2\n1,high\n", r"y\.csv:3: b_val_loss is 'high', not a number"),
-        ("index,a\n1,1\n", "index,b_val_loss\n2,2\n", "share no `index`"),
-        ("index,a\n1,0.5\n", "index,b_val_loss\n1,2\n", r"x\.csv: .* regmix\.0001"),
-        ("index,a\n1,1\n", "index,b_val_loss\n1,-0.7\n", r"y\.csv:2: b_val_loss is -0\.7; a loss is above 0"),
+        ("index,a\n,1\n", "index,b\n1,2\n", r"x\.csv:2: index is ''"),
+        ("index,a\n1,1\n1.0,1\n", "index,b\n1,2\n", r"x\.csv:3: index is '1', as in another row"),
+        ("index,a\n1,much\n", "index,b\n1,2\n", r"x\.csv:2: a is 'much', not a number"),
+        ("index,a\n1,nan\n", "index,b\n1,2\n", r"x\.csv:2: a is 'nan'; write a share of tokens, or nothing for 0"),
+        ("index,a\n1,1\n", "index,b\n7,2\n1,high\n", r"y\.csv:3: b is 'high', not a number"),
+        ("run,a\n1,1\n", "run,b\n2,2\n", "no run in common: their columns `run` share no value"),
+        ("run,a\n1,1\n", "index,b\n1,2\n", "share no column that names a run; give both one called `run`"),
+        ("run,a\n1,1\n", "run\n1\n", r"y\.csv:1: no column beside run"),
+        ("run,a\n1,0.5\n", "run,b\n1,2\n", r"x\.csv: weights must sum to 1; they do not in 1 \(0\.5\)"),
+        ("run,a\n1,1\n", "run,b\n1,-0.7\n", r"y\.csv:2: b is -0\.7; a loss is above 0"),
     ],
 )
-def test_read_regmix_names_the_line_of_what_it_cannot_read(tmp_path, mixtures, losses, message):
-    (tmp_path / "x.csv").write_text(mixtures)
-    (tmp_path / "y.csv").write_text(losses)
+def test_two_files_that_cannot_be_read_say_what_and_where(tmp_path, weights, losses, message):
     with pytest.raises(RunsError, match=message):
-        read_regmix(tmp_path / "x.csv", tmp_path / "y.csv")
+        read_two(*two_files(tmp_path, weights, losses))
