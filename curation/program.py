@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from curation import config
+from curation.bare_names import brought_names, last_measured
 from curation.compiled import LocalStage, Program, ProgramError, Stage, matches
 from curation.decisions import BucketStep, DecisionOptions, RuleStep, make_decisions
 from curation.passes import RAW_TEXT, GivenSignal, SignalOptions, make_signals
@@ -38,6 +39,7 @@ class _Open:
     measured: set[str] = field(default_factory=set)  # layer columns that exist already
     names: set[str] = field(default_factory=set)  # registry signals to measure on the current text
     given: dict[str, str] = field(default_factory=dict)  # signals to measure that need a file -> the file
+    files: dict[str, str] = field(default_factory=dict)  # layer column of each signal that needed one -> the file
     per_line: set[str] = field(default_factory=set)  # signals of which lines' values are kept
     language_model: str | None = None
     excerpt: tuple[int, int] | None = None
@@ -45,7 +47,8 @@ class _Open:
     steps: list[RuleStep | BucketStep] = field(default_factory=list)
     max_drop: list[tuple[str, float]] = field(default_factory=list)
     needs: set[str] = field(default_factory=set)
-    columns: dict[str, str] = field(default_factory=dict)  # bare name -> layer column, beside registry signals
+    columns: dict[str, str] = field(default_factory=dict)  # bare name -> layer column that a step made
+    brought: dict[str, str] = field(default_factory=dict)  # bare name -> column that the source brings
 
 
 class Compiler:
@@ -67,7 +70,7 @@ class Compiler:
         self.tokenizer = tokenizer
         self.dictionary = _dictionary(han)
         self.stages: list[Stage] = []
-        self.open = {name: _Open(columns=_brought(source)) for name, source in self.sources.items()}
+        self.open = {name: _Open(brought=brought_names(source)) for name, source in self.sources.items()}
 
     def compile(self) -> list[Stage]:
         """All stages in order of work, after the rows layers that every source has."""
@@ -127,7 +130,8 @@ class Compiler:
             dictionary=dictionary,
             words=DICTIONARY_WORDS if dictionary else "",
         )
-        label = f"{len(names) + len(state.given)} signals" + (", language" if state.language_model else "")
+        number = len(names) + len(state.given) or len(state.per_line)
+        label = f"{number} signals" + (", language" if state.language_model else "")
         self.stages.append(LocalStage(name, "signals", label, make_signals, options))
         state.measured |= {f"{signal}{options.suffix}" for signal in (*names, *state.given)}
         if state.language_model:
@@ -209,8 +213,13 @@ class Compiler:
                 if signal not in GIVEN_SIGNALS:
                     raise ProgramError(f"{path}.files", f"{signal} takes no file; {', '.join(GIVEN_SIGNALS)} do")
                 column = f"{signal}{_suffix(state.text)}"
+                if (known := state.files.setdefault(column, str(file))) != str(file):
+                    raise ProgramError(
+                        f"{path}.files",
+                        f"{signal} of {name} is measured on this text with {known} already; use one file",
+                    )
                 if column not in state.measured:
-                    state.given[signal] = str(file)
+                    state.given[signal] = known
                 state.columns[signal] = column
             columns = self.columns_for(path, name, mine.signals)
             if mine.per_line:
@@ -219,7 +228,8 @@ class Compiler:
                     raise ProgramError(
                         f"{path}.per_line", f"none of its signals is of lines; {', '.join(LINE_COLUMNS)} are"
                     )
-                state.per_line |= {signal for signal in lines if columns[signal] not in state.measured}
+                suffix = _suffix(state.text)
+                state.per_line |= {x for x in lines if f"{LINE_COLUMNS[x]}{suffix}" not in state.measured}
 
     def _add_rules(self, path: str, name: str, step: config.Step, rules: tuple[tuple[str, str], ...]) -> None:
         from curation.rules import Rule, signal_names
@@ -238,7 +248,6 @@ class Compiler:
         A name that no step measures is what the source brings; an unknown one is answered with the nearest.
         """
         from curation.signals import SIGNALS
-        from curation.signals.given import GIVEN_SIGNALS
 
         state, found = self.open[name], {}
         for bare in wanted:
@@ -251,25 +260,32 @@ class Compiler:
                 if column not in state.measured:
                     state.names.add(bare)
                 found[bare] = column
+            elif bare in state.brought:
+                found[bare] = state.brought[bare]
             elif bare in ROW_COLUMNS:
                 found[bare] = bare
-            elif bare in GIVEN_SIGNALS:
-                raise ProgramError(
-                    path, f"{bare} needs a file: `- measure: {{files: {{{bare}: PATH}}}}` before this step"
-                )
             else:
-                known = [*SIGNALS, *state.columns, *ROW_COLUMNS]
-                near = difflib.get_close_matches(bare, known, n=1)
-                hint = (
-                    f"did you mean {near[0]}?" if near else "a column of its files is read where its `where` names it"
-                )
-                raise ProgramError(path, f"no signal or column {bare!r} for source {name}; {hint}")
+                raise ProgramError(path, self._unknown(name, bare))
         return found
+
+    def _unknown(self, name: str, bare: str) -> str:
+        """Why a name means nothing for a source, and which one may be meant."""
+        from curation.signals import SIGNALS
+        from curation.signals.given import GIVEN_SIGNALS
+
+        if bare in GIVEN_SIGNALS:
+            return f"{bare} needs a file: `- measure: {{files: {{{bare}: PATH}}}}` before this step"
+        state = self.open[name]
+        near = difflib.get_close_matches(bare, [*SIGNALS, *state.columns, *state.brought, *ROW_COLUMNS], n=1)
+        hint = f"did you mean {near[0]}?" if near else "a column of its files is read where its `where` names it"
+        return f"no signal or column {bare!r} for source {name}; {hint}"
 
     def _original(self, path: str, name: str, bare: str) -> str:
         """Column of a signal of the source's own text, after a step has edited it."""
         if bare in self.open[name].measured:
             return bare
+        if bare in self.open[name].brought:
+            return self.open[name].brought[bare]
         raise ProgramError(
             path,
             f"{bare} is of the text as {name} brings it, and {self.open[name].text} has edited that; "
@@ -299,7 +315,10 @@ class Compiler:
         add_clean(self, path, step, names)
 
     def edited(self, name: str, step: str) -> None:
-        """From here on, a source's text is what a step made of it, and bare signals are measured on that."""
+        """From here on, a source's text is what a step made of it, and bare signals are measured on that.
+
+        What the source brings under the name of a signal that was measured before stands for it again.
+        """
         state = self.open[name]
         state.text = step
         from curation.signals.given import GIVEN_SIGNALS
@@ -338,19 +357,6 @@ def _suffix(text: str) -> str:
     return f"@{text}" if text else ""
 
 
-def brought_columns(source: config.Source, split: Mapping[str, str], name: str) -> tuple[str, ...]:
-    """Columns a source brings that something uses: those of `where`, and a split by a column that no step measures."""
-    from curation.source.where import condition
-
-    named = set(condition(source.where)[1]) if source.where else set()
-    return tuple(sorted(named | {column for pattern, column in split.items() if matches(name, [pattern])}))
-
-
-def _brought(source: config.Source) -> dict[str, str]:
-    """Columns that a source's `where` names, by the bare name that rules use."""
-    return {name: f"{name}@source" for name in brought_columns(source, {}, "")}
-
-
 def compile_program(
     sources: Mapping[str, config.Source],
     steps: Sequence[config.Step],
@@ -379,11 +385,5 @@ def compile_program(
 
 
 def _last_columns(state: _Open, texts: Mapping[str, int]) -> dict[str, str]:
-    """Layer column of each bare name at the end: of a signal measured on several texts, that of the last one.
-
-    Args:
-        state: of the source.
-        texts: place of each step in the recipe; a column is named by the step that made its text.
-    """
-    by_text = sorted(state.measured, key=lambda column: (texts.get(column.partition("@")[2], -1), column))
-    return {column.partition("@")[0]: column for column in by_text} | state.columns
+    """Layer column of each bare name at the end: what a step made, else measured last, else what the source brings."""
+    return state.brought | last_measured(state.measured, texts) | state.columns

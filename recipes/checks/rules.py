@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import curation
+from curation.bare_names import COUNTED
 from curation.config import COLUMN_FORMATS
 from curation.fields import Problem, did_you_mean
 from curation.language_codes import language_code
@@ -104,8 +105,9 @@ def _of_lines(step: Any, path: tuple[str | int, ...]) -> list[Problem]:
 
 
 def _of_rules(recipe: Recipe, step: Any, path: tuple[str | int, ...], known: set[str]) -> list[Problem]:
-    brought = _brought(recipe)
-    types = {name: kind for name, kind in types_of_signals(signal_list()).items() if name not in brought}
+    signals = signal_list()
+    brought = _brought(recipe).difference(signals, COUNTED)  # these are measured, whatever a source calls so
+    types = {name: kind for name, kind in types_of_signals(signals).items() if name not in brought}
     problems = _of_conditions(step, path, known, types, "signal or column")
     for name in recipe.sources if step.preset is not None else ():
         mine = step_for(step, name, recipe)

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from curation.bare_names import brought_columns
 from curation.compiled import VERSIONS, GlobalStage, LocalStage, Program
 from curation.ledger import Ledger, Source
 from curation.passes import ShardInputs, make_rows
-from curation.program import brought_columns
 from curation.source import Reader
 from curation.stages.inputs import GlobalInputs
 from recipes.artifacts import InputChecksums, Store, key_of, write_atomically

@@ -146,3 +146,62 @@ def test_unknown_signal_is_refused_with_the_nearest_name(sql, near):
     assert raised.value.path == "steps[1] (a)"
     assert ("did you mean" in raised.value.reason) == (near is not None)
     assert (near or "read where its `where` names it") in raised.value.reason
+
+
+def compiled_of(source, *steps):
+    """Stages of one source, by its own description."""
+    read = [TypeAdapter(AnyStep).validate_python(step) for step in steps]
+    described = {"web": Source(path="d.jsonl", language="de", **source)}
+    return compile_program(described, read, lambda step, name: step)
+
+
+def columns_of_rules(program):
+    steps = [step for stage in program.stages if stage.layer == "decisions" for step in stage.options.steps]
+    return {step.step: dict(step.columns) for step in steps}
+
+
+def measured_by(program):
+    return [stage.options for stage in program.stages if stage.layer == "signals"]
+
+
+def test_column_of_a_source_does_not_stand_for_the_signal_of_its_name():
+    brings = {"where": "word_count > 5 AND num_characters > 9 AND quality > 1"}
+    rule = "word_count < 5 OR num_characters < 3 OR quality < 2"
+    program = compiled_of(brings, rules("a", rule), {"clean": "web"}, rules("b", "word_count < 5"))
+    assert columns_of_rules(program) == {
+        "a": {"word_count": "word_count", "num_characters": "num_characters", "quality": "quality@source"},
+        "b": {"word_count": "word_count@web"},
+    }
+    assert [options.names for options in measured_by(program)] == [("word_count",), ("word_count",)]
+    assert program.columns["web"]["word_count"] == "word_count@web"
+    assert "num_characters" not in program.columns["web"]
+
+
+@pytest.mark.parametrize("name", ["language_score", "rps_doc_ml_palm_score", "ccnet_original_length"])
+def test_what_a_source_brings_outlives_an_edit_of_the_text(name):
+    program = compiled_of({"where": f"{name} > 0.6"}, {"clean": "web"}, rules("low", f"{name} < 0.7"))
+    assert columns_of_rules(program) == {"low": {name: f"{name}@source"}}
+
+
+def test_identified_language_goes_before_a_brought_one_until_the_text_is_edited():
+    steps = ({"language": {}}, rules("a", "language_score < 0.7"), {"clean": "web"}, rules("b", "language_score < 0.7"))
+    columns = columns_of_rules(compiled_of({"where": "language_score > 0.6"}, *steps))
+    assert (columns["a"], columns["b"]) == (
+        {"language_score": "language_score"}, {"language_score": "language_score@source"},
+    )  # fmt: skip
+
+
+def test_lines_are_kept_where_the_mean_was_measured_before():
+    signal = "rps_lines_num_words_mean"
+    steps = (rules("a", f"{signal} > 1"), {"dedup": {"preset": "exact"}})
+    program = compiled_of({}, *steps, {"measure": {"signals": [signal], "per_line": True}})
+    assert [(options.names, options.per_line) for options in measured_by(program)] == [((signal,), ()), ((), (signal,))]
+
+
+@pytest.mark.parametrize("between", [[], [{"dedup": {"preset": "exact"}}]])
+def test_second_file_for_a_signal_of_the_same_text_is_refused(between):
+    first, second = ({"measure": {"name": n, "files": {"rps_doc_ldnoobw_words": f"{n}.txt"}}} for n in "ab")
+    with pytest.raises(ProgramError, match="rps_doc_ldnoobw_words of web is measured on this text with a.txt already"):
+        compiled_of({}, first, *between, second)
+    given = [options.given[0].path for options in measured_by(compiled_of({}, first, {"clean": "web"}, second))]
+    assert given == ["a.txt", "b.txt"]
