@@ -138,8 +138,8 @@ class ShardReader(PipelineStep):
         yield from data or ()
         if not self.paths:
             return
-        # the first shard says for all of them which kinds the brought columns have, whatever task reads what
-        reader = replace(self.reader, types=column_types(self.paths[0], self.reader))
+        # the first shards say for all of them which kinds the brought columns have, whatever task reads what
+        reader = replace(self.reader, types=column_types(self.paths, self.reader))
         for path in self.paths[rank::world_size]:
             counts = ReadCounts()
             for batch in read_shard(path, reader, counts=counts):

@@ -1,4 +1,4 @@
-"""The kinds of the columns that `brought` and `where` ask for, told by the beginning of a shard."""
+"""The kinds of the columns that `brought` and `where` ask for, told by the beginnings of a source's shards."""
 
 from __future__ import annotations
 
@@ -6,61 +6,186 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterator
-from contextlib import closing
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass, field
+from itertools import islice, product
 from typing import BinaryIO
+
+import pyarrow as pa
 
 from curation.source.chunks import BrokenStream, UnreadableShard, compression_of, open_bytes
 from curation.source.formats import FORMATS
 from curation.source.opened import opened_chunks, zip_members
 from curation.source.parquet_records import kinds_of_columns, open_parquet
 from curation.source.reader import ReadCounts, Reader, Reading, check_columns
-from curation.source.where import SourceError, did_you_mean
+from curation.source.records import KINDS
+from curation.source.where import SourceError, condition, did_you_mean, is_true
 
 PREFIX_BYTES = 1 << 20
+LOOK_BYTES = 256 << 20  # looked at for columns that have no value in the first bytes of any shard
+_TOLD = ("text", "number", "bool")  # kinds of columns in text formats
 _NAME = re.compile(r'"((?:[^"\\\x00-\x1f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*)"\s*:')
 
 
-def column_types(path: str, reader: Reader) -> tuple[tuple[str, str], ...]:
+def column_types(paths: str | Sequence[str], reader: Reader) -> tuple[tuple[str, str], ...]:
     """(column, kind) of the columns that `brought` and `where` ask for, sorted; told once for all shards of a source.
 
     A column is `number` or `bool` when all its values in the first MiB are, else `text`; in Parquet its type says it.
+    Where nothing stands there, the next shards are asked, then the records behind, at the most 256 MiB of them. A
+    column without any value has the first kind of which `where` can be asked.
 
     Args:
-        path: a shard of the source.
-        reader: how it is read; its own `types` go before what the shard tells.
+        paths: shards of the source, or one.
+        reader: how they are read; its own `types` go before what text shards tell, and behind what Parquet says.
 
     Returns:
         Value for `Reader.types`.
 
     Raises:
         SourceError: if a column is not there.
-        UnreadableShard: if the shard cannot be read.
+        UnreadableShard: if no shard can be read.
     """
-    asked = reader.asked()
+    shards = [paths] if isinstance(paths, str) else list(paths)
     declared = dict(reader.types)
     for name, kind in declared.items():
-        if kind not in ("text", "number", "bool", "int64"):
-            raise SourceError(
-                f"{path}: column {name!r} is declared as {kind!r}{did_you_mean(kind, ('text', 'number', 'bool'))}"
-            )
-    if not set(asked) - set(declared) and reader.format != "parquet":
-        return tuple((name, declared[name]) for name in asked)
-    if not asked:
-        return ()
-    try:
-        with closing(open_bytes(path)) as file:
-            if reader.format == "parquet":
-                schema = open_parquet(path, file).schema_arrow
-                stored = kinds_of_columns(schema)
-                check_columns(list(schema.names), Reading(path, reader, stored, ReadCounts()), "columns")
-                return tuple((name, stored[name]) for name in asked)
-            prefix = _prefix(path, file)
-    except OSError as error:
-        raise UnreadableShard(path, error) from error
-    undeclared = [name for name in asked if name not in declared]
-    told = {**_told(path, reader, prefix, undeclared), **declared}
+        if kind not in KINDS:
+            raise SourceError(f"{shards[0]}: column {name!r} is declared as {kind!r}{did_you_mean(kind, _TOLD)}")
+    asked = reader.asked()
+    if reader.format == "parquet":
+        told = declared | (_stored(shards, reader) if asked else {})
+    else:
+        undeclared = [name for name in asked if name not in declared]
+        told = declared | (_told(shards, reader, undeclared) if undeclared else {})
+    told |= _askable(reader, told, [name for name in asked if name not in told])
     return tuple((name, told[name]) for name in asked)
+
+
+def _each(shards: Sequence[str], tells_all: Callable[[str], bool]) -> None:
+    """Ask shard after shard until one tells all; those that cannot be read are passed over, unless none can."""
+    failed: list[UnreadableShard] = []
+    for path in shards:
+        try:
+            if tells_all(path):
+                return
+        except UnreadableShard as error:
+            failed.append(error)
+        except OSError as error:
+            failed.append(UnreadableShard(path, error))
+    if failed and len(failed) == len(shards):
+        raise failed[0]
+
+
+def _stored(shards: Sequence[str], reader: Reader) -> dict[str, str]:
+    """Kinds by the types of Parquet columns; a column of nulls alone, as pandas writes it, has no type in its shard."""
+    told: dict[str, str] = {}
+
+    def tells_all(path: str) -> bool:
+        with closing(open_bytes(path)) as file:
+            schema = open_parquet(path, file).schema_arrow
+        stored = kinds_of_columns(schema)
+        check_columns(list(schema.names), Reading(path, reader, stored, ReadCounts()), "columns")
+        typed = [name for name in reader.asked() if not pa.types.is_null(schema.field(name).type)]
+        told.update({name: stored[name] for name in typed if name not in told})
+        return len(told) == len(reader.asked())
+
+    _each(shards, tells_all)
+    return told
+
+
+def _told(shards: Sequence[str], reader: Reader, names: list[str]) -> dict[str, str]:
+    """Kinds by values: those in the first bytes of shard after shard, else the first ones of the records behind."""
+    if reader.format in ("lines", "text"):
+        raise SourceError(f"{shards[0]}: no column {names[0]!r}; the format {reader.format} brings none")
+    look = _Look(reader, list(names))
+    _each(shards, look.at_beginning)
+    if look.left:
+        _each(shards, look.at_all)
+    absent = [name for name in look.left if look.seen and name not in look.seen]
+    if absent:
+        where = f"{shards[0]} and {len(shards) - 1:,} more shards" if len(shards) > 1 else shards[0]
+        looked = f"the {LOOK_BYTES >> 20} MiB looked at" if look.budget <= 0 else "their records"
+        later = "; if it comes later, write it into an early record too, null is enough" if look.budget <= 0 else ""
+        raise SourceError(f"{where}: no column {absent[0]!r} in {looked}{did_you_mean(absent[0], look.seen)}{later}")
+    return look.told
+
+
+@dataclass
+class _Look:
+    """A look at text shards for the kinds of some columns."""
+
+    reader: Reader
+    left: list[str]  # columns without a value so far
+    told: dict[str, str] = field(default_factory=dict)
+    seen: set[str] = field(default_factory=set)  # names of the records, also those without a value
+    budget: int = LOOK_BYTES
+
+    def at_beginning(self, path: str) -> bool:
+        """Tell kinds by all values in the first MiB of a shard; whether no column is left."""
+        with closing(open_bytes(path)) as file:
+            prefix = _prefix(path, file)
+        if self.reader.format in ("jsonl", "json"):
+            text = prefix[0].decode("utf-8", "replace")
+            self.seen |= {json.loads(f'"{name}"', strict=False) for name in _NAME.findall(text)}
+        try:
+            self._tell(sum(self._counted(path, _chunks(prefix)), Counter()))
+        except BrokenStream as error:
+            raise UnreadableShard(path, error) from error
+        return not self.left
+
+    def at_all(self, path: str) -> bool:
+        """Tell kinds by the first values that a shard has anywhere; whether to stop."""
+        zipped = path.lower().endswith(".zip")
+        with closing(open_bytes(path)) as file, suppress(BrokenStream):
+            for stream in zip_members(file, path) if zipped else [file]:
+                chunks = opened_chunks(stream, "zip" if zipped else compression_of(path), path, PREFIX_BYTES)
+                for counts in self._counted(path, self._noted(chunks)):
+                    self._tell(counts)
+                    if not self.left or self.budget <= 0:
+                        return True
+        return False
+
+    def _noted(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
+        """The chunks, counted and searched for the names."""
+        for chunk in chunks:
+            self.budget -= len(chunk)
+            self.seen |= {name for name in self.left if json.dumps(name, ensure_ascii=False).encode() in chunk}
+            yield chunk
+
+    def _tell(self, counts: Mapping[tuple[str, str], int]) -> None:
+        for name in [name for name in self.left if counts.get((name, "text"))]:
+            all_are = [kind for kind in ("number", "bool") if counts[name, kind] == counts[name, "text"]]
+            self.told[name] = (all_are or ["text"])[-1]
+            self.left.remove(name)
+
+    def _counted(self, path: str, chunks: Iterator[bytes]) -> Iterator[Counter[tuple[str, str]]]:
+        """How many values of each kind the columns have, block by block."""
+        reading = _EveryKind(path, self.reader, {}, ReadCounts(), tuple(self.left))
+        for records in FORMATS[self.reader.format](chunks, reading):
+            columns = {key: records.columns.get(key) for key in product(reading.names, _TOLD)}
+            yield Counter({key: len(c) - c.null_count for key, c in columns.items() if c is not None})
+
+
+@dataclass(frozen=True)
+class _EveryKind(Reading):
+    """A reading of some columns as each of the kinds."""
+
+    names: tuple[str, ...] = ()
+
+    def wanted(self) -> list[tuple[str, str]]:
+        return list(product(self.names, _TOLD))
+
+
+def _askable(reader: Reader, told: Mapping[str, str], names: list[str]) -> dict[str, str]:
+    """Kinds of columns without any value: the first ones of which `where` can be asked, else text."""
+    known = {name: pa.array([], KINDS[kind]) for name, kind in told.items()}
+    for kinds in islice(product(_TOLD, repeat=len(names)), 729 if reader.where and names else 0):
+        columns = known | {name: pa.array([], KINDS[kind]) for name, kind in zip(names, kinds, strict=True)}
+        with suppress(SourceError):
+            is_true(str(reader.where), {name: columns[name] for name in condition(str(reader.where))[1]}, 0)
+            return dict(zip(names, kinds, strict=True))
+    return dict.fromkeys(names, "text")
 
 
 def _prefix(path: str, file: BinaryIO) -> tuple[bytes, bool]:
@@ -84,46 +209,6 @@ def _chunks(prefix: tuple[bytes, bool]) -> Iterator[bytes]:
     yield prefix[0]
     if prefix[1]:
         raise BrokenStream("truncated", "the prefix ends")  # so that its last record, maybe cut, tells nothing
-
-
-def _values(path: str, reader: Reader, prefix: tuple[bytes, bool], names: list[str], kind: str) -> dict[str, int]:
-    """How many values of a kind each column has in the prefix."""
-    reading = Reading(path, reader, dict.fromkeys(reader.asked(), kind), ReadCounts())
-    found = dict.fromkeys(names, 0)
-    try:
-        for records in FORMATS[reader.format](_chunks(prefix), reading):
-            for name in names:
-                column = records.columns.get((name, kind))
-                found[name] += 0 if column is None else len(column) - column.null_count
-    except BrokenStream as error:
-        raise UnreadableShard(path, error) from error
-    return found
-
-
-def _told(path: str, reader: Reader, prefix: tuple[bytes, bool], names: list[str]) -> dict[str, str]:
-    present = _values(path, reader, prefix, names, "text")
-    if reader.format in ("lines", "text") and names:
-        raise SourceError(f"{path}: no column {names[0]!r}; the format {reader.format} brings none")
-    if reader.format in ("jsonl", "json"):
-        _check_names(path, prefix[0], [name for name in names if not present[name]])
-    kinds = dict.fromkeys(names, "text")
-    for kind in ("number", "bool"):
-        matching = _values(path, reader, prefix, names, kind)
-        kinds.update({name: kind for name in names if matching[name] == present[name] > 0})
-    return kinds
-
-
-def _check_names(path: str, prefix: bytes, absent: list[str]) -> None:
-    """Refuse names that no record of the prefix has, when there are records with names at all."""
-    if not absent:
-        return
-    known = {json.loads(f'"{name}"', strict=False) for name in _NAME.findall(prefix.decode("utf-8", "replace"))}
-    for name in absent:
-        if known and name not in known:
-            raise SourceError(
-                f"{path}: no column {name!r} in its first {len(prefix):,} bytes{did_you_mean(name, known)}; "
-                "if it comes later, declare its kind"
-            )
 
 
 def column_names(path: str, reader: Reader) -> tuple[str, ...]:

@@ -21,8 +21,9 @@ class Reader:
         where: SQL on the source's columns; rows where it is not true are not read, only counted.
         sample: share of rows that are read, by content hash.
         max_document: bytes of the longest record (Parquet: text) that is read.
-        types: (column, `text` | `number` | `bool`) for columns of `brought` and `where` in text formats; without it
-            the first MiB of the shard decides. `column_types` gives it once for all shards of a source.
+        types: (column, `text` | `number` | `bool`) for columns of `brought` and `where` in text formats, and for those
+            of Parquet that hold nulls alone; without it the shard decides. `column_types` gives it once for all
+            shards of a source.
     """
 
     format: str

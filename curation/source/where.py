@@ -68,7 +68,7 @@ def is_true(sql: str, columns: Mapping[str, pa.Array], num_rows: int) -> npt.NDA
 
 def _cannot_be_asked(sql: str, schema: Mapping[str, pl.DataType], why: object) -> str:
     types = ", ".join(f"{name}: {kind}" for name, kind in schema.items())
-    return f"where: {sql!r} cannot be asked of {types}: {why}; declare the columns' kinds or use TRY_CAST"
+    return f"where: {sql!r} cannot be asked of {types}: {why}; convert it, such as TRY_CAST(name AS DOUBLE)"
 
 
 @lru_cache

@@ -317,7 +317,7 @@ def plan_sources(run: Run, names: Sequence[str] | None = None) -> Plan:
 
 
 def _source_state(run: Run, name: str, source: Any, checksums: InputChecksums) -> SourceState:
-    from curation.source import SourceError, column_types, list_shards, one_format
+    from curation.source import SourceError, UnreadableShard, column_types, list_shards, one_format
 
     unopened: list[str] = []
     try:
@@ -336,7 +336,11 @@ def _source_state(run: Run, name: str, source: Any, checksums: InputChecksums) -
     language = source.language[0]
     inputs = [ShardInputs(name, shard.path, shard.absolute, language, reader) for shard in shards]
     tasks = [task_name(shard.path, checksums.of(Path(shard.absolute))) for shard in shards]
-    reader = replace(reader, types=column_types(shards[0].absolute, reader)) if reader.asked() else reader
+    try:
+        types = column_types([shard.absolute for shard in shards], reader)
+    except (SourceError, UnreadableShard) as error:
+        raise RunError(f"source {name}: {error}") from None
+    reader = replace(reader, types=types)
     inputs = [replace(shard, reader=reader, task=task) for shard, task in zip(inputs, tasks)]
     return SourceState(name, language, inputs, tasks, text_key(reader, language), unopened=unopened)
 

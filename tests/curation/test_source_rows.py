@@ -1,8 +1,11 @@
 """What `where`, `sample` and `brought` do, whatever the format; and which shards a source names."""
 
 import pickle
+from dataclasses import replace
 
 import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import xxhash
 
@@ -68,6 +71,62 @@ def test_brought_from_csv_is_a_number_when_all_values_are(tmp_path):
     assert [(row["n@source"], row["m@source"], row["yes@source"]) for row in rows] == [
         (1.0, "1", True), (None, "x", False), (25.0, "2", None),
     ]  # fmt: skip
+
+
+LATE = "".join(f'{{"text":"{"x" * 1000}","id":{i}}}\n' for i in range(1100))
+
+
+@pytest.mark.parametrize(
+    "shards",
+    [
+        ["", '{"text":"a","score":0.9}\n{"text":"b","score":0.1}\n'],
+        ['{"text":"a"}\n{"text":"a","score":null}\n', '{"text":"a","score":0.9}\n{"text":"b","score":0.1}\n'],
+        ['{"text":"' + "x" * 1_100_000 + '","score":0.9}\n{"text":"b","score":0.1}\n'],
+        [LATE + '{"text":"y","score":0.9}\n{"text":"b","score":0.1}\n'],
+        ["{}\n", LATE + '{"text":"y","score":0.9}\n{"text":"b","score":0.1}\n', "not JSON"],
+    ],
+    ids=["first_shard_empty", "first_values_null", "first_record_long", "key_comes_late", "late_in_second_shard"],
+)
+def test_kinds_are_looked_for_until_a_value_tells_them(tmp_path, shards):
+    paths = [tmp_path / f"{place}.jsonl" for place in range(len(shards))]
+    for path, content in zip(paths, shards, strict=True):
+        path.write_text(content)
+    reader = Reader("jsonl", brought=("score",), where="score > 0.5")
+    types = column_types([str(path) for path in paths], reader)
+    assert types == (("score", "number"),)
+    rows = [row for path in paths for row in read(path, replace(reader, types=types)) if not row["read_reason"]]
+    assert [row["score@source"] for row in rows] == [0.9]
+
+
+@pytest.mark.parametrize(("where", "kind"), [("score > 0.5", "number"), ("score", "bool"), ("score = 'x'", "text")])
+def test_column_without_any_value_has_a_kind_of_which_where_can_be_asked(tmp_path, where, kind):
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"text":"a","score":null}\n')
+    reader, counts = Reader("jsonl", where=where), ReadCounts()
+    assert column_types(str(path), reader) == (("score", kind),)
+    assert (read(path, reader, counts=counts), counts.unread_where) == ([], 1)
+
+
+def test_misspelt_column_of_where_is_refused_with_the_nearest_of_all_shards(tmp_path):
+    for name, content in (("a", '{"text":"a"}\n'), ("b", '{"text":"a","score":1}\n')):
+        (tmp_path / f"{name}.jsonl").write_text(content)
+    paths = [str(tmp_path / "a.jsonl"), str(tmp_path / "b.jsonl")]
+    with pytest.raises(
+        SourceError, match=r"and 1 more shards: no column 'scroe' in their records; did you mean 'score'"
+    ):
+        column_types(paths, Reader("jsonl", where="scroe > 1"))
+
+
+def test_parquet_column_of_nulls_alone_is_of_the_type_that_other_shards_tell(tmp_path):
+    columns = {"a": pa.nulls(2), "b": pa.array([0.9, 0.1]), "c": pa.nulls(2)}
+    for name, score in columns.items():
+        pq.write_table(pa.table({"text": ["x", "y"], "score": score}), tmp_path / f"{name}.parquet")
+    paths = [str(tmp_path / f"{name}.parquet") for name in columns]
+    reader = Reader("parquet", brought=("score",), where="score > 0.5")
+    assert column_types(paths, reader) == (("score", "number"),)
+    reader = replace(reader, types=column_types(paths, reader))
+    assert [[row["score@source"] for row in read(path, reader)] for path in paths] == [[], [0.9], []]
+    assert column_types(paths[0], Reader("parquet", where="score > 0.5")) == (("score", "number"),)
 
 
 @pytest.mark.parametrize("batch_bytes", [10, 1 << 20])
