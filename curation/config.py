@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -24,7 +23,7 @@ from curation.fields import (
     refuse,
 )
 from curation.global_step_config import Buckets, Dedup, Index, KeepRule, LanguageModel, Perplexity, Pieces, Shingle
-from curation.language_codes import two_letter_codes
+from curation.language_codes import declared_code
 from curation.step_config import (
     Classify,
     Clean,
@@ -80,29 +79,13 @@ TOKEN_FORMATS = ("datasets", "ds", "litdata", "megatron", "tokens")
 COLUMN_FORMATS = ("datasets", "tokens")
 # Formats that bring a perplexity bucket of their own.
 BUCKETED_FORMATS = ("redpajama-v2",)
-# Three-letter and English names that people write for the codes our thresholds go by.
-_LANGUAGE_SLIPS = {
-    "deu": "de", "ger": "de", "german": "de", "deutsch": "de", "eng": "en", "english": "en", "zho": "zh", "chi": "zh",
-    "cmn": "zh", "chinese": "zh", "zh-cn": "zh", "fra": "fr", "fre": "fr", "french": "fr", "spa": "es", "spanish": "es",
-    "ita": "it", "italian": "it", "python": "code", "jpn": "ja", "japanese": "ja", "rus": "ru", "russian": "ru",
-}  # fmt: skip
-
-
-def _language(code: str) -> str:
-    """A language code such as `de`, `zh`, or `code` for program text."""
-    unknown = len(code) == 2 and code not in two_letter_codes()
-    if unknown or not re.fullmatch(r"[a-z]{2,3}|code", code) or code in _LANGUAGE_SLIPS:
-        meant = _LANGUAGE_SLIPS.get(code.lower()) or _LANGUAGE_SLIPS.get(code.lower().split("_")[0].split("-")[0])
-        fix = f"; did you mean {meant}?" if meant else "; write a two-letter code such as de, zh, en, or code"
-        raise ValueError(f"not a language code{fix}")
-    return code
 
 
 def _format(word: str) -> str:
     return one_of(word, FORMATS + TOKEN_FORMATS + LATER_FORMATS, "format")
 
 
-LanguageCode = Annotated[str, AfterValidator(_language)]
+LanguageCode = Annotated[str, AfterValidator(declared_code)]
 LanguageCodes = Annotated[
     tuple[LanguageCode, ...],
     BeforeValidator(lambda v: (v,) if isinstance(v, str) else v),

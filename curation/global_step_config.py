@@ -35,7 +35,7 @@ from curation.fields import (
     one_of,
     refuse,
 )
-from curation.step_config import ON_SURVIVORS, Step
+from curation.step_config import ON_SURVIVORS, SURVIVORS, Step
 
 
 class LanguageModel(Section):
@@ -122,6 +122,7 @@ class Perplexity(Step):
         "ccnet": {"pieces": {"unigram": 65536}, "scoring": "ccnet", "buckets": "ccnet"},
         "sound": {"pieces": {"unigram": 65536}, "scoring": "lines", "buckets": {"shares": (0.3, 0.6), "of": "run"}},
     }
+    looks_at: ClassVar[tuple[str, ...]] = ("all", "survivors")
     kind: Literal["perplexity"] = "perplexity"
     preset: str | None = Field(
         default="ccnet", description="ccnet: comparable with CCNet's numbers; sound: line by line."
@@ -143,6 +144,9 @@ class Perplexity(Step):
     )
     buckets: Buckets = Field(
         default=Buckets(cutoffs="ccnet"), description="ccnet, {values: [..]} or {shares: [..], of, by}."
+    )
+    on: Literal["all", "survivors"] = Field(
+        default="all", description="Rows it looks at: all, or only those that no earlier step dropped."
     )
     per_line: Flag = Field(default=False, description="Keep the perplexity of each line as `line_perplexity`, a list.")
     line_cutoff: Annotated[float, Field(gt=1)] | None = Field(
@@ -267,6 +271,7 @@ class Dedup(Step):
     }  # fmt: skip
     kind: Literal["dedup"] = "dedup"
     preset: str | None = Field(default="minhash", description="What counts as a duplicate.")
+    looks_at: ClassVar[tuple[str, ...]] = SURVIVORS
     on: Literal["all", "survivors"] = ON_SURVIVORS
     normalize: Literal["raw", "words", "numbers", "base", "ccnet"] = Field(
         default="words",

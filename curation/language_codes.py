@@ -7,6 +7,7 @@ fastText labels (`__label__de`) and English names. The table holds the 176 langu
 from __future__ import annotations
 
 import difflib
+import re
 from functools import lru_cache
 
 CODE = "code"  # the declared language of program text: no language model is asked about it
@@ -269,6 +270,9 @@ zu|zul|Zulu
 _FASTTEXT = {"als": "gsw"}
 
 
+# What people write for codes beside the English names.
+_SLIPS = {"deutsch": "de", "python": CODE}
+
 # Codes of ISO 639-1 whose languages no model here identifies, and so are not in the table.
 _NOT_IDENTIFIED = "aa ab ae bi ch cr cu ho hz ii ik iu kj kl lu mh na nd ng nr nv oj pi to ty ve za"
 
@@ -311,6 +315,23 @@ def language_code(label: str) -> str:
     close = difflib.get_close_matches(bare.lower(), [*names, *codes], 3)
     hint = f"; did you mean {' or '.join(repr(x) for x in close)}?" if close else ""
     raise ValueError(f"'{label}' is no language known here: give an ISO 639 code (de, deu) or an English name{hint}")
+
+
+def declared_code(code: str) -> str:
+    """A code as recipes write it: `de`, `code`, or a code of three letters of a language that is not in the table.
+
+    Raises:
+        ValueError: for any other spelling, which no identified language would equal, with the one that is meant.
+    """
+    try:
+        meant: str | None = language_code(code)
+    except ValueError:
+        meant = _SLIPS.get(code.lower())
+    if meant not in (None, code):
+        raise ValueError(f"not a language code used here; did you mean {meant}?")
+    if not re.fullmatch("[a-z]{2,3}|code", code) or (len(code) == 2 and code not in two_letter_codes()):
+        raise ValueError("not a language code; write a two-letter code such as de, zh, en, or code")
+    return code
 
 
 def language_name(code: str) -> str:

@@ -172,7 +172,7 @@ class Compiler:
                 continue  # nothing to identify in program text
             self._measure_language(path, name, str(resolve_model(str(mine.model))), mine)
             declared = ", ".join(f"'{code}'" for code in languages)
-            scores = [mine.min_score.get(code, mine.min_score.get("*", 0.0)) for code in languages]
+            scores = [mine.min_score.get(code, mine.min_score["*"]) for code in languages]
             low = " OR ".join(f"(language = '{c}' AND language_score < {s!r})" for c, s in zip(languages, scores))
             rules = (("low_score", low), ("other_language", f"language NOT IN ({declared})"))
             self._add_rules(path, name, mine, rules)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BeforeValidator, ConfigDict, Field, PlainValidator, WithJsonSchema, model_validator
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, PlainValidator, WithJsonSchema, model_validator
 
 from curation.fields import (
     SHARE,
@@ -26,7 +26,9 @@ from curation.fields import (
     or_else,
     refuse,
 )
+from curation.language_codes import declared_code
 
+MIN_SCORE = 0.65  # least probability of a declared language, as FineWeb's
 OptionValue = bool | int | float | str | list[str] | None
 
 
@@ -37,6 +39,8 @@ class Step(Section):
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     # Where thresholds of the preset may be written beside the kind's own options.
     takes_thresholds: ClassVar[bool] = False
+    # What `on` may say: a value that a kind does not follow is refused.
+    looks_at: ClassVar[tuple[str, ...]] = ("all",)
 
     kind: str
     preset: str | None = Field(default=None, description="Named set of values; the keys beside it change them.")
@@ -47,7 +51,7 @@ class Step(Section):
         default=("*",), min_length=1, description="Sources the step is applied to: names or patterns."
     )
     on: Literal["all", "survivors"] = Field(
-        default="all", description="Rows it looks at: all, or only those that no earlier step dropped."
+        default="all", description="Rows it looks at: all, also those that an earlier step dropped."
     )
     max_drop: Share = Field(default=0.95, description="Share of its rows it may drop before the run stops and asks.")
 
@@ -63,6 +67,8 @@ class Step(Section):
         preset = mapping.get("preset", cls.model_fields["preset"].default)
         if cls.presets and preset is not None and not (isinstance(preset, str) and preset in cls.presets):
             refuse((("preset",), preset, f"unknown preset of {kind}{did_you_mean(preset, cls.presets)}"))
+        if (on := mapping.get("on")) in ("all", "survivors") and on not in cls.looks_at:
+            refuse((("on",), on, f"{kind} looks at {' or '.join(cls.looks_at)}; leave `on` out"))
         values = cls.presets.get(preset, {})
         return {**_without(values, mapping), "name": mapping.get("preset") or kind, **mapping}
 
@@ -121,7 +127,10 @@ def _preset_defaults(kind: type[Step], preset: str | None) -> dict[str, object]:
     return dict(kind.model_validate({"kind": kind.model_fields["kind"].default, **word}, context={"defaults": True}))
 
 
-ON_SURVIVORS: Any = Field(default="survivors", description="Text edits and global steps look at survivors by default.")
+SURVIVORS = ("survivors",)
+ON_SURVIVORS: Any = Field(
+    default="survivors", description="Rows it looks at: survivors, those that no earlier step dropped."
+)
 
 
 def _kinds() -> list[tuple[str, type[Step]]]:
@@ -135,6 +144,7 @@ class Extract(Step):
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"trafilatura": {}}
     kind: Literal["extract"] = "extract"
     preset: str | None = Field(default="trafilatura", description="The extractor.")
+    looks_at: ClassVar[tuple[str, ...]] = SURVIVORS
     on: Literal["all", "survivors"] = ON_SURVIVORS
 
 
@@ -144,6 +154,7 @@ class Clean(Step):
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"web": {}, "plain": {"repair": False, "whitespace": False}}
     kind: Literal["clean"] = "clean"
     preset: str | None = Field(default="web", description="web: all of it; plain: the Unicode form only.")
+    looks_at: ClassVar[tuple[str, ...]] = SURVIVORS
     on: Literal["all", "survivors"] = ON_SURVIVORS
     repair: Flag = Field(default=True, description="Undo wrongly decoded UTF-8 (Ã¼ -> ü) and control characters.")
     unicode: Literal["NFC", "NFKC"] | None = Field(default="NFC", description="Unicode normal form, or null for none.")
@@ -167,11 +178,14 @@ class Lines(Step):
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, OptionValue]
     kind: Literal["lines"] = "lines"
+    looks_at: ClassVar[tuple[str, ...]] = SURVIVORS
     on: Literal["all", "survivors"] = ON_SURVIVORS
     drop: dict[Name, Sql] = Field(
         default_factory=dict, description="Reason -> SQL; a line where it is true is dropped."
     )
-    unit: Literal["line", "paragraph"] = Field(default="line", description="What is judged and dropped.")
+    unit: Literal["line", "paragraph"] | None = Field(
+        default=None, description="What is judged and dropped; null: what the preset says, else lines."
+    )
     tokenizer: RecipePath | None = Field(default=None, description="Tokenizer that `tokens_per_word` counts with.")
     model: _LanguageModel = Field(
         default="lid176", validate_default=False, description="Identification model of conditions on `language`."
@@ -187,7 +201,11 @@ class Excerpt(Section):
 
 def _scores(value: object) -> object:
     """A share, or a share for each language code, where "*" stands for the others."""
-    return value if isinstance(value, Mapping) else {"*": value}
+    return {"*": MIN_SCORE} | dict(value) if isinstance(value, Mapping) else {"*": value}
+
+
+def _score_code(code: str) -> str:
+    return code if code == "*" else declared_code(code)
 
 
 class Language(Step):
@@ -199,9 +217,14 @@ class Language(Step):
         validate_default=False,
         description="fastText identification model: lid176 (installed) or a path.",
     )
-    min_score: Annotated[dict[str, Share], BeforeValidator(_scores), or_else(SHARE, {"type": "object"})] = Field(
-        default={"*": 0.65},
-        description='Least probability of the declared language; one share, or {CODE: share, "*": share}.',
+    min_score: Annotated[
+        dict[Annotated[str, AfterValidator(_score_code)], Share],
+        BeforeValidator(_scores),
+        or_else(SHARE, {"type": "object"}),
+    ] = Field(
+        default={"*": MIN_SCORE},
+        description='Least probability of the declared language; one share, or {CODE: share, "*": share}, where "*" '
+        f"is {MIN_SCORE} if it is left out.",
     )
     excerpt: Excerpt | None = Field(
         default=None, description="Look at some pieces of long documents only; null: all of it."
@@ -244,6 +267,7 @@ class Decontaminate(Step):
     """Drop or cut what stands in evaluation texts (comes later)."""
 
     kind: Literal["decontaminate"] = "decontaminate"
+    looks_at: ClassVar[tuple[str, ...]] = SURVIVORS
     on: Literal["all", "survivors"] = ON_SURVIVORS
     against: Words = Field(default=(), description="Files, globs or sources that hold evaluation texts.")
     ngram: PositiveCount = Field(default=13, description="Words in a row that count as a match.")
@@ -254,6 +278,7 @@ class Pii(Step):
     """Mask personal data (comes later)."""
 
     kind: Literal["pii"] = "pii"
+    looks_at: ClassVar[tuple[str, ...]] = SURVIVORS
     on: Literal["all", "survivors"] = ON_SURVIVORS
 
 

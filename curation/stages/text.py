@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from curation.program import Compiler
 
 EMPTIED = "emptied"
+CLEAN_VERSION = 2  # raise when a text may be cleaned otherwise by the same options
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class CleanOptions:
     repair: bool
     unicode: Literal["NFC", "NFKC"] | None
     whitespace: bool
+    version: int = CLEAN_VERSION
 
 
 def add_lines(compiler: Compiler, path: str, step: config.Lines, names: list[str]) -> None:
@@ -60,7 +62,7 @@ def add_lines(compiler: Compiler, path: str, step: config.Lines, names: list[str
     compiler.close(names)
     for name in names:
         mine = compiler.resolve(step, name)
-        rules, clean, unit = [], False, mine.unit
+        rules, clean, unit = [], False, mine.unit or "line"
         if mine.preset is not None:
             try:
                 found = preset_rules(mine.preset, compiler.sources[name].language[0], mine.thresholds())[0]
@@ -68,7 +70,11 @@ def add_lines(compiler: Compiler, path: str, step: config.Lines, names: list[str
             except (KeyError, ValueError) as error:
                 raise ProgramError(path, str(error.args[0])) from None
             rules += [(rule.reason, rule.sql) for rule in found]
-            clean, unit = preset.clean, preset.unit or unit
+            clean, unit = preset.clean, mine.unit or preset.unit or unit
+            if clean and unit != preset.unit:
+                raise ProgramError(
+                    f"{path}.unit", f"{mine.preset} strips {preset.unit}s and joins them; leave `unit` out"
+                )
         rules += sorted(mine.drop.items())
         tokenizer = None if mine.tokenizer is None else str(mine.tokenizer)
         try:
@@ -178,7 +184,9 @@ def write_text(
     return dict(counts)
 
 
-_CONTROL = "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]"
+# Vertical tab, form feed and separators part lines, as str.splitlines has it and our signals of lines count them.
+_BREAKS = "[\x0b\x0c\x1c-\x1e]"
+_CONTROL = "[\x00-\x08\x0e-\x1b\x1f\x7f]"
 _BLANKS = "[ \t\u00a0\u2000-\u200a\u202f\u205f\u3000]+"
 # What UTF-8 read as Windows-1252 or Latin-1 looks like: a lead byte's letter followed by a continuation byte's.
 _CONTINUATION = "\u0080-\u00bf\u0152\u0153\u0160\u0161\u0178\u017d\u017e\u0192\u02c6\u02dc\u2013-\u203a\u20ac\u2122"
@@ -193,6 +201,7 @@ def cleaned(text: pa.Array, options: CleanOptions) -> pa.Array:
     """
     if options.repair:
         text = _repaired(text)
+        text = pc.replace_substring_regex(text, _BREAKS, "\n")
         text = pc.replace_substring_regex(text, _CONTROL, "")
     if options.unicode is not None:
         text = pc.utf8_normalize(text, form=options.unicode)

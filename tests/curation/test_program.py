@@ -151,7 +151,7 @@ def test_unknown_signal_is_refused_with_the_nearest_name(sql, near):
 def compiled_of(source, *steps):
     """Stages of one source, by its own description."""
     read = [TypeAdapter(AnyStep).validate_python(step) for step in steps]
-    described = {"web": Source(path="d.jsonl", language="de", **source)}
+    described = {"web": Source(**{"path": "d.jsonl", "language": "de", **source})}
     return compile_program(described, read, lambda step, name: step)
 
 
@@ -205,3 +205,31 @@ def test_second_file_for_a_signal_of_the_same_text_is_refused(between):
         compiled_of({}, first, *between, second)
     given = [options.given[0].path for options in measured_by(compiled_of({}, first, {"clean": "web"}, second))]
     assert given == ["a.txt", "b.txt"]
+
+
+def test_least_score_of_a_language_that_is_not_named_is_the_default():
+    program = compiled_of({"language": ["de", "en"]}, {"language": {"min_score": {"de": 0.8}}})
+    (step,) = [step for stage in program.stages if stage.layer == "decisions" for step in stage.options.steps]
+    assert dict(step.rules)["low_score"] == (
+        "(language = 'de' AND language_score < 0.8) OR (language = 'en' AND language_score < 0.65)"
+    )
+
+
+@pytest.mark.parametrize("code", ["nld", "tha", "nb", "iw", "deu_Latn", "xx"])
+def test_code_that_no_identified_language_equals_is_refused(code):
+    with pytest.raises(ValidationError, match="not a language code"):
+        Source(path="d.jsonl", language=code)
+    with pytest.raises(ValidationError, match="not a language code"):
+        compiled({"language": {"min_score": {code: 0.8}}})
+
+
+@pytest.mark.parametrize(("said", "unit"), [({}, "line"), ({"unit": "paragraph"}, "paragraph")])
+def test_unit_that_the_recipe_says_goes_before_that_of_a_preset(said, unit):
+    (stage,) = compiled_of({}, {"lines": {"preset": "boilerplate", **said}}).stages
+    assert stage.options.unit == unit
+
+
+def test_preset_that_joins_lines_is_refused_for_paragraphs():
+    with pytest.raises(ProgramError, match="c4_lines strips lines and joins them") as raised:
+        compiled_of({}, {"lines": {"preset": "c4_lines", "unit": "paragraph"}})
+    assert raised.value.path == "steps[0] (c4_lines).unit"

@@ -151,7 +151,7 @@ max_epochs: 4
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        (2, "sources.zh_web.language: value 'chinese': not a language code; did you mean zh?"),
+        (2, "sources.zh_web.language: value 'chinese': not a language code used here; did you mean zh?"),
         (3, "sources.en_web.sample: value 30: a share is between 0 and 1; did you mean 0.3?"),
         (4, "sources.en_wiki.language: missing"),
         (6, "steps.gopher.sources[1]: value 'eng_web': no source is called so; did you mean en_web?"),
@@ -335,6 +335,13 @@ CASES = {
         "did you mean byte_bpe_32k?",
     ),
     "tokenizer without room": (SMALL.replace("4096", "100"), "leave no room; 259 at least"),
+    "language by another code": (SMALL.replace("language: zh", "language: nld"), "value 'nld': not a language code"),
+    "least score of another code": (SMALL.replace("{min_score: 0.5}", "{min_score: {deu: 0.8}}"), "did you mean de?"),
+    "rows that a rule does not tell apart": (
+        SMALL.replace("rules: gopher", "rules: {preset: gopher, on: survivors}"),
+        "steps.gopher.on: value 'survivors': rules looks at all; leave `on` out",
+    ),
+    "rows that a text edit never sees": (SMALL.replace("rules: gopher", "clean: {on: all}"), "looks at survivors"),
     "language of no code": (SMALL.replace("language: zh", "language: xx"), "not a language code"),
     "model misspelt": (
         SMALL.replace("model: llama_15m", "model: llama_tny").replace("1B", "400K").replace("M", "K"),
