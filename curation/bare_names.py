@@ -12,11 +12,19 @@ COUNTED = ("size_bytes", "num_characters", "repaired")
 
 
 def brought_columns(source: config.Source, split: Mapping[str, str], name: str) -> tuple[str, ...]:
-    """Columns a source brings that something uses: those of `where`, and a split by a column that no step measures."""
+    """Columns a source brings that something uses: those of `where`, and a split by a column that no step measures.
+
+    The column of the text is read anyway, and not written a second time because `where` looks at it.
+    """
     from curation.source.where import condition
 
-    named = set(condition(source.where)[1]) if source.where else set()
+    named = set(condition(source.where)[1]) - {text_column(source)} if source.where else set()
     return tuple(sorted(named | {column for pattern, column in split.items() if matches(name, [pattern])}))
+
+
+def text_column(source: config.Source) -> str:
+    """The column of a source's files that holds the text."""
+    return source.fields.get("text", "text")
 
 
 def brought_names(source: config.Source) -> dict[str, str]:

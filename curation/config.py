@@ -125,7 +125,8 @@ class Source(Section):
         default=None,
         description="How shards are read; default: by the suffix, which is one for all shards of a source. One of "
         f"{', '.join(FORMATS + TOKEN_FORMATS + LATER_FORMATS)}. datasets, ds, litdata, megatron and tokens are ready "
-        "token shards, written by the recipe's tokenizer; no step looks at them.",
+        "token shards, written by the recipe's tokenizer; no step looks at them. A file of json is a list of records, "
+        "one record (an object with a text), or one object of id -> text or id -> record.",
     )
     fields: dict[Literal["text", "id", "url", "date", "licence", "tokens"], str] = Field(
         default_factory=dict,

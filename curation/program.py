@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from curation import config
-from curation.bare_names import brought_names, last_measured
+from curation.bare_names import brought_names, last_measured, text_column
 from curation.compiled import LocalStage, Program, ProgramError, Stage, matches
 from curation.decisions import BucketStep, DecisionOptions, RuleStep, make_decisions
 from curation.passes import RAW_TEXT, GivenSignal, SignalOptions, make_signals
@@ -275,6 +275,8 @@ class Compiler:
 
         if bare in GIVEN_SIGNALS:
             return f"{bare} needs a file: `- measure: {{files: {{{bare}: PATH}}}}` before this step"
+        if bare == text_column(self.sources[name]):
+            return f"{bare} holds the text of {name}; rules ask for signals of it, such as num_characters"
         state = self.open[name]
         near = difflib.get_close_matches(bare, [*SIGNALS, *state.columns, *state.brought, *ROW_COLUMNS], n=1)
         hint = f"did you mean {near[0]}?" if near else "a column of its files is read where its `where` names it"

@@ -1,4 +1,4 @@
-"""JSON shards to blocks of records: lines of objects, one array, or one object of id -> text or record."""
+"""JSON shards to blocks of records: lines of objects, one array, one record, or one object of id -> text or record."""
 
 from __future__ import annotations
 
@@ -46,10 +46,18 @@ def jsonl(chunks: Iterator[bytes], reading: Reading) -> Iterator[Records]:
 
 
 def json_value(chunks: Iterator[bytes], reading: Reading) -> Iterator[Records]:
-    """One array of objects, or one object of id -> text or id -> object."""
+    """One array of objects, one object that is a record, or one object of id -> text or id -> object.
+
+    An object is a record where it has the column of the text with a string.
+    """
     opening, rest = _opening_bracket(chunks)
     if opening not in (b"[", b"{"):
         raise BrokenStream("unreadable", f"the file begins with {opening!r}, neither an array nor an object")
+    if opening == b"{":
+        record, rest = _one_record(rest, reading)
+        if record is not None:
+            yield record
+            return
     elements = JsonElements()
     for block in cut(rest, elements, reading.reader.max_document):
         if isinstance(block, Unheld):
@@ -72,6 +80,42 @@ def _opening_bracket(chunks: Iterator[bytes]) -> tuple[bytes, Iterator[bytes]]:
 
 def _chain(first: bytes, chunks: Iterator[bytes]) -> Iterator[bytes]:
     yield first
+    yield from chunks
+
+
+def _one_record(chunks: Iterator[bytes], reading: Reading) -> tuple[Records | None, Iterator[bytes]]:
+    """The record that an object behind its bracket is, or None and all its chunks: too long, broken, or none.
+
+    Memory: the file, as far as `max_document`.
+    """
+    held, size, end, elements = [b"{"], 1, 0, JsonElements()
+    broken: list[BrokenStream] = []
+    try:
+        for chunk in chunks:
+            separators = elements.separators(np.frombuffer(chunk, np.uint8))
+            if not end and elements.at_end() == "nothing":
+                end = size + int(separators[-1]) + 1
+            held.append(chunk)
+            size += len(chunk)
+            if size > reading.reader.max_document:
+                break
+    except BrokenStream as error:
+        broken.append(error)
+    again = _again(held[1:], broken, chunks)
+    if not end or broken or elements.bytes_behind or size > reading.reader.max_document:
+        return None, again
+    block = Block(np.frombuffer(b"".join(held), np.uint8), np.zeros(1, np.int64), np.full(1, end, np.int64))
+    scan = _scan(block.buffer, block.begins, block.ends, reading)
+    if scan.status[0] != OBJECT_RECORD or scan.kinds[scan.names.index(reading.text), 0] != STRING:
+        return None, again
+    return _scanned(block, scan, np.zeros(1, bool), reading), iter(())
+
+
+def _again(held: list[bytes], broken: list[BrokenStream], chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """Chunks that were read ahead, and what came behind them."""
+    yield from held
+    for error in broken:
+        raise error
     yield from chunks
 
 

@@ -104,8 +104,8 @@ def _told(shards: Sequence[str], reader: Reader, names: list[str]) -> dict[str, 
         _each(shards, look.at_all)
     absent = [name for name in look.left if look.seen and name not in look.seen]
     if absent:
-        where = f"{shards[0]} and {len(shards) - 1:,} more shards" if len(shards) > 1 else shards[0]
-        looked = f"the {LOOK_BYTES >> 20} MiB looked at" if look.budget <= 0 else "their records"
+        where = f"{shards[0]} and {len(shards) - 1:,} more" if len(shards) > 1 else shards[0]
+        looked = f"the {LOOK_BYTES >> 20} MiB looked at" if look.budget <= 0 else "any record"
         later = "; if it comes later, write it into an early record too, null is enough" if look.budget <= 0 else ""
         raise SourceError(f"{where}: no column {absent[0]!r} in {looked}{did_you_mean(absent[0], look.seen)}{later}")
     return look.told

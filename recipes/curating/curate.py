@@ -17,7 +17,7 @@ from curation.bare_names import brought_columns
 from curation.compiled import VERSIONS, GlobalStage, LocalStage, Program
 from curation.ledger import Ledger, Source
 from curation.passes import ShardInputs, make_rows
-from curation.source import Reader
+from curation.source import Reader, SourceError, UnreadableShard
 from curation.stages.inputs import GlobalInputs
 from recipes.artifacts import InputChecksums, Store, key_of, write_atomically
 from recipes.curating.compiling import compile_recipe
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 ALL = "all"  # the one task of a global stage
 LIBRARIES = 512 << 20  # bytes of a worker that Python and its libraries take, and row batches on their way
+_FORMAT_VERSIONS = {"json": (2,)}  # raised when files of a format are read otherwise
 _SET_ASIDE = "set_aside"  # what the run remembers of shards that could not be read: source -> task -> why
 
 
@@ -226,7 +227,7 @@ def _with_layer(state: SourceState, stage: PlannedStage) -> list[ShardInputs]:
 
 def text_key(reader: Any, language: str) -> str:
     """Key of a source's own text: how it is read."""
-    return key_of("raw", options_that_count(reader), language)
+    return key_of("raw", options_that_count(reader), language, *_FORMAT_VERSIONS.get(reader.format, ()))
 
 
 # ---------------------------------------------------------------- the part of a run
@@ -311,20 +312,20 @@ def plan_sources(run: Run, names: Sequence[str] | None = None) -> Plan:
     for name, source in sorted(run.recipe.text_sources().items()):
         if names is not None and name not in names:
             continue
-        plan.sources[name] = _source_state(run, name, source, checksums)
+        try:
+            plan.sources[name] = _source_state(run, name, source, checksums)
+        except (SourceError, UnreadableShard) as error:
+            raise RunError(f"source {name}: {error}") from None
     checksums.save()
     return plan
 
 
 def _source_state(run: Run, name: str, source: Any, checksums: InputChecksums) -> SourceState:
-    from curation.source import SourceError, UnreadableShard, column_types, list_shards, one_format
+    from curation.source import column_types, list_shards, one_format
 
     unopened: list[str] = []
-    try:
-        shards = list_shards(raw_patterns(run, source), Path(run.recipe.execution.raw), unopened)
-        kind = source.format or one_format([shard.path for shard in shards])
-    except SourceError as error:
-        raise RunError(f"source {name}: {error}") from None
+    shards = list_shards(raw_patterns(run, source), Path(run.recipe.execution.raw), unopened)
+    kind = source.format or one_format([shard.path for shard in shards])
     reader = Reader(
         format=kind,
         fields=tuple(sorted(source.fields.items())),
@@ -334,14 +335,9 @@ def _source_state(run: Run, name: str, source: Any, checksums: InputChecksums) -
         max_document=source.max_document.number,
     )
     language = source.language[0]
-    inputs = [ShardInputs(name, shard.path, shard.absolute, language, reader) for shard in shards]
     tasks = [task_name(shard.path, checksums.of(Path(shard.absolute))) for shard in shards]
-    try:
-        types = column_types([shard.absolute for shard in shards], reader)
-    except (SourceError, UnreadableShard) as error:
-        raise RunError(f"source {name}: {error}") from None
-    reader = replace(reader, types=types)
-    inputs = [replace(shard, reader=reader, task=task) for shard, task in zip(inputs, tasks)]
+    reader = replace(reader, types=column_types([shard.absolute for shard in shards], reader))
+    inputs = [ShardInputs(name, s.path, s.absolute, language, reader, task) for s, task in zip(shards, tasks)]
     return SourceState(name, language, inputs, tasks, text_key(reader, language), unopened=unopened)
 
 

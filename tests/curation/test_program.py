@@ -3,6 +3,7 @@
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
+from curation.bare_names import brought_columns
 from curation.compiled import GlobalStage, LocalStage, ProgramError
 from curation.config import AnyStep, Source
 from curation.decisions import DecisionOptions
@@ -233,3 +234,10 @@ def test_preset_that_joins_lines_is_refused_for_paragraphs():
     with pytest.raises(ProgramError, match="c4_lines strips lines and joins them") as raised:
         compiled_of({}, {"lines": {"preset": "c4_lines", "unit": "paragraph"}})
     assert raised.value.path == "steps[0] (c4_lines).unit"
+
+
+def test_where_on_the_text_carries_no_second_copy_of_it():
+    source = Source(path="d.jsonl", language="de", fields={"text": "body"}, where="LENGTH(body) > 5 AND text = 'x'")
+    assert brought_columns(source, {}, "web") == ("text",)
+    with pytest.raises(ProgramError, match="body holds the text of web; rules ask for signals of it"):
+        compiled_of({"fields": {"text": "body"}, "where": "LENGTH(body) > 5"}, rules("a", "LENGTH(body) < 9"))

@@ -129,6 +129,28 @@ def test_json_object_of_id_to_text_or_record(tmp_path, batch_bytes):
     assert [row["origin_id"] for row in rows] == ["one", "twö", "3", None, None]
 
 
+@pytest.mark.parametrize("batch_bytes", [1, 1 << 20])
+@pytest.mark.parametrize(
+    ("content", "rows"),
+    [
+        ('{"text":"Hallo","id":"7","url":"http://x"}', [("Hallo", "7", "http://x")]),
+        (' {"id":7, "text":"a \\"}", "meta":{"n":[1]}} \n', [('a "}', "7", None)]),
+        ('{"a":"one","text":{"text":"two"}}', [("one", "a", None), ("two", "text", None)]),
+        ('{"7":"Hallo","url":"http://x"}', [("Hallo", "7", None), ("http://x", "url", None)]),
+    ],
+    ids=["record", "blanks_around", "id_called_text", "id_to_text"],
+)
+def test_json_object_with_a_text_is_one_record(tmp_path, content, rows, batch_bytes):
+    path = write(tmp_path, "a.json", content)
+    found = [(row["text"], row["origin_id"], row["url"]) for row in read(path, "json", batch_bytes=batch_bytes)]
+    assert found == rows
+
+
+def test_json_object_longer_than_a_record_is_read_as_id_to_text(tmp_path):
+    path = write(tmp_path, "a.json", json.dumps({str(number): "x" * 50 for number in range(99)} | {"text": "y"}))
+    assert len(read(path, "json", batch_bytes=64, max_document=1000)) == 100
+
+
 @pytest.mark.parametrize("content", ["[]", " [ ] ", "{}", "[\n]\n"])
 def test_json_empty_array_or_object_has_no_rows(tmp_path, content):
     assert read(write(tmp_path, "a.json", content), "json") == []

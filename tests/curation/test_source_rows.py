@@ -111,9 +111,7 @@ def test_misspelt_column_of_where_is_refused_with_the_nearest_of_all_shards(tmp_
     for name, content in (("a", '{"text":"a"}\n'), ("b", '{"text":"a","score":1}\n')):
         (tmp_path / f"{name}.jsonl").write_text(content)
     paths = [str(tmp_path / "a.jsonl"), str(tmp_path / "b.jsonl")]
-    with pytest.raises(
-        SourceError, match=r"and 1 more shards: no column 'scroe' in their records; did you mean 'score'"
-    ):
+    with pytest.raises(SourceError, match=r"and 1 more: no column 'scroe' in any record; did you mean 'score'"):
         column_types(paths, Reader("jsonl", where="scroe > 1"))
 
 
