@@ -227,7 +227,7 @@ def build_domain_index(
                 num_pieces=index.num_pieces,
                 vocabulary=max((record.vocabulary for record in records), default=0),
                 tokenizer=records[0].tokenizer if records else "",
-                eos=records[0].eos if records else None,
+                eos=_common_eos(records),
                 part=part,
                 selection=asdict(selection),
                 **counts,
@@ -286,10 +286,16 @@ def _add_shard(
             counts[column] += int(documents[column].to_numpy()[mask].sum())
 
 
+def _common_eos(records: Sequence[TokenRecord]) -> int | None:
+    """The end token of every shard that has tokens; None where they end differently, as shards of other tools may."""
+    ends = {record.eos for record in [record for record in records if record.num_tokens] or records}
+    return ends.pop() if len(ends) == 1 else None
+
+
 def _check_same_tokenizer(shards: Sequence[ShardFiles], records: Sequence[TokenRecord]) -> None:
     for files, record in zip(shards, records):
-        if (record.tokenizer, record.eos, record.bos) != (records[0].tokenizer, records[0].eos, records[0].bos):
+        if record.tokenizer != records[0].tokenizer:
             raise DomainIndexError(
-                f"{files.tokens_path}: made by tokenizer {record.tokenizer} (eos {record.eos}, bos {record.bos}), but "
-                f"{shards[0].tokens_path} by {records[0].tokenizer} (eos {records[0].eos}, bos {records[0].bos})"
+                f"{files.tokens_path}: made by tokenizer {record.tokenizer}, but "
+                f"{shards[0].tokens_path} by {records[0].tokenizer}"
             )

@@ -1,7 +1,7 @@
 """Documents that another tool tokenised become a token shard: checked, decoded once, sampled, and written.
 
 Each document is decoded for its size and content id, so a text is recognised as the one that other sources hold if the
-tokenizer loses nothing. A begin or end token counts as the tokenizer's own where every document has one.
+tokenizer loses nothing. A begin or end token counts as the tokenizer's own where every document but empty ones has one.
 """
 
 from __future__ import annotations
@@ -140,28 +140,31 @@ def write_described(
 
 
 class _Edges:
-    """Whether every document seen so far begins with the begin token, and ends with the end token."""
+    """Whether every document seen so far begins with the begin token, and ends with the end token.
+
+    An empty document has no edges and says nothing.
+    """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._bos, self._eos = tokenizer.bos, tokenizer.eos
         self._seen = self._begin = self._end = 0
 
     def see(self, ids: np.ndarray, ends: np.ndarray) -> None:
-        """Look at the edges of some documents; an empty one has none."""
+        """Look at the edges of some documents."""
         starts = np.concatenate(([0], ends[:-1])) if len(ends) else ends
         full = starts < ends
-        self._seen += len(ends)
+        self._seen += int(full.sum())
         self._begin += int((ids[starts[full]] == (-1 if self._bos is None else self._bos)).sum())
         self._end += int((ids[ends[full] - 1] == (-1 if self._eos is None else self._eos)).sum())
 
     @property
     def all_begin(self) -> bool:
-        """There are documents, and all have a begin token."""
+        """There are documents with tokens, and all have a begin token."""
         return 0 < self._seen == self._begin
 
     @property
     def all_end(self) -> bool:
-        """There are documents, and all have an end token."""
+        """There are documents with tokens, and all have an end token."""
         return 0 < self._seen == self._end
 
 

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from mixing.document_ids import DocumentIds, ids_path
-from mixing.domains import build_domain_index
+from mixing.domains import DomainTokens, build_domain_index
 from mixing.exchange import export_datatrove, export_megatron
 from mixing.exchange_rows import export_litdata, export_parquet
 from mixing.selections import Selection, count_parts
@@ -277,3 +277,20 @@ def test_own_tokens_of_another_tokenizer_are_refused(ready):
     (ready / "tokenizer.json").write_text(text.replace('"4999"', '"4999x"'))
     with pytest.raises(TokenShardError, match="name the one that wrote it"):
         imported(ready, "tokens", "own.tokens")
+
+
+@pytest.mark.parametrize(
+    ("last", "eos"), [([], 0), ([[8, 9, 0], []], 0), ([[]], 0), ([[8, 9, 0], [10, 11]], None)]
+)  # fmt: skip
+def test_shards_of_one_source_may_end_differently_or_be_empty(ready, last, eos):
+    made = []
+    for name, documents in {"a": [[3, 4, 0], [5, 0]], "b": last}.items():
+        np.array([token for document in documents for token in document], "<u2").tofile(ready / f"{name}.ds")
+        np.cumsum([len(document) for document in documents]).astype("<u8").tofile(ready / f"{name}.ds.index")
+        (ready / name).mkdir()
+        options = ImportOptions("ds", "CC0-1.0", str(ready))
+        make_imported(TokenFile("web", name, str(ready / f"{name}.ds")), options, Written(ready / name))
+        made.append(ShardFiles("web", name, ready / name / "made.tokens", ready / name / "made.documents.parquet"))
+    counts = build_domain_index(made, Selection("web"), ready / "both")
+    assert counts["num_documents"] == 2 + len(last)
+    assert DomainTokens.open(ready / "both").footer.eos == eos
