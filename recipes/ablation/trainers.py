@@ -10,9 +10,11 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mixing.domain_stage import file_word
+from mixing.targets import DENOMINATOR
+from mixing.weights import to_integers
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,9 @@ class Share:
     num_tokens: int
     num_documents: int
     epochs: float | None = None
+
+
+_SMALL = 1e-3  # below it, six decimals leave fewer than three digits
 
 
 class TrainersError(ValueError):
@@ -38,6 +43,9 @@ def written_for(trainer: str, shares: Sequence[Share], folder: str) -> str:
         shares: domains with weight, summing to 1.
         folder: where the tokens of each domain lie.
     """
+    weights = _rounded({share.domain: share.weight for share in shares})
+    if trainer != "huggingface":  # its own numbers are chances of rows, made of the weights as they are
+        shares = [replace(share, weight=weights[share.domain]) for share in shares]
     return TRAINERS[trainer](shares, folder.rstrip("/"))
 
 
@@ -45,9 +53,23 @@ def _place(share: Share, folder: str, suffix: str = "") -> str:
     return f"{folder}/{file_word(share.domain)}{suffix}"
 
 
+def _rounded(weights: Mapping[str, float]) -> dict[str, float]:
+    """Weights with six decimals that sum to 1, by largest remainder; numpy and our own reader refuse any other sum.
+
+    With the twelve decimals that a plan counts in where a weight is small, so that none becomes nothing.
+    """
+    units = to_integers(weights)
+    grain = DENOMINATOR // 10**6 if min(weights.values()) >= _SMALL else 1
+    rounded = {name: count // grain * grain for name, count in units.items()}
+    left = (DENOMINATOR - sum(rounded.values())) // grain
+    for name in sorted(units, key=lambda name: (-(units[name] % grain), name))[:left]:
+        rounded[name] += grain
+    return {name: count / DENOMINATOR for name, count in rounded.items()}
+
+
 def _number(value: float) -> str:
-    """Six decimals; the twelve that a plan counts in where a weight is small, so that none becomes nothing."""
-    return f"{value:.{6 if value >= 1e-3 else 12}f}".rstrip("0").rstrip(".")
+    """A number without an exponent."""
+    return f"{value:.12f}".rstrip("0").rstrip(".")
 
 
 def _megatron(shares: Sequence[Share], folder: str) -> str:
@@ -93,7 +115,7 @@ def _olmo_core(shares: Sequence[Share], folder: str) -> str:
             f"    paths: [{json.dumps(_place(share, folder, '/*.npy'))}]",
         ]
         if share.epochs is not None and share.epochs > 1:
-            lines.append(f"    max_repetition_ratio: {_number(1.02 * share.epochs)}")
+            lines.append(f"    max_repetition_ratio: {_number(round(1.02 * share.epochs, 6))}")
     return "sources:\n" + "\n".join(lines) + "\n"
 
 
@@ -107,7 +129,7 @@ def _llm_foundry(shares: Sequence[Share], folder: str) -> str:
 
 
 def _huggingface(shares: Sequence[Share], folder: str) -> str:
-    rows = row_probabilities(shares)
+    rows = _rounded(row_probabilities(shares))
     files = "".join(f"    {_place(share, folder, '.parquet')!r},\n" for share in shares)
     chances = "".join(f"    {_number(rows[share.domain])},  # {share.domain}\n" for share in shares)
     return (
@@ -135,7 +157,7 @@ def row_probabilities(shares: Sequence[Share]) -> dict[str, float]:
 
 
 def _json(shares: Sequence[Share], _: str) -> str:
-    return json.dumps({share.domain: float(_number(share.weight)) for share in shares}, indent=1) + "\n"
+    return json.dumps({share.domain: share.weight for share in shares}, indent=1) + "\n"
 
 
 TRAINERS: Mapping[str, Callable[[Sequence[Share], str], str]] = {

@@ -2,14 +2,17 @@
 
 import ast
 import json
+import math
 import shlex
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
 from recipes.ablation.trainers import TRAINERS, Share, TrainersError, row_probabilities, written_for
+from recipes.tokenizing.tokens import _shares_of_file
 
 SHARES = [Share("web/head", 0.7, 1000, 10, 0.5), Share("zh law", 0.3, 500, 50, 3.0)]
 
@@ -17,6 +20,15 @@ SHARES = [Share("web/head", 0.7, 1000, 10, 0.5), Share("zh law", 0.3, 500, 50, 3
 def yaml_of(trainer):
     """A format that is YAML, read."""
     return YAML(typ="safe").load(written_for(trainer, SHARES, "/data/tokens/"))
+
+
+def floats_in(text):
+    """The numbers with a point that a piece of Python holds."""
+    return [
+        node.value
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.Constant) and isinstance(node.value, float)
+    ]
 
 
 def test_megatron_line_is_weight_and_prefix_in_turn():
@@ -44,9 +56,7 @@ def test_llm_foundry_streams_have_proportions():
 
 @pytest.mark.parametrize("trainer", ["tinyllama", "litdata", "huggingface"])
 def test_python_of_a_trainer_parses_and_holds_two_numbers(trainer):
-    tree = ast.parse(written_for(trainer, SHARES, "/data/tokens"))
-    floats = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, float)]
-    assert sum(floats) == pytest.approx(1.0, abs=1e-5)
+    assert sum(floats_in(written_for(trainer, SHARES, "/data/tokens"))) == pytest.approx(1.0, abs=1e-5)
 
 
 def test_huggingface_draws_rows_so_that_tokens_come_out():
@@ -55,6 +65,20 @@ def test_huggingface_draws_rows_so_that_tokens_come_out():
     assert rows["web/head"] / rows["zh law"] == pytest.approx(7 / 30)
     with pytest.raises(TrainersError, match="empty"):
         row_probabilities([Share("empty", 1.0, 10, 0)])
+
+
+@pytest.mark.parametrize("weights", [[1 / 3] * 3, [1 / 7] * 7, [0.6, 0.39991, 0.00009], [1 - 3e-11, 3e-11]])
+def test_rounded_numbers_are_taken_by_their_readers(weights, tmp_path):
+    shares = [Share(f"d{k}", weight, 10_000, 100 + k) for k, weight in enumerate(weights)]
+    (tmp_path / "w.json").write_text(written_for("json", shares, "tokens"))
+    read = _shares_of_file(tmp_path / "w.json")
+    assert list(read.values()) == pytest.approx(weights, rel=1e-2, abs=1e-6)
+    tree = ast.parse(written_for("huggingface", shares, "tokens"))
+    chances = [
+        node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, float)
+    ]
+    assert abs(math.fsum(chances) - 1) < 1e-9
+    assert len(np.random.default_rng(0).choice(len(chances), size=5, p=chances)) == 5  # as datasets draws
 
 
 @given(st.lists(st.integers(1, 9999), min_size=1, max_size=6), st.data())
