@@ -66,9 +66,9 @@ def make_plan(
     caps = {name: max_epochs if isinstance(max_epochs, int | float) else max_epochs[name] for name in names}
     steps = cut_steps(phases, batch)
     ramps = ramp_sequences(phases, steps, batch)
-    weights = [_weights_of(phase, names) for phase in phases]
+    weights = [integer_weights(phase, names) for phase in phases]
     _check_sequences(supplies, phases, weights)
-    weights = _within_caps(supplies, phases, steps, ramps, weights, caps, shortage)
+    weights = _within_caps(demand_of(supplies, phases, steps, ramps, caps), weights, shortage)
     planned = _follow(names, phases, steps, ramps, weights, seed, window)
     warnings = (*_without_sequence(supplies, phases), *_never_drawn(names, planned))
     finite = {name: cap for name, cap in caps.items() if math.isfinite(cap)}  # JSON has no infinity
@@ -88,8 +88,12 @@ def _check_domains(names: Sequence[str], phases: Sequence[Phase]) -> None:
             raise WeightError(f"phase {phase.name!r}: weights for unknown domains {', '.join(unknown)}")
 
 
-def _weights_of(phase: Phase, names: Sequence[str]) -> dict[str, int]:
-    """Return a phase's integer weights for all domains by name; absent domains get 0."""
+def integer_weights(phase: Phase, names: Sequence[str]) -> dict[str, int]:
+    """Return a phase's integer weights for all domains by name; absent domains get 0.
+
+    Raises:
+        WeightError: with the phase, see `mixing.weights.to_integers`.
+    """
     complete: dict[str, Number] = {name: phase.weights.get(name, 0) for name in names}
     try:
         return to_integers(complete)
@@ -115,26 +119,27 @@ def _check_sequences(
         raise BudgetError("\n".join(short))
 
 
-def _within_caps(
+def demand_of(
     supplies: Sequence[DomainSupply],
     phases: Sequence[Phase],
     steps: Sequence[Sequence[Steps]],
     ramps: Sequence[int],
-    weights: list[dict[str, int]],
     caps: Mapping[str, float],
-    shortage: str,
-) -> list[dict[str, int]]:
-    """Return weights under which no domain passes its cap, or raise BudgetError."""
-    lengths = [sum(run.num_sequences for run in runs) for runs in steps]
-    demand = Demand(
+) -> Demand:
+    """What a schedule in whole train steps asks of the domains."""
+    return Demand(
         names=tuple(domain.name for domain in supplies),
         contexts=tuple(phase.context for phase in phases),
-        lengths=tuple(lengths),
+        lengths=tuple(sum(run.num_sequences for run in runs) for runs in steps),
         ramps=tuple(ramps),
         sequences=tuple(tuple(domain.num_sequences(phase.context) for domain in supplies) for phase in phases),
         max_epochs=tuple(caps[domain.name] for domain in supplies),
         phases=tuple(phase.name for phase in phases),
     )
+
+
+def _within_caps(demand: Demand, weights: list[dict[str, int]], shortage: str) -> list[dict[str, int]]:
+    """Return weights under which no domain passes its cap, or raise BudgetError."""
     if shortage == "spread":
         return spread_shortage(demand, weights)
     if shortage != "error":

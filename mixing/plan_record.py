@@ -47,6 +47,11 @@ class DomainSupply:
         """Return the sequences of `context` tokens; every token but the domain's first is predicted once."""
         return dict(self.sequences).get(context, max(0, (self.num_tokens - 1) // context))
 
+    def tokens_of_pass(self, context: int) -> int:
+        """Return the tokens of a pass; packed sequences hold padding, and tokens twice where a document was cut."""
+        packed = dict(self.sequences).get(context)
+        return self.num_tokens if packed is None else packed * context
+
 
 @dataclass(frozen=True)
 class PlannedPhase:

@@ -55,6 +55,7 @@ def plan_of(domains: Sequence[Domain], options: PlanOptions) -> Any:
     from mixing.patterns import values_of
     from mixing.plan import DomainSupply, make_plan
     from mixing.schedule import BatchLine
+    from mixing.unimax_phases import with_unimax
 
     trained = [d for d in domains if d.training is not None]
     supplies = [
@@ -63,7 +64,9 @@ def plan_of(domains: Sequence[Domain], options: PlanOptions) -> Any:
     names = [domain.name for domain in trained]
     caps = {name: float("inf") for name in names} | values_of(dict(options.max_epochs), names)
     batch = [BatchLine(start, tokens) for start, tokens in options.batch]
-    phases = [_phase(phase, _drawable(supplies, phase.context), caps, options.batch[0][1]) for phase in options.phases]
+    phases = [_phase(phase, _drawable(supplies, phase.context)) for phase in options.phases]
+    asking = [place for place, phase in enumerate(options.phases) if phase.weights[0] == "unimax"]
+    phases = with_unimax(supplies, phases, asking, batch, caps)
     return make_plan(
         supplies, phases, batch, seed=options.seed, max_epochs=caps, shortage=options.shortage,
         stretch_tokens=options.stretch_tokens,
@@ -71,8 +74,8 @@ def plan_of(domains: Sequence[Domain], options: PlanOptions) -> Any:
 
 
 def _drawable(supplies: Sequence[Any], context: int) -> dict[str, int]:
-    """Tokens of each domain, 0 where they hold no sequence: natural weights and patterns leave such a domain out."""
-    return {domain.name: domain.num_tokens if domain.num_sequences(context) else 0 for domain in supplies}
+    """Tokens of a pass of each domain, 0 without a sequence: natural weights and patterns leave such a domain out."""
+    return {d.name: d.tokens_of_pass(context) if d.num_sequences(context) else 0 for d in supplies}
 
 
 def _packed(domain: Domain) -> tuple[tuple[int, int], ...]:
@@ -80,18 +83,17 @@ def _packed(domain: Domain) -> tuple[tuple[int, int], ...]:
     return tuple((packed.context, packed.num_sequences) for packed in domain.packed)
 
 
-def _phase(phase: PhaseOptions, supply: Mapping[str, int], caps: Mapping[str, float], batch_tokens: int) -> Any:
+def _phase(phase: PhaseOptions, supply: Mapping[str, int]) -> Any:
+    """A phase with its weights; those of unimax, which depend on all phases, are still to come."""
     from mixing.patterns import winners
     from mixing.schedule import Amount, Blocked, BySignal, Phase, Uniform
-    from mixing.weights import natural, unimax
+    from mixing.weights import natural
 
     kind, power, shares = phase.weights
     if kind == "natural":
         weights: Mapping[str, Any] = natural(supply, power)
     elif kind == "unimax":
-        number, unit = phase.span
-        budget = number * {"tokens": 1, "sequences": phase.context, "train steps": batch_tokens}[unit]
-        weights = unimax(supply, budget, caps)
+        weights = {}
     else:
         named = winners(dict(shares), list(supply))
         # A domain that curation left nothing of needs no weight; one that is given a weight is refused by the plan.

@@ -55,12 +55,17 @@ def unimax(tokens: Mapping[str, int], token_budget: int, max_epochs: Mapping[str
         name: min(count * exact(cap), left) if math.isfinite(cap := max_epochs[name]) else left * bool(count)
         for name, count in tokens.items()
     }
+    return to_integers(fill(ceilings, left))
+
+
+def fill(ceilings: Mapping[str, Fraction], left: Fraction) -> dict[str, Fraction]:
+    """Return an amount shared out as equally as ceilings allow, in their order; beyond all of them, the ceilings."""
     shares: dict[str, Fraction] = {}
     in_order = sorted(ceilings, key=lambda name: (ceilings[name], name))
     for place, name in enumerate(in_order):
         shares[name] = min(left / (len(in_order) - place), ceilings[name])
         left -= shares[name]
-    return to_integers({name: shares[name] for name in tokens})
+    return {name: shares[name] for name in ceilings}
 
 
 def to_integers(weights: Mapping[str, Number]) -> dict[str, int]:

@@ -326,13 +326,20 @@ def verify_shards(run: Run) -> tuple[int, int]:
     return len(run.tokens.shards), tokens
 
 
+def _plan_version(run: Run, options: PlanOptions) -> int:
+    """The version of a plan whose weights or warnings once were others; all other plans keep their keys."""
+    counts_sequences = run.recipe.sequences.packing != "contiguous"
+    mended = [phase.weights[0] == "unimax" or phase.order[0] == "blocked" for phase in options.phases]
+    return VERSIONS["plan"] + (counts_sequences or any(mended))
+
+
 def plan_plan(run: Run, tokens: Tokens, options: PlanOptions) -> PlannedStage:
     """The stage that makes the plan."""
     inputs = TokenInputs((), (("domains", str(tokens.domains_path)),))
     return plan_stage(
         run.store,
         "plan",
-        [VERSIONS["plan"], options, tokens.domains.folder.key],
+        [_plan_version(run, options), options, tokens.domains.folder.key],
         title="plan",
         verb="plan",
         work=make_plan_file,
