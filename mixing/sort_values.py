@@ -163,7 +163,10 @@ def _reader(rows_of: Mapping[tuple[str, str], Rows], columns: Mapping[tuple[str,
         rows, values = [np.zeros(0, np.int64)], [np.zeros(0)]
         for batch in rows_of[source, shard](["row", column]):
             rows.append(batch.column("row").to_numpy().astype(np.int64))
-            values.append(_numbers(batch.column(column), source, signal))
+            has_column = column in batch.schema.names  # one file of a source may lack it, or hold nothing in it
+            values.append(
+                _numbers(batch.column(column), source, signal) if has_column else np.full(batch.num_rows, np.nan)
+            )
         return _by_row(np.concatenate(rows), np.concatenate(values))
 
     return values_of
@@ -177,11 +180,11 @@ def _by_row(rows: npt.NDArray[np.int64], values: Float64s) -> Float64s:
 
 
 def _numbers(column: pa.Array, source: str, signal: str) -> Float64s:
-    """A column as float64, NaN where it is null."""
+    """A column as float64, to the nearest where a whole number is too long for it, NaN where it is null."""
     kinds = (pa.types.is_floating, pa.types.is_integer, pa.types.is_boolean)
     if not any(is_kind(column.type) for is_kind in kinds):
         raise SortValueError(f"signal {signal!r} of source {source!r} is {column.type}, not a number: choose another")
-    numbers: Float64s = pc.cast(column, pa.float64()).to_numpy(zero_copy_only=False)
+    numbers: Float64s = pc.cast(column, pa.float64(), safe=False).to_numpy(zero_copy_only=False)
     return numbers
 
 

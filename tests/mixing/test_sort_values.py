@@ -70,6 +70,18 @@ def test_values_of_a_sampled_shard_belong_to_the_rows_that_were_read(tmp_path):
     np.testing.assert_array_equal(values_of("web", "a"), [math.nan, 10, math.nan, math.nan, 40, 50])
 
 
+def test_values_of_a_shard_without_the_column_are_none(tmp_path):
+    write_layer(tmp_path / "rows.parquet", [pa.record_batch({"row": [0, 2]})], pa.schema([("row", pa.int64())]))
+    read = partial(read_layers, [str(tmp_path / "rows.parquet")])
+    values_of = sort_values._reader({("web", "a"): read}, {("web", "quality"): "quality"}, "quality")
+    np.testing.assert_array_equal(values_of("web", "a"), [math.nan] * 3)
+
+
+def test_whole_numbers_too_long_for_a_float_are_sorted_by_the_nearest():
+    times = [1_700_000_000_000_000_001, None, 2**53 + 1]
+    np.testing.assert_array_equal(sort_values._numbers(pa.array(times), "web", "time"), [1.7e18, math.nan, 2.0**53])
+
+
 def test_sorting_by_words_is_refused():
     with pytest.raises(SortValueError, match=r"'topic' of source 'web' is .*string, not a number"):
         sort_values._numbers(pa.array(["a"]), "web", "topic")
