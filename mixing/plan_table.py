@@ -16,7 +16,22 @@ from mixing.schedule import Blocked, BySignal
 
 _MOST_BRANCHES, _SHOWN_BRANCHES = 60, 40
 _MOST_NAMES = 12  # of domains that are not drawn from
-ALL = "all"
+
+
+class _Total(str):
+    """A name that is written `all` and equals no other name: a domain or phase may be called so."""
+
+    __slots__ = ()
+    __hash__ = str.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    def __ne__(self, other: object) -> bool:
+        return self is not other
+
+
+ALL: str = _Total("all")
 """The name of the row over all phases, or over all domains."""
 
 
@@ -25,8 +40,8 @@ class PlanRow:
     """What one domain (or group of domains) gives in one phase (or in the run).
 
     Attributes:
-        phase: its name, or `all`.
-        domain: the domain's or group's name, or `all`.
+        phase: its name, or `ALL`.
+        domain: the domain's or group's name, or `ALL`.
         share: of the tokens of the phase or run.
         num_sequences: draws.
         num_tokens: tokens drawn.
@@ -182,7 +197,7 @@ def new_sequences(domain: DomainSupply, g: int, phase: PlannedPhase, count: int,
 
 def drawn_of(domain: DomainSupply, context: int, count: int, new: float) -> Drawn:
     """Return what `count` draws of a domain amount to, of which `new` bring text for the first time."""
-    supply, tokens = _supply(domain, context), count * context
+    supply, tokens = domain.tokens_of_pass(context), count * context
     if not count:
         return Drawn(supply=supply)
     return Drawn(
@@ -194,12 +209,6 @@ def drawn_of(domain: DomainSupply, context: int, count: int, new: float) -> Draw
         domain.num_characters * tokens / supply,
         supply,
     )
-
-
-def _supply(domain: DomainSupply, context: int) -> int:
-    """Tokens of a pass; packed sequences hold padding, and tokens twice where a document was cut."""
-    packed = dict(domain.sequences).get(context)
-    return domain.num_tokens if packed is None else packed * context
 
 
 def row_of(phase: str, label: str, parts: Sequence[Drawn], supply: int, total: int) -> PlanRow:

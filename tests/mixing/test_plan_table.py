@@ -5,7 +5,8 @@ from fractions import Fraction
 import pytest
 
 from mixing.plan import DomainSupply, make_plan
-from mixing.plan_table import table, tree
+from mixing.plan_course import course, drawing
+from mixing.plan_table import ALL, table, tree
 from mixing.schedule import Amount, BatchLine, Blocked, Phase
 
 
@@ -26,15 +27,15 @@ def test_table_of_one_phase_has_a_row_for_each_domain_and_for_all():
     rows = rows_of(plan_of(Phase("only", Amount(100, "train steps"), HALVES, 2)))
 
     books = rows["only", "books"]
-    assert list(rows) == [("only", "books"), ("only", "web"), ("only", "all")]
+    assert list(rows) == [("only", "books"), ("only", "web"), ("only", ALL)]
     assert (books.num_sequences, books.num_tokens, books.share) == (200, 400, 0.5)
     assert books.epochs == pytest.approx(400 / 201)
     assert (books.num_documents, books.size_bytes, books.num_characters) == (20, 1600, 800)
     assert books.unique_share == 0.5
     assert rows["only", "web"].unique_share == 1
-    assert rows["only", "all"].num_tokens == 800
-    assert rows["only", "all"].unique_share == 0.75
-    assert rows["only", "all"].epochs == pytest.approx(800 / 2202)
+    assert rows["only", ALL].num_tokens == 800
+    assert rows["only", ALL].unique_share == 0.75
+    assert rows["only", ALL].epochs == pytest.approx(800 / 2202)
 
 
 def test_table_of_packed_sequences_counts_passes_by_their_number():
@@ -42,7 +43,7 @@ def test_table_of_packed_sequences_counts_passes_by_their_number():
     domains = [DomainSupply("books", 150, 10, 804, 402, sequences=((2, 100),))]
     rows = rows_of(plan_of(Phase("only", Amount(50, "train steps"), {"books": 1}, 2), domains=domains))
 
-    assert (rows["only", "books"].epochs, rows["only", "all"].epochs) == (2, 2)
+    assert (rows["only", "books"].epochs, rows["only", ALL].epochs) == (2, 2)
     assert (rows["only", "books"].num_documents, rows["only", "books"].unique_share) == (20, 0.5)
 
 
@@ -53,8 +54,8 @@ def test_table_of_two_phases_carries_what_was_seen_to_the_second():
 
     assert rows["first", "books"].unique_share == 1
     assert rows["second", "books"].unique_share == pytest.approx(40 / 60)
-    assert rows["all", "books"].unique_share == pytest.approx(100 / 120)
-    assert rows["all", "books"].epochs == pytest.approx(240 / 201)
+    assert rows[ALL, "books"].unique_share == pytest.approx(100 / 120)
+    assert rows[ALL, "books"].epochs == pytest.approx(240 / 201)
 
 
 def test_table_over_another_context_expects_the_unseen_part_to_be_new():
@@ -110,7 +111,24 @@ def test_tree_of_many_domains_shows_the_largest_and_the_table_adds_all_of_them_u
     assert len(lines) == 2 + 40 + 1
     assert lines[2].startswith("   ├─ d0777 0.10%: ")
     assert lines[-1] == "   └─ and 1,960 more domains"
-    assert rows["only", "all"].num_tokens == 320_000
+    assert rows["only", ALL].num_tokens == 320_000
     exact = sum(Fraction(7 * rows["only", one.name].num_tokens, one.num_tokens) for one in domains[:50])
     told = rows_of(plan, groups={"some": [one.name for one in domains[:50]]})["only", "some"]
     assert told.num_documents == round(exact)
+
+
+def test_a_domain_or_phase_called_all_keeps_its_own_numbers():
+    domains = [DomainSupply("all", 100_001), DomainSupply("web", 100_001)]
+    phases = [
+        Phase(name, Amount(1000), {"all": share, "web": 1 - share}, 10) for name, share in (("all", 0.2), ("end", 0.6))
+    ]
+    plan = make_plan(domains, phases, [BatchLine(0, 10)])
+    assert [(row.phase, row.domain, round(row.share, 3)) for row in table(plan)] == [
+        ("all", "all", 0.2), ("all", "web", 0.8), ("all", ALL, 1),
+        ("end", "all", 0.6), ("end", "web", 0.4), ("end", ALL, 1),
+        (ALL, "all", 0.4), (ALL, "web", 0.6), (ALL, ALL, 1),
+    ]  # fmt: skip
+    assert "all 20.00%" in tree(plan)
+    stretches = course(plan, 2)
+    assert [round(stretch.rows["all"].share, 3) for stretch in stretches] == [0.2, 0.6]
+    assert any(line.startswith("all ") and "20.00%" in line for line in drawing(stretches, {}))
