@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 
 from curation.amounts import Amount
 from curation.fields import Problem, did_you_mean
@@ -110,7 +111,9 @@ def _sequences(recipe: Recipe, names: Names) -> Iterator[Problem]:
 
 
 def _weights(weights: Weights, names: Names, path: Segments) -> Iterator[Problem]:
-    """Explicit shares name domains, leave none out and sum to 1."""
+    """Explicit shares name domains, leave none out and sum to 1, also those of a file."""
+    if weights.kind == "file":
+        yield from _weights_file(weights, names, path)
     if weights.kind != "shares":
         return
     yield from domain_problems(weights.shares, names, path)
@@ -119,6 +122,28 @@ def _weights(weights: Weights, names: Names, path: Segments) -> Iterator[Problem
     if unnamed := _unnamed(names.trained(), weights.shares):
         reason = f'no weight names {", ".join(unnamed)}; add them (0 leaves a source out), or "*": SHARE for the rest'
         yield path, weights.shares, reason
+
+
+def _weights_file(weights: Weights, names: Names, path: Segments) -> Iterator[Problem]:
+    """What is wrong with a file of weights, told where it is named; `validate` tells of a missing one."""
+    try:
+        read = weights.model_copy(update={"kind": "shares", "shares": _shares_in(weights)})
+    except ValueError as error:
+        yield path, str(weights.path), str(error).removeprefix(f"{weights.path}: ")
+        return
+    for where, _, reason in _weights(read, names, path) if read.shares else ():
+        named = f"{where[-1]!r}: " if where != path else ""
+        yield path, str(weights.path), named + reason
+
+
+def _shares_in(weights: Weights) -> dict[str, float]:
+    """Shares that a file of weights holds; none where there is no file."""
+    from mixing.weights import read_weights
+
+    file = Path(str(weights.path))
+    if file.suffix in (".json", ".csv") and not file.is_file():
+        return {}
+    return {name: float(share) for name, share in read_weights(file).items()}
 
 
 def _nothing_left(shares: Mapping[str, float], names: Names, path: Segments) -> Iterator[Problem]:
@@ -162,11 +187,51 @@ def _phases(recipe: Recipe, names: Names) -> Iterator[Problem]:
             yield (*path, "name"), phase.name, "two phases are called so"
         first.setdefault(phase.name, place)
         yield from _weights(phase.weights, names, (*path, "weights"))
-        yield from domain_problems_of_list(phase.order.domains, names, (*path, "order", "blocked"))
+        yield from _blocks(phase, recipe.ablation, names, (*path, "order", "blocked"))
         if place == 0 and phase.ramp.number:
             yield (*path, "ramp"), str(phase.ramp), "the first phase has no weights to ramp from"
         yield from _ramp(phase, recipe, path)
         yield from _positions(phase, recipe.model, path)
+
+
+def _blocks(phase: Phase, study: Ablation[Model] | None, names: Names, path: Segments) -> Iterator[Problem]:
+    """A blocked order names each source once, but those to which the phase can give no weight."""
+    blocks = phase.order.domains
+    unknown = list(domain_problems_of_list(blocks, names, path))
+    yield from unknown
+    if not blocks or unknown:  # a misspelt name leaves out what it meant
+        return
+    if reason := _tie(blocks, names.domains):
+        yield path, list(blocks), reason
+    if left := _unnamed(_drawn(phase.weights, study, names), blocks):
+        reason = f'the weights of this phase draw {", ".join(left)} too; name them, or "*" for the rest'
+        yield path, list(blocks), reason
+
+
+def _drawn(weights: Weights, study: Ablation[Model] | None, names: Names) -> list[str]:
+    """Sources of which weights may give some part more than 0; none where the weights are wrong themselves."""
+    shares: dict[str, float] = {"*": 1.0}
+    try:
+        if weights.kind in ("shares", "file"):
+            shares = weights.shares or _shares_in(weights)
+        elif weights.kind == "ablation" and study is not None:
+            shares |= {pattern: high for pattern, (_, high) in study.bounds.items()}
+        won = winners(shares, names.trained())
+    except ValueError:
+        return []
+    parts = [pattern.partition("/")[0] for pattern, share in shares.items() if "/" in pattern and share > 0]
+    whole = [source for source, pattern in won.items() if pattern is not None and shares[pattern] > 0]
+    others = [source for source in won if any(covers(part, source) for part in parts)] if parts else []
+    return sorted({*whole, *others})
+
+
+def _tie(patterns: Iterable[str], domains: Sequence[str]) -> str | None:
+    """That two patterns of one precedence cover a domain."""
+    try:
+        winners(patterns, domains)
+    except PatternError as error:
+        return str(error)
+    return None
 
 
 def _positions(phase: Phase, model: Model | None, path: Segments) -> Iterator[Problem]:
@@ -201,8 +266,11 @@ def domain_problems_of_list(patterns: Iterable[str], names: Names, path: Segment
 
 
 def _max_epochs(recipe: Recipe, names: Names) -> Iterator[Problem]:
-    """Caps name domains."""
-    yield from domain_problems(recipe.domains.max_epochs, names, ("domains", "max_epochs"))
+    """Caps name domains, and each of them once."""
+    caps, path = recipe.domains.max_epochs, ("domains", "max_epochs")
+    yield from domain_problems(caps, names, path)
+    if reason := _tie(caps, names.domains):
+        yield path, caps, reason
 
 
 def _ablation(recipe: Recipe, names: Names) -> Iterator[Problem]:

@@ -393,6 +393,46 @@ CASES = {
 }
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("natural^0.5", "natural, order: {blocked: [zh_web, en_web]}", "draw en_wiki too"),
+        ("natural^0.5", '{zh_web: 1, "en_*": 0}, order: {blocked: [zh_web]}', None),
+        (
+            "natural^0.5",
+            '{zh_web: 1, "en_*": 0, en_wiki/a: 0.0}, order: {blocked: ["*", "en_*", "*_web"]}',
+            "en_wiki/a",
+        ),
+        ("natural^0.5", 'natural, order: {blocked: ["*", "en_*", "*_wiki"]}', None),
+        ("natural^0.5", 'natural, order: {blocked: ["*", "zh_*", "*web"]}', "neither is more specific"),
+        ("max_epochs: 4", 'max_epochs: {"zh_*": 2, "*web": 3, "*": 4}', "'zh_web' is named by '*web' and by 'zh_*'"),
+    ],
+)
+def test_blocks_and_caps_are_checked_before_anything_runs(load, errors, old, new, said):
+    text = SMALL.replace(old, new)
+    if said is None:
+        load(text)
+        return
+    (error,) = errors(text)
+    assert said in error
+
+
+def test_weights_of_a_file_are_checked_as_those_of_the_recipe(load, errors, tmp_path):
+    text = SMALL.replace("natural^0.5", f"{tmp_path}/w.json")
+    load(text)  # `validate` tells of a missing file
+    assert "read from .json or .csv" in errors(text.replace("w.json", "w.yaml"))[0]
+    for written, said in {
+        '{"zh_web": 0.5, "en_wbe": 0.5}': "'en_wbe': names no domain; did you mean en_web?",
+        '{"zh_web": 0.5, "*": 0.4}': "weights sum to 0.9",
+        '{"zh_web": 0.5, "en_web": 0.5}': "no weight names en_wiki",
+        '{"zh_web": 0.5': "not JSON",
+    }.items():
+        (tmp_path / "w.json").write_text(written)
+        assert said in errors(text)[0]
+    (tmp_path / "w.json").write_text('{"zh_web": 0.5, "en_web": 0.5, "en_wiki": 0}')
+    load(text.replace("w.json", "w.json, order: {blocked: [zh_web, en_web]}"))
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_one_mistake_is_one_error_that_says_the_fix(errors, case):
     text, said = CASES[case]
