@@ -215,12 +215,12 @@ def _is_sorted(order: Order, s: int) -> bool:
 
 
 def _columns(order: Order, s: int) -> dict[str, tuple[str, ...] | tuple[int, ...]]:
-    """Return what decides a span's windows, in words that a reason can name; lengths are left out."""
+    """Return what decides a span's windows, in words that a reason can name; lengths only where spans are sorted."""
     tables, entries = order.tables, _entries(order, s)
     phase, span = order.plan.spans[s]
     signal = (phase.order.signal, str(phase.order.descending)) if isinstance(phase.order, BySignal) else ()
     at_context = tables.before[entries] - tables.shift[entries]
-    return {
+    columns: dict[str, tuple[str, ...] | tuple[int, ...]] = {
         "seed": (order.plan.seed,),
         "stretch": (order.plan.stretch_tokens,),
         "first position": (span.start,),
@@ -233,6 +233,10 @@ def _columns(order: Order, s: int) -> dict[str, tuple[str, ...] | tuple[int, ...
         "draws before": tuple(at_context.tolist()) + span.remainders + span.draws_before,
         "order window": (phase.window,),
     }
+    if signal:  # a phase is sorted over all its spans, a ramp's too: which draws it has in all decides each of them
+        drawn = [f"{order.names[g]}: {n}" for one in phase.spans for g, n in zip(one.domains, one.draws, strict=True)]
+        columns["length"] = (str(phase.num_positions), *drawn)
+    return columns
 
 
 def _span_reason(old: Order, new: Order, s: int) -> str:

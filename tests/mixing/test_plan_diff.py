@@ -72,6 +72,24 @@ def test_prefix_id_is_the_same_exactly_up_to_the_first_difference(old, new, keep
         assert prefix_id(first, position) != prefix_id(second, position)
 
 
+def test_a_longer_phase_ordered_by_a_signal_is_another_from_its_ramp_on():
+    def made(steps, **added):
+        sizes = {"web": 1001, "books": 301} | added
+        phases = [
+            Phase("one", Amount(20, "train steps"), {"web": 1}, 2),
+            Phase("two", Amount(steps, "train steps"), EVEN, 2, Amount(30, "train steps"), BySignal("score")),
+        ]
+        return make_plan([DomainSupply(*one) for one in sizes.items()], phases, [BatchLine(0, 8)], max_epochs=1e9)
+
+    first, second = made(50), made(60)
+    assert sequences(first)[: 40 * 4] != sequences(second)[: 40 * 4], "the ramp's own sequences are sorted otherwise"
+    found = diff(first, second)
+    assert (found.same_before, found.reason) == (20 * 4, "phase 'two' has other length")
+    assert prefix_id(first, 20 * 4) == prefix_id(second, 20 * 4)
+    assert prefix_id(first, 40 * 4) != prefix_id(second, 40 * 4)
+    assert not diff(first, made(50, added=101)).reason, "a domain that nothing draws is no difference"
+
+
 def test_prefix_of_a_phase_ordered_by_a_signal_depends_on_where_the_phase_ends():
     # a longer phase sorts other sequences to the front
     first, second = plan_of([(50, EVEN, BySignal("score"))]), plan_of([(60, EVEN, BySignal("score"))])
