@@ -69,8 +69,8 @@ def make_plan(
     weights = [integer_weights(phase, names) for phase in phases]
     _check_sequences(supplies, phases, weights)
     weights = _within_caps(demand_of(supplies, phases, steps, ramps, caps), weights, shortage)
-    planned = _follow(names, phases, steps, ramps, weights, seed, window)
-    warnings = (*_without_sequence(supplies, phases), *_never_drawn(names, planned))
+    planned, mixed = _follow(names, phases, steps, ramps, weights, seed, window)
+    warnings = (*_without_sequence(supplies, phases), *_never_drawn(names, planned, mixed))
     finite = {name: cap for name, cap in caps.items() if math.isfinite(cap)}  # JSON has no infinity
     return Plan(seed, supplies, finite, planned, warnings, stretch_tokens)
 
@@ -156,10 +156,15 @@ def _follow(
     weights: Sequence[Mapping[str, int]],
     seed: int,
     window: int | None,
-) -> tuple[PlannedPhase, ...]:
-    """Follow the cumulative targets from phase to phase."""
+) -> tuple[tuple[PlannedPhase, ...], list[Sequence[Span]]]:
+    """Follow the cumulative targets from phase to phase.
+
+    Returns:
+        The phases, and the spans of each before an order by blocks rearranges them: they hold every domain with weight.
+    """
     course = Course([first_remainder(seed, name) for name in names], [0] * len(names))
-    planned = []
+    planned: list[PlannedPhase] = []
+    mixed: list[Sequence[Span]] = []
     for place, phase in enumerate(phases):
         start, length = course.position, sum(run.num_sequences for run in steps[place])
         if length > MAX_SPAN or ramps[place] > MAX_RAMP:
@@ -173,6 +178,7 @@ def _follow(
         left = start + length - course.position
         if left:
             spans.append(course.advance(0, after, [0] * len(names), left))
+        mixed.append(spans)
         if isinstance(phase.order, Blocked):
             spans = block_spans(phase.name, phase.order, names, spans, seed)
         num_drawn = len({g for span in spans for g in span.domains})
@@ -191,16 +197,16 @@ def _follow(
                 tuple(spans),
             )
         )
-    return tuple(planned)
+    return tuple(planned), mixed
 
 
-def _never_drawn(names: Sequence[str], phases: Sequence[PlannedPhase]) -> list[str]:
+def _never_drawn(names: Sequence[str], phases: Sequence[PlannedPhase], mixed: Sequence[Sequence[Span]]) -> list[str]:
     """Warn of domains with weight that no span draws, with the smallest budget that reaches them."""
-    drawn = {g for phase in phases for span in phase.spans for g, count in zip(span.domains, span.draws) if count}
+    drawn = {g for spans in mixed for span in spans for g, count in zip(span.domains, span.draws) if count}
     ends = list(accumulate(phase.num_tokens for phase in phases))
     lines: dict[int, str] = {}
     for place, phase in enumerate(phases):
-        for span in phase.spans:
+        for span in mixed[place]:
             for g, remainder in zip(span.domains, span.remainders, strict=True):
                 weight = phase.weights.get(names[g], 0)
                 if g in drawn or not weight:

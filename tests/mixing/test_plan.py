@@ -172,6 +172,8 @@ def test_plan_warns_of_a_weight_that_is_never_drawn_with_the_budget_that_reaches
     weights = {"rare": 1e-4, "web": 1 - 1e-4}
     plan = make_plan(domains, [phase(20, weights)], BATCH)
     [warning] = plan.warnings
+    blocks = Blocked((("rare",), ("web",)))
+    assert make_plan(domains, [phase(20, weights, order=blocks)], BATCH).warnings == (warning,)
     told = warning.split("first sequence comes at ")[1].split(" tokens")[0]
     reach = in_tokens(amount(told if told.endswith("K") else f"{told} tokens"), batch_tokens=1, context=8)
 
