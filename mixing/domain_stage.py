@@ -106,6 +106,11 @@ class Domain:
         found: str | None = getattr(packed or self, part)
         return found
 
+    def tokens_of_pass(self, context: int) -> int:
+        """Tokens of one pass in sequences of a context; those of packed sequences include padding."""
+        packed = self._packed(context)
+        return self.num_tokens if packed is None else packed.num_sequences * context
+
     def num_held_out(self, context: int) -> int:
         """Held-out sequences of a context."""
         packed = self._packed(context)

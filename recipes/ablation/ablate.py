@@ -188,7 +188,7 @@ def left_over_of(run: Run, swarm: Prepared) -> list[tuple[str, str]]:
 def announce_evidence(run: Run, swarm: Prepared) -> None:
     """Say how many earlier runs still speak, of what, and whether the design has the new ones that are needed."""
     offer(run, left_over_of(run, swarm))
-    for line in needed_words(run, swarm.earlier, natural_weights(swarm.listed), swarm.planned):
+    for line in needed_words(run, swarm.earlier, natural_weights(run, swarm.listed), swarm.planned):
         run.narrator.say(f"  {line}")
 
 

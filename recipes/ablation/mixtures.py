@@ -36,6 +36,13 @@ def target_tokens(run: Run) -> int:
     return sum(phase_tokens(recipe))
 
 
+def supply_of(run: Run, listed: list[Domain]) -> dict[str, int]:
+    """Tokens of one pass over each domain: its own, or those of its packed sequences as the target reads them."""
+    models = [run.recipe.model, None if run.recipe.ablation is None else run.recipe.ablation.proxy]
+    context = next((model.context for model in models if model is not None), None)
+    return {one.name: one.num_tokens if context is None else one.tokens_of_pass(context) for one in listed}
+
+
 def bounds_of(study: Any) -> tuple[tuple[str, float, float], ...]:
     """Bounds as plain values."""
     return tuple(sorted((pattern, low, high) for pattern, (low, high) in study.bounds.items()))
@@ -44,10 +51,10 @@ def bounds_of(study: Any) -> tuple[tuple[str, float, float], ...]:
 def most_weights(run: Run, listed: list[Domain]) -> Iterator[tuple[str, float]]:
     """The weight above which the target run would pass a domain more often than it may."""
     budget, caps = target_tokens(run), caps_of(run, [domain.name for domain in listed])
-    for domain in listed:
-        most = caps[domain.name] * domain.num_tokens
+    for name, tokens in supply_of(run, listed).items():
+        most = caps[name] * tokens
         if most < budget:
-            yield domain.name, most / budget
+            yield name, most / budget
 
 
 def check_supply(run: Run, listed: list[Domain]) -> None:
@@ -57,10 +64,9 @@ def check_supply(run: Run, listed: list[Domain]) -> None:
         RecipeErrors: at the schedule's line.
     """
     caps, asked = caps_of(run, [domain.name for domain in listed]), target_tokens(run)
-    most = sum(caps[domain.name] * domain.num_tokens for domain in listed)
-    if most < asked:
-        supply = [domain.num_tokens for domain in listed]
-        reason = too_little(asked, supply, [caps[domain.name] for domain in listed])
+    supply = supply_of(run, listed)
+    if sum(caps[name] * tokens for name, tokens in supply.items()) < asked:
+        reason = too_little(asked, list(supply.values()), [caps[name] for name in supply])
         where: Segments = (
             ("ablation", "tokens") if not run.recipe.schedule else ("schedule", _longest_phase(run), "tokens")
         )
@@ -104,10 +110,11 @@ def check_objective(run: Run) -> None:
         raise RecipeErrors(located_problems(run.recipe, wrong))
 
 
-def natural_weights(listed: list[Domain]) -> dict[str, float]:
+def natural_weights(run: Run, listed: list[Domain]) -> dict[str, float]:
     """Natural weights."""
-    total = sum(domain.num_tokens for domain in listed)
-    return {domain.name: domain.num_tokens / total for domain in listed}
+    supply = supply_of(run, listed)
+    total = sum(supply.values())
+    return {name: tokens / total for name, tokens in supply.items()}
 
 
 def baselines_of(run: Run, listed: list[Domain]) -> Iterator[tuple[str, dict[str, float]]]:
@@ -128,7 +135,7 @@ def mixture_of(
 ) -> dict[str, float]:
     """A recipe's weights as shares of tokens of each domain, summing to 1; `chosen` are an ablation's."""
     kind, power, shares = weights_of(run, weights, chosen)
-    supply = {domain.name: domain.num_tokens for domain in listed}
+    supply = supply_of(run, listed)
     if kind == "natural":
         return _normalised(natural(supply, power))
     if kind == "unimax":

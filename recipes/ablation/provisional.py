@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from mixing.domain_stage import Domain, read_domains
+from recipes.ablation.mixtures import supply_of
 from recipes.errors import RunError
 from recipes.tokenizing.tokens import plan_options
 
@@ -27,7 +28,7 @@ def provisional_plan(run: Run, domains: Sequence[Domain] | None = None) -> Plan:
     from mixing.plan_stage import plan_of
 
     listed = list(read_domains(run.tokens.domains_path) if domains is None else domains)
-    tokens = {domain.name: domain.num_tokens for domain in listed if domain.training is not None and domain.num_tokens}
+    tokens = supply_of(run, [domain for domain in listed if domain.training is not None and domain.num_tokens])
     total = sum(tokens.values())
     natural = {name: number / total for name, number in tokens.items()} if run.recipe.open_phases() else None
     try:

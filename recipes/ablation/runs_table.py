@@ -13,7 +13,7 @@ from mixing.domain_stage import Domain
 from mixing.patterns import PatternError, resolve_weights
 from mixing.weights import WeightError, read_weights
 from recipes.ablation.earlier import earlier_runs
-from recipes.ablation.mixtures import bounds_of, caps_of, domains_to_mix, natural_weights, target_tokens
+from recipes.ablation.mixtures import bounds_of, caps_of, domains_to_mix, natural_weights, supply_of, target_tokens
 from recipes.ablation.standing import Standing, standing_of
 from recipes.ablation.study import (
     BOOTSTRAPS,
@@ -52,7 +52,7 @@ def progress(run: Run) -> Standing | None:
     if run.recipe.ablation is None or run.recipe.tokenizer is None or not text_is_made(run):
         return None
     listed, options = domains_to_mix(run.tokens), proxy_options(run)
-    earlier = earlier_runs(run, natural_weights(listed))
+    earlier = earlier_runs(run, natural_weights(run, listed))
     drawn = plan_thinned(run, run.tokens, listed, options, target_tokens(run))
     swarm = Prepared(listed, drawn, plan_design(run, listed, earlier), options, earlier)
     return standing_of(run, swarm, places=False)
@@ -97,10 +97,10 @@ def analyse_table(run: Run, path: Path, losses: Path | None = None, natural: Pat
     study: Any = run.recipe.ablation
     listed = _known_domains(run, table)
     options = AnalysisOptions(
-        natural=_natural_in(natural, table, listed),
+        natural=_natural_in(run, natural, table, listed),
         objective={} if study is None else objective_of(study, run),
         bounds=() if study is None else bounds_of(study),
-        supply={domain.name: domain.num_tokens for domain in listed} or None,
+        supply=supply_of(run, listed) or None,
         max_epochs=caps_of(run, [domain.name for domain in listed]) if listed else None,
         budget_tokens=target_tokens(run) if listed and study is not None else 0,
         surrogates=() if study is None else study.surrogates,
@@ -115,13 +115,13 @@ def analyse_table(run: Run, path: Path, losses: Path | None = None, natural: Pat
     return analysis
 
 
-def _natural_in(path: Path | None, table: RunsTable, listed: list[Domain]) -> dict[str, float]:
+def _natural_in(run: Run, path: Path | None, table: RunsTable, listed: list[Domain]) -> dict[str, float]:
     """Natural weights: of a file where there is one, else the recipe's, else the table's own."""
     if path is None:
-        return natural_weights(listed) if listed else _natural_of(table)
+        return natural_weights(run, listed) if listed else _natural_of(table)
     try:
         shares = {name: float(share) for name, share in read_weights(path).items()}
-        supply = {domain.name: float(domain.num_tokens) for domain in listed} or dict.fromkeys(table.domains, 1.0)
+        supply = {n: float(t) for n, t in supply_of(run, listed).items()} or dict.fromkeys(table.domains, 1.0)
         return resolve_weights(shares, list(supply), supply)
     except (WeightError, PatternError) as error:
         raise RunError(f"--natural {path}: {error}") from error

@@ -149,7 +149,7 @@ def _mixture(run: Run, phase: Any, budget: int, chosen: dict[str, float] | None)
     """Weights of the schedule's first phase; natural ones without a schedule."""
     listed = domains_to_mix(run.tokens)
     if phase is None:
-        return natural_weights(listed)
+        return natural_weights(run, listed)
     return mixture_of(run, phase, listed, budget, chosen)
 
 

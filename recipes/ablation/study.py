@@ -21,6 +21,7 @@ from recipes.ablation.mixtures import (
     most_weights,
     natural_weights,
     refuse_bounds,
+    supply_of,
     target_tokens,
 )
 from recipes.ablation.swarm import SwarmSize, plan_thinned, swarm_options, thinned_domains
@@ -52,7 +53,7 @@ def prepare(run: Run) -> Prepared:
     listed = domains_to_mix(tokens)
     check_supply(run, listed)
     options = proxy_options(run)
-    earlier = earlier_runs(run, natural_weights(listed))
+    earlier = earlier_runs(run, natural_weights(run, listed))
     thinned = thinned_domains if run.trains else plan_thinned  # who only looks needs no more than their key
     drawn = thinned(run, tokens, listed, options, target_tokens(run))
     return Prepared(listed, drawn, plan_design(run, listed, earlier), options, earlier)
@@ -84,7 +85,7 @@ def plan_design(run: Run, listed: list[Domain], earlier: list[Carried]) -> list[
         known=known_mixtures(earlier),
     )
     try:
-        return design([domain.name for domain in listed], natural_weights(listed), options)
+        return design([domain.name for domain in listed], natural_weights(run, listed), options)
     except BoundsError as error:
         refuse_bounds(run, error)
 
@@ -93,10 +94,10 @@ def analysis_options(run: Run, listed: list[Domain]) -> AnalysisOptions:
     """What the runs of a recipe's swarm are analysed for."""
     study: Any = run.recipe.ablation
     return AnalysisOptions(
-        natural=natural_weights(listed),
+        natural=natural_weights(run, listed),
         objective=objective_of(study, run),
         bounds=bounds_of(study),
-        supply={domain.name: domain.num_tokens for domain in listed},
+        supply=supply_of(run, listed),
         max_epochs=caps_of(run, [domain.name for domain in listed]),
         budget_tokens=target_tokens(run),
         surrogates=study.surrogates,

@@ -58,7 +58,7 @@ def command(flags: Flags, trainer: str | None, phase: str | None, folder: str, o
 
 def _shares(run: Run, wanted: str | None) -> tuple[str, list[Any]]:
     """The phase's name, and share and passes of every domain as the plan has them."""
-    from recipes.ablation.mixtures import domains_to_mix
+    from recipes.ablation.mixtures import domains_to_mix, supply_of
     from recipes.ablation.trainers import Share
     from recipes.errors import RunError
 
@@ -67,12 +67,14 @@ def _shares(run: Run, wanted: str | None) -> tuple[str, list[Any]]:
         raise RunError(f"{run.recipe.path}: no phase {wanted or 'at all'}; phases: {', '.join(phases) or 'none'}")
     phase = phases[wanted] if wanted is not None else run.recipe.schedule[0]
     weights, tokens = _planned(run, phase) if run.recipe.model is not None else _unplanned(run, phase)
+    listed = sorted(domains_to_mix(run.tokens), key=lambda one: one.name)
+    supply = supply_of(run, listed)
     return phase.name, [
         Share(
             domain.name, weights.get(domain.name, 0.0), domain.num_tokens, domain.num_documents,
-            None if tokens is None else weights.get(domain.name, 0.0) * tokens / domain.num_tokens,
+            None if tokens is None else weights.get(domain.name, 0.0) * tokens / max(1, supply[domain.name]),
         )
-        for domain in sorted(domains_to_mix(run.tokens), key=lambda one: one.name)
+        for domain in listed
     ]  # fmt: skip
 
 
