@@ -1,7 +1,8 @@
 """Sizes of domains from a table, for plans without data: what would three trillion tokens of these draw?
 
 The table is CSV with the header `domain,tokens` and, where known, `documents`, `bytes` and `characters`, a line for
-each domain; amounts may be written as in recipes (`470B`), and lines that begin with # are left out.
+each domain; amounts may be written as in recipes (`470B`, `4 GB` of bytes). Empty lines and lines that begin with # are
+left out.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-from curation.amounts import amount
+from curation.amounts import Unit, amount
 from mixing.domain_stage import Domain
 
 _COLUMNS = ("domain", "tokens", "documents", "bytes", "characters")
@@ -25,16 +26,15 @@ def read_sizes(path: Path) -> list[Domain]:
     Raises:
         SizesError: with file and line.
     """
-    with path.open(encoding="utf-8", newline="") as stream:
-        lines = list(csv.reader(line for line in stream if not line.startswith("#")))
-    if not lines or lines[0][:2] != ["domain", "tokens"] or not set(lines[0]) <= set(_COLUMNS):
-        raise SizesError(f"{path}: expected the header domain,tokens[,documents,bytes,characters]")
+    (first, header), *lines = _lines(path) or [(1, [])]
+    if header[:2] != ["domain", "tokens"] or not set(header) <= set(_COLUMNS):
+        raise SizesError(f"{path}: line {first}: expected the header domain,tokens[,documents,bytes,characters]")
     found: dict[str, Domain] = {}
-    for number, line in enumerate(lines[1:], start=2):
-        if len(line) != len(lines[0]) or not line[0] or line[0] in found:
-            raise SizesError(f"{path}: line {number}: expected a new domain and {len(lines[0]) - 1} amounts: {line}")
+    for number, line in lines:
+        if len(line) != len(header) or not line[0] or line[0] in found:
+            raise SizesError(f"{path}: line {number}: expected a new domain and {len(header) - 1} amounts: {line}")
         try:
-            sizes = {name: _number(cell) for name, cell in zip(lines[0][1:], line[1:])}
+            sizes = {name: _number(name, cell) for name, cell in zip(header[1:], line[1:])}
         except ValueError as error:
             raise SizesError(f"{path}: line {number}: {error}") from None
         found[line[0]] = _domain(line[0], sizes)
@@ -43,9 +43,20 @@ def read_sizes(path: Path) -> list[Domain]:
     return list(found.values())
 
 
-def _number(cell: str) -> int:
+def _lines(path: Path) -> list[tuple[int, list[str]]]:
+    """Cells of each line that says something, with its number in the file."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            reader = csv.reader("\n" if line.startswith("#") else line for line in stream)
+            return [(reader.line_num, cells) for cells in reader if any(cell.strip() for cell in cells)]
+    except UnicodeDecodeError as error:
+        raise SizesError(f"{path}: not UTF-8 (byte {error.start}); save it as UTF-8") from error
+
+
+def _number(column: str, cell: str) -> int:
     written = cell.strip()
-    return int(written) if written.isdigit() else amount(written, ("tokens",)).number
+    units: tuple[Unit, ...] = ("bytes", "tokens") if column == "bytes" else ("tokens",)
+    return int(written) if written.isdigit() else amount(written, units).number
 
 
 def _domain(name: str, sizes: dict[str, int]) -> Domain:
