@@ -88,16 +88,19 @@ def _write_chunk(path: Path, tokens: np.ndarray, ends: np.ndarray) -> int:
 def export_parquet(index_path: str | Path, path: str | Path) -> dict[str, int]:
     """Write a domain's documents, in its order, as a Parquet file; memory grows with a group of documents.
 
+    An empty document is no row: it holds nothing to draw, and lies in no run that would tell its shard.
+
     Returns:
-        num_documents, num_tokens.
+        num_documents (rows written), num_tokens.
     """
     domain = contiguous(index_path)
-    first = 0
+    first = written = 0
     with pq.ParquetWriter(path, _ROWS_SCHEMA, compression="zstd") as writer:
         for tokens, begins, ends in documents_of(domain):
-            writer.write_batch(_rows(domain, tokens, begins, ends, first))
-            first += len(begins)
-    return {"num_documents": domain.footer.num_documents, "num_tokens": domain.num_tokens}
+            rows = _rows(domain, tokens, begins, ends, first)
+            writer.write_batch(rows)
+            first, written = first + len(begins), written + rows.num_rows
+    return {"num_documents": written, "num_tokens": domain.num_tokens}
 
 
 _ROWS_SCHEMA = pa.schema(
@@ -106,11 +109,18 @@ _ROWS_SCHEMA = pa.schema(
 
 
 def _rows(domain: DomainTokens, tokens: np.ndarray, begins: np.ndarray, ends: np.ndarray, first: int) -> pa.RecordBatch:
-    """Rows of some documents, the first of them number `first` of the domain."""
-    rows = np.asarray(domain.documents[first : first + len(begins), 1])
+    """Rows of those of some documents that hold tokens; the first document is number `first` of the domain."""
+    full = begins < ends
+    rows = np.asarray(domain.documents[first : first + len(begins), 1])[full]
+    begins, ends = begins[full], ends[full]
     runs = np.searchsorted(domain.runs[:, 0], begins, side="right") - 1
     shards = [domain.footer.shards[number] for number in shard_of(np.asarray(domain.runs)[runs, 1]).tolist()]
-    offsets = np.append(begins, ends[-1:]) - (begins[0] if len(begins) else 0)
+    offsets = np.append(0, np.cumsum(ends - begins))
     lists = pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(tokens.astype(np.int32)))
-    columns = [lists, pa.array([s.source for s in shards]), pa.array([s.shard for s in shards]), pa.array(rows)]
+    columns = [
+        lists,
+        pa.array([s.source for s in shards], pa.string()),
+        pa.array([s.shard for s in shards], pa.string()),
+        pa.array(rows),
+    ]
     return pa.record_batch(columns, schema=_ROWS_SCHEMA)

@@ -8,6 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import xxhash
 
@@ -236,3 +237,19 @@ def test_what_litdata_writes_is_read(tmp_path):
     assert np.cumsum(lengths).tolist() == ENDS
     with pytest.raises(TokenShardError, match="not one row of tokens each"):
         read_litdata(tmp_path / "items" / chunk_names(tmp_path / "items")[0])
+
+
+@pytest.mark.parametrize(
+    ("shards", "rows"),
+    [
+        ([("a", ["3 4", "", "5"]), ("b", ["", "6", ""])], [([3, 4], "a", 0), ([5], "a", 2), ([6], "b", 1)]),
+        ([("a", ["", ""])], []),
+        ([("a", [])], []),
+    ],
+)
+def test_parquet_export_leaves_empty_documents_out(make_shard, tmp_path, shards, rows):
+    made = [make_shard("web", name, texts, eos=False) for name, texts in shards]
+    build_domain_index(made, Selection("web"), tmp_path / "domain")
+    assert export_parquet(tmp_path / "domain", tmp_path / "out.parquet")["num_documents"] == len(rows)
+    found = pq.read_table(tmp_path / "out.parquet").to_pylist()
+    assert [(row["input_ids"], row["shard"], row["row"]) for row in found] == rows
