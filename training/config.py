@@ -171,7 +171,8 @@ class Amendment(Section):
 
     at: Span = Field(description="Tokens trained when it takes effect; before it the run is still the same run.")
     skip_data: Span | None = Field(
-        default=None, description="Span of the order that is passed over; this shortens the run."
+        default=None,
+        description="Span of the order that is passed over, in whole sequences, rounded up; this shortens the run.",
     )
     set: dict[str, Any] | None = Field(
         default=None, description="Training path -> value, such as {learning_rate.peak: 5e-4}."

@@ -32,6 +32,21 @@ def batch_sizes(recipe: Recipe) -> list[tuple[int, int]]:
     return batch_lines(recipe.training, recipe.model.context)
 
 
+def sizes_within(recipe: Recipe, phase: Phase) -> list[int]:
+    """Tokens of a train step of each batch size that holds in a phase of the schedule; none without a model."""
+    lines = batch_sizes(recipe)
+    if len(lines) < 2:
+        return [size for _, size in lines]
+    try:
+        ends = list(accumulate(phase_tokens(recipe)))
+    except ValueError:  # a phase of less than a train step, which is told where it stands
+        return [size for _, size in lines[-1:]]
+    place = next(number for number, one in enumerate(recipe.schedule) if one is phase)
+    start, end = ([0, *ends])[place : place + 2]
+    stops = [*(first for first, _ in lines[1:]), end]
+    return [size for (first, size), stop in zip(lines, stops) if first < end and stop > start]
+
+
 def _growing_steps(recipe: Recipe) -> list[list[tuple[int, int]]]:
     """(train steps, tokens of each) of each phase where the batch grows; none elsewhere, or without a plan."""
     if len(batch_sizes(recipe)) < 2 or not recipe.schedule:

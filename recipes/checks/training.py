@@ -11,7 +11,14 @@ from curation.fields import Problem, did_you_mean
 from mixing.ablation_config import Ablation
 from mixing.config import Phase, Weights
 from mixing.patterns import PatternError, covers, is_pattern, winners
-from recipes.checks.spans import batch_sizes, span_problems, span_tokens, step_tokens, whole_sequences
+from recipes.checks.spans import (
+    batch_sizes,
+    sizes_within,
+    span_problems,
+    span_tokens,
+    step_tokens,
+    whole_sequences,
+)
 from recipes.schema.located import Segments
 from recipes.schema.names import Names, domain_problems, names_domain
 from recipes.schema.recipe import Recipe
@@ -254,8 +261,9 @@ def _ramp(phase: Phase, recipe: Recipe, path: Segments) -> Iterator[Problem]:
     least = None if step is None else min(size for _, size in batch_sizes(recipe))
     if span is not None and least is not None and span < least:
         yield (*path, "tokens"), str(phase.tokens), f"shorter than one train step of {least:,} tokens"
-    if step is not None and phase.context is not None and step % phase.context:
-        yield (*path, "context"), phase.context, f"a train step of {step:,} tokens is not whole sequences of so many"
+    cut = [size for size in sizes_within(recipe, phase) if phase.context is not None and size % phase.context]
+    for size in cut[:1]:
+        yield (*path, "context"), phase.context, f"a train step of {size:,} tokens is not whole sequences of so many"
 
 
 def domain_problems_of_list(patterns: Iterable[str], names: Names, path: Segments) -> Iterator[Problem]:

@@ -417,6 +417,17 @@ def test_blocks_and_caps_are_checked_before_anything_runs(load, errors, old, new
     assert said in error
 
 
+def test_a_phase_of_another_context_fits_every_batch_that_it_is_trained_with(load, errors):
+    text = SMALL.replace("{peak: 5e-3}", "{peak: 5e-3}, batch: [[0, 3 sequences], [LINE, 16 sequences]]")
+    text = text.replace("weights: natural^0.5", "context: 2048")  # from 1B to 1.1B tokens
+    (error,) = errors(text.replace("LINE", "1.05B"))
+    assert "a train step of 3,072 tokens is not whole sequences" in error
+    load(text.replace("LINE", "900M"))
+    swapped = text.replace("3 seq", "4 seq").replace("16 seq", "17 seq")
+    load(swapped.replace("LINE", "2B"))
+    assert "a train step of 17,408 tokens" in errors(swapped.replace("LINE", "1.05B"))[0]
+
+
 def test_weights_of_a_file_are_checked_as_those_of_the_recipe(load, errors, tmp_path):
     text = SMALL.replace("natural^0.5", f"{tmp_path}/w.json")
     load(text)  # `validate` tells of a missing file
