@@ -1,6 +1,7 @@
 """Row-aligned layers: Parquet files with one row for every row of a shard, in the shard's order.
 
-A layer is written in row batches and read the same way, so memory grows with a row batch, not with the shard. Layers
+A layer is written in row batches and read the same way, cut by rows and by bytes, so memory grows with a row batch, not
+with the shard. Layers
 of one shard are read side by side with `zip_batches`, whatever their row groups; that they have the same number of
 rows is checked.
 """
@@ -17,9 +18,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from curation.row_batches import cut_batches
+
 REASONS_KEY = b"gristmill.reasons"  # schema metadata: step -> names of the bits of drop@step
 WORDS_KEY = b"gristmill.words"  # schema metadata of signals: how Han text was cut, where by a dictionary
 _READ_ROWS = 16_384
+_READ_BYTES = 16 << 20
 
 
 class LayersDisagree(Exception):  # noqa: N818
@@ -43,9 +47,18 @@ def write_layer(path: Path, batches: Iterable[pa.RecordBatch], schema: pa.Schema
 
 
 def read_layer(path: str | Path, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
-    """Row batches of a layer."""
+    """Row batches of a layer, of at most 16,384 rows and 16 MiB (a larger row stands alone).
+
+    Memory: a row group, which `write_layer` wrote of one row batch, and a batch.
+    """
     with pq.ParquetFile(path) as layer:
-        yield from layer.iter_batches(batch_size=_READ_ROWS, columns=columns, use_threads=False)
+        # Arrow reads over the borders of row groups, which would hold as many texts as a batch may have rows
+        groups = (
+            batch
+            for group in range(layer.num_row_groups)
+            for batch in layer.iter_batches(_READ_ROWS, row_groups=[group], columns=columns, use_threads=False)
+        )
+        yield from cut_batches(groups, _READ_ROWS, _READ_BYTES)
 
 
 def layer_columns(path: str | Path) -> list[str]:

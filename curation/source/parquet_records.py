@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import xxhash
 
+from curation.row_batches import cut_batches
 from curation.source import parquet_pages
 from curation.source.chunks import BrokenStream, UnreadableShard
 from curation.source.parquet_pages import UnknownPage, list_pages
@@ -19,6 +20,8 @@ from curation.source.parquet_text import Limits, Texts, large_texts
 from curation.source.reader import OPTIONAL_FIELDS, Reading, check_columns
 from curation.source.records import CODES, Records, raw_bytes
 from curation.source.spans import MAX_RECORDS
+
+_STEPS, _STEP_ROWS = 64, 256  # a batch is read in so many steps, of no more rows than these
 
 
 def open_parquet(path: str, file: BinaryIO) -> pq.ParquetFile:
@@ -141,13 +144,17 @@ class RowCutter:
 
 
 def _batches(shard: pq.ParquetFile, group: int, columns: list[str], batch_bytes: int) -> Iterator[pa.RecordBatch]:
+    """Row batches of a row group: as many rows as make `batch_bytes` in the mean, and at most twice the bytes.
+
+    The mean is of encoded rows: equal texts are stored once, and long rows may stand together. So Arrow is asked for a
+    few rows at a time; where none of that is so, the batches are those of the mean.
+    """
     table = shard.metadata.row_group(group)
     mean_bytes = max(table.total_byte_size // max(table.num_rows, 1), 1)
     rows = int(min(max(batch_bytes // mean_bytes, 1), MAX_RECORDS))
-    batches: Iterator[pa.RecordBatch] = shard.iter_batches(
-        batch_size=rows, row_groups=[group], columns=columns, use_threads=False
-    )
-    return batches
+    step = min(max(rows // _STEPS, 1), _STEP_ROWS)
+    few = shard.iter_batches(batch_size=step, row_groups=[group], columns=columns, use_threads=False)
+    return cut_batches(few, rows, 2 * batch_bytes)
 
 
 def _unreadable(size: int) -> Records:

@@ -33,7 +33,7 @@ def read_shard(
         path: a file, local or of any fsspec filesystem; its suffix tells a compression (gz, zst, bz2, xz) or a zip
             archive, whose members are read one after the other, sorted by name.
         reader: how it is read.
-        batch_bytes: about the bytes of a batch; the rows do not depend on it.
+        batch_bytes: about the bytes of a batch, for Parquet twice these at the most; the rows do not depend on it.
         counts: is filled while reading, with the rows left unread too.
 
     Raises:

@@ -39,6 +39,30 @@ def layer(path, columns, cut=3):
     return path
 
 
+def text_layer(path, texts):
+    """A layer with a row group for each text."""
+    schema = pa.schema([("row", pa.int64()), ("text", pa.large_string())])
+    rows = (pa.record_batch([[row], [text]], schema=schema) for row, text in enumerate(texts))
+    write_layer(path, rows, schema)
+    return path
+
+
+def test_layer_is_read_by_bytes_where_texts_are_long(tmp_path):
+    texts = [f"{row} " * 700_000 for row in range(10, 30)] + ["x" * 20_000_000, "y"]
+    batches = list(read_layer(text_layer(tmp_path / "t.parquet", texts)))
+    assert [batch.num_rows for batch in batches] == [7, 7, 6, 1, 1]
+    assert [value for batch in batches for value in batch.column("text").to_pylist()] == texts
+
+
+def test_layer_of_short_rows_is_read_in_arrows_own_batches(tmp_path):
+    path = layer(tmp_path / "a.parquet", {"v": range(40_000), "w": [str(v) for v in range(40_000)]}, cut=3001)
+    with pq.ParquetFile(path) as file:
+        expected = [batch.num_rows for batch in file.iter_batches(16_384)]
+    batches = list(read_layer(path))
+    assert [batch.num_rows for batch in batches] == expected == [16_384, 16_384, 7232]
+    assert pa.Table.from_batches(batches).equals(pq.read_table(path))
+
+
 sizes = st.lists(st.integers(0, 5), min_size=1, max_size=4).filter(any)
 
 

@@ -4,6 +4,7 @@ import datetime
 import decimal
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 import xxhash
@@ -131,3 +132,31 @@ def test_parquet_cut_short_is_unreadable(tmp_path):
 
 def test_parquet_without_rows_has_none(tmp_path):
     assert read(write(tmp_path, {"text": pa.array([], pa.string())})) == []
+
+
+def held_bytes(path, batch_bytes):
+    return [
+        pc.sum(batch.column("size_bytes")).as_py()
+        for batch in read_shard(path, Reader("parquet"), batch_bytes=batch_bytes)
+    ]
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [["A" * 10_000] * 400, ["a"] * 6000 + [f"{row}" + "B" * 20_000 for row in range(60)]],
+    ids=["equal_texts_stored_once", "long_rows_behind_short_ones"],
+)
+def test_parquet_batches_hold_about_their_bytes_whatever_the_mean_row(tmp_path, texts):
+    path = str(write(tmp_path, {"text": texts}))
+    sizes = held_bytes(path, 1 << 17)
+    assert sum(sizes) == sum(map(len, texts))
+    assert max(sizes) <= 2 << 17
+    assert [row["text"] for row in read(path, batch_bytes=1 << 17)] == texts
+
+
+def test_parquet_batches_of_even_rows_are_those_of_the_mean(tmp_path):
+    path = write(tmp_path, {"text": [f"{row:05}" * 20 for row in range(9000)]})
+    group = pq.ParquetFile(path).metadata.row_group(0)
+    rows = (1 << 17) // (group.total_byte_size // group.num_rows)
+    found = [batch.num_rows for batch in read_shard(str(path), Reader("parquet"), batch_bytes=1 << 17)]
+    assert found == [rows] * (9000 // rows) + [9000 % rows]
