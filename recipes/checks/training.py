@@ -148,9 +148,7 @@ def _shares_in(weights: Weights) -> dict[str, float]:
     from mixing.weights import read_weights
 
     file = Path(str(weights.path))
-    if file.suffix in (".json", ".csv") and not file.is_file():
-        return {}
-    return {name: float(share) for name, share in read_weights(file).items()}
+    return {name: float(share) for name, share in read_weights(file).items()} if file.is_file() else {}
 
 
 def _nothing_left(shares: Mapping[str, float], names: Names, path: Segments) -> Iterator[Problem]:
