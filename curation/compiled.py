@@ -13,7 +13,7 @@ VERSIONS = {
     "signals": 1,
     "decisions": 3,
     "text": 2,
-    "model": 2,
+    "model": 3,
     "cutoffs": 2,
     "signatures": 1,
     "duplicates": 4,

@@ -7,8 +7,8 @@ All give the same flat shape: ids of all texts one after the other, and where ea
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,8 @@ from curation.perplexity.unigram import LONGEST, UnigramEncoder, joined, qualifi
 SAMPLE_BYTES = 16 << 20
 """Most text that pieces are learnt from; beyond it, lines are sampled by content."""
 
+_LONGEST_LINE = 1 << 20  # bytes; SentencePiece passes over longer ones without a word
+_PART = _LONGEST_LINE // 8  # characters of the parts that a longer line is cut into: at most half as many bytes
 _BYTES_PER_PIECE = 128  # a piece should be seen some dozens of times: 65,536 pieces from 8 MiB on
 _FEWEST = 256
 
@@ -198,30 +200,62 @@ def word_hashes(texts: pa.Array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return hashes[:count], word_offsets, spans[:, :count]
 
 
+@dataclass
+class _Sample:
+    """Lines whose key lies below a threshold, which halves while they pass `limit_bytes`; `once`: no copies."""
+
+    limit_bytes: int
+    once: bool
+    lines: list[tuple[int, str, int]] = field(default_factory=list)  # key, line, bytes
+    keys: set[int] = field(default_factory=set)
+    held: int = 0
+    threshold: int = 1 << 64
+
+    def add(self, key: int, line: str, size: int) -> None:
+        if key >= self.threshold or (self.once and key in self.keys):
+            return
+        self.lines.append((key, line, size))
+        self.keys.add(key)
+        self.held += size
+        while self.held > self.limit_bytes and len(self.lines) > 1:
+            self.threshold //= 2
+            below = [one for one in self.lines if one[0] < self.threshold]
+            # a halving may take all of few lines: one stays, so that there is something to learn from
+            self.lines = [min(self.lines)] if self.once and not below else below
+            self.keys = {key for key, _, _ in self.lines}
+            self.held = sum(size for _, _, size in self.lines)
+
+
 def sample_lines(lines: Iterable[pa.Array], limit_bytes: int) -> tuple[list[str], int]:
     """Lines within `limit_bytes` chosen by their content (64-bit hash), in order, and the bytes that were offered.
 
-    The share halves whenever the limit is passed, so one pass and the memory of the sample suffice, and the same text
-    gives the same sample however it is cut into arrays.
+    The share halves whenever the limit is passed, so one pass and twice the memory of the sample suffice, and the same
+    text gives the same sample however it is cut into arrays. A line stands in the sample as often as in the text; where
+    copies of one line alone pass the limit, each content stands there once. Lines above a MiB are parts of lines.
     """
-    kept: list[tuple[int, str]] = []
-    held = offered = 0
-    threshold = 1 << 64
+    sample, contents = _Sample(limit_bytes, once=False), _Sample(limit_bytes, once=True)
+    offered = 0
     for array in lines:
-        for line in array.to_pylist():
-            if not line:
-                continue
-            encoded = line.encode()
-            offered += len(encoded)
-            key = xxhash.xxh3_64_intdigest(encoded)
-            if key < threshold:
-                kept.append((key, line))
-                held += len(encoded)
-            while held > limit_bytes and len(kept) > 1:
-                threshold //= 2
-                kept = [(key, line) for key, line in kept if key < threshold]
-                held = sum(len(line.encode()) for _, line in kept)
-    return [line for _, line in kept], offered
+        for whole in array.to_pylist():
+            for line in _parts(whole or ""):
+                encoded = line.encode()
+                offered += len(encoded)
+                key = xxhash.xxh3_64_intdigest(encoded)
+                sample.add(key, line, len(encoded))
+                contents.add(key, line, len(encoded))
+    return [line for _, line, _ in (sample.lines or contents.lines)], offered
+
+
+def _parts(line: str) -> Iterator[str]:
+    """A line, cut behind spaces (else between characters) where it is too long for SentencePiece; nothing of none."""
+    start = 0
+    if 4 * len(line) > _LONGEST_LINE and len(line.encode()) > _LONGEST_LINE:
+        while len(line) - start > _PART:
+            stop = line.rfind(" ", start, start + _PART) + 1 or start + _PART
+            yield line[start:stop]
+            start = stop
+    if line[start:]:
+        yield line[start:]
 
 
 def train_pieces(
@@ -263,7 +297,7 @@ def train_pieces(
             character_coverage=0.9995,  # CCNet's
             num_threads=1,
             shuffle_input_sentence=False,
-            max_sentence_length=1 << 20,
+            max_sentence_length=_LONGEST_LINE,
             minloglevel=2,
         )
     except (RuntimeError, ValueError) as error:

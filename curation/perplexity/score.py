@@ -8,6 +8,7 @@ NaN or infinite.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -159,8 +160,10 @@ class Scorer:
         if not self._opened:
             path = Path(self.model)
             if path.is_dir():
+                card = read_card(path)
                 pieces = load_pieces(self.pieces or _own_pieces(path))
-                if read_card(path).get("estimator") == "lmplz":
+                _check_pieces(path, card, pieces)
+                if card.get("estimator") == "lmplz":
                     self._opened.append(ForeignModel(path / "model.arpa", pieces))
                 else:
                     self._opened.append(OwnModel(path, pieces, self.scoring, self.longest))
@@ -197,6 +200,19 @@ def _own_pieces(folder: Path) -> str | Path:
         if (folder / name).exists():
             return folder / name
     raise ModelError(f"{folder}: no pieces beside the model; name the ones it was trained with")
+
+
+def _check_pieces(folder: Path, card: dict[str, Any], pieces: Pieces) -> None:
+    """Other pieces than the model was trained with would be scored as if their ids meant the same."""
+    trained = (card.get("pieces") or {}).get("sha256")
+    if trained is None or pieces.path is None or pieces.path.parent == folder:
+        return
+    given = hashlib.sha256(pieces.path.read_bytes()).hexdigest()
+    if given != trained:
+        raise ModelError(
+            f"{folder}: trained with pieces {trained[:16]} (SHA-256), not {pieces.path}, which is {given[:16]}; give "
+            "the pieces it was trained with, or none: a model folder has its own"
+        )
 
 
 def load_scorer(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,6 +47,7 @@ def add_perplexity(compiler: Compiler, path: str, step: config.Perplexity, names
     names = [name for name in names if compiler.sources[name].language != ("code",)]
     if not names:
         return
+    _of_one_language(compiler, path, names)
     column, bucket = f"{step.prefix}perplexity", f"{step.prefix}bucket"
     columns = [column]
     lines: dict[str, Any] = {}
@@ -76,6 +78,18 @@ def add_perplexity(compiler: Compiler, path: str, step: config.Perplexity, names
         state.columns[bucket] = bucket
 
 
+def _of_one_language(compiler: Compiler, path: str, names: Sequence[str]) -> None:
+    """A model is of one language, and so are its cutoffs."""
+    for name in names:
+        languages = compiler.sources[name].language
+        if len(languages) > 1:
+            raise ProgramError(
+                path,
+                f"source {name!r} is in {', '.join(languages)}, and a model is of one language; split the source into "
+                "one for each language (`where` may choose its rows), or name others in the step's `sources`",
+            )
+
+
 def _suffix(compiler: Compiler, name: str) -> str:
     text = compiler.open[name].text
     return f"@{text}" if text else ""
@@ -85,12 +99,24 @@ def _models(compiler: Compiler, path: str, step: config.Perplexity, names: list[
     """Which model scores each source: somebody's by its path, or one this run trains for the source's language."""
     if not isinstance(step.model, config.LanguageModel):
         languages = {name: compiler.sources[name].language[0] for name in names}
-        return {name: _foreign_model(compiler, path, step, code) for name, code in languages.items()}
+        found = {code: _foreign_model(compiler, path, step, code) for code in sorted(set(languages.values()))}
+        of_languages: dict[str, list[str]] = {}
+        for code, model in found.items():
+            of_languages.setdefault(str(model["model"]), []).append(code)
+        for place, codes in of_languages.items():
+            if len(codes) > 1 and Path(place).is_file():
+                raise ProgramError(
+                    f"{path}.model",
+                    f"{place} is one model, and the step scores sources in {', '.join(codes)}; name the `sources` of "
+                    "its language, and use one perplexity step for each model",
+                )
+        return {name: found[code] for name, code in languages.items()}
     trained_on = [n for n in compiler.sources if matches(n, step.model.train_on) and n not in compiler.exempt]
     compiler.close(trained_on)
     models = {}
     for language in sorted({compiler.sources[name].language[0] for name in names}):
         sources = tuple(n for n in trained_on if compiler.sources[n].language[0] == language)
+        _of_one_language(compiler, f"{path}.model.train_on", sources)
         if not sources:
             raise ProgramError(
                 f"{path}.model.train_on",
@@ -154,6 +180,8 @@ def _foreign_model(compiler: Compiler, path: str, step: config.Perplexity, langu
             )
         place = found[0]
     model = str(place)
+    if place.is_dir():
+        _check_card(compiler, path, step, place, language)
     if step.pieces.unit == "words":
         return {"model": model, "words": True}
     if step.pieces.unit == "tokenizer":
@@ -162,6 +190,36 @@ def _foreign_model(compiler: Compiler, path: str, step: config.Perplexity, langu
     if pieces is not None and not Path(pieces).exists():
         raise ProgramError(f"{path}.model", f"{pieces}, the pieces of {model}, is not there; or say pieces: words")
     return {"model": model, "pieces": pieces}
+
+
+def _check_card(compiler: Compiler, path: str, step: config.Perplexity, folder: Path, language: str) -> None:
+    """A model of ours scores what its card says: its language, sentences and pieces."""
+    from curation.perplexity.model import ModelError, read_card
+
+    try:
+        card = read_card(folder)
+    except ModelError as error:
+        raise ProgramError(f"{path}.model", str(error)) from None
+    if card.get("language") and card["language"] != language:
+        reason = f"{folder} is a model of {card['language']!r}, and the step scores sources in {language!r}; "
+        raise ProgramError(f"{path}.model", f"{reason}name the step's `sources`")
+    if card.get("scoring", step.scoring) != step.scoring:
+        reason = f"{folder} was trained with scoring: {card['scoring']}, and the step says {step.scoring}; "
+        raise ProgramError(f"{path}.scoring", f"{reason}write scoring: {card['scoring']}")
+    if isinstance(step.buckets.cutoffs, str):
+        reason = "CCNet's cutoffs are those of CCNet's own models; write buckets: {shares: [0.3, 0.6], of: run}"
+        raise ProgramError(f"{path}.buckets", reason)
+    own = card.get("pieces") or {}
+    if step.pieces.unit == "words" and own.get("kind", "words") != "words":
+        reason = f"{folder} was trained with pieces ({own['kind']}), and the step says words; leave `pieces` out"
+        raise ProgramError(f"{path}.pieces", reason)
+    if step.pieces.unit == "tokenizer":
+        mine = hashlib.sha256(Path(_tokenizer(compiler, path)).read_bytes()).hexdigest()
+        if own.get("sha256", mine) != mine:
+            reason = (
+                f"{folder} was trained with pieces {own['sha256'][:16]}, and the recipe's tokenizer is {mine[:16]}; "
+            )
+            raise ProgramError(f"{path}.pieces", f"{reason}leave `pieces` out: a model folder has its own")
 
 
 def _pieces_beside(model: str) -> str | None:
@@ -183,6 +241,13 @@ def _cut(
         return {name: {"cutoffs": buckets.values} for name in names}
     if buckets.shares is None:
         found = {name: ccnet_cutoffs(compiler.sources[name].language[0]) for name in names}
+        without = sorted({compiler.sources[name].language[0] for name, cutoffs in found.items() if cutoffs is None})
+        if without:
+            raise ProgramError(
+                f"{path}.buckets",
+                f"CCNet published no cutoffs for {', '.join(without)}, whose documents would have no buckets; write "
+                "buckets: {shares: [0.3, 0.6], of: run}, or name the step's `sources`",
+            )
         return {name: {"cutoffs": cutoffs or ()} for name, cutoffs in found.items()}
     if buckets.of != "run" and looks_like_path(buckets.of):
         return {name: {"cutoffs": _reference_cutoffs(compiler, path, buckets, name)} for name in names}
@@ -193,13 +258,28 @@ def _cut(
     columns = {compiler.open[name].columns[column] for name in counted}
     if len(columns) > 1:
         raise ProgramError(path, "its sources were edited by different steps; use one perplexity step for each of them")
+    groups = {name: name if buckets.by == "source" else compiler.sources[name].language[0] for name in names}
+    _all_counted(path, buckets, groups, counted)
     artifact = f"cutoffs.{step.name}"
     options = CutoffOptions(columns.pop(), buckets.shares, buckets.by)
     compiler.stages.append(
         stage(artifact, "cutoffs", step.name, tuple(counted), make_cutoffs, options, ".cutoffs.json")
     )
-    groups = {name: name if buckets.by == "source" else compiler.sources[name].language[0] for name in names}
     return {name: {"artifact": artifact, "group": groups[name]} for name in names}
+
+
+def _all_counted(path: str, buckets: config.Buckets, groups: Mapping[str, str], counted: Sequence[str]) -> None:
+    """Every scored source is cut by percentiles of something that is counted: else it would have no buckets."""
+    there = {groups[name] for name in counted}
+    left = sorted(name for name, group in groups.items() if group not in there)
+    if left:
+        kind = "source" if buckets.by == "source" else "language"
+        fix = "" if buckets.by == "language" else ", say by: language where its language is theirs"
+        raise ProgramError(
+            f"{path}.buckets.of",
+            f"of {buckets.of!r} only {', '.join(sorted(there))} is counted (by {kind}), so {', '.join(left)} would "
+            f"have no buckets; say of: run{fix}, or name the step's `sources`",
+        )
 
 
 def _reference_cutoffs(compiler: Compiler, path: str, buckets: config.Buckets, name: str) -> tuple[float, ...]:

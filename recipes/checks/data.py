@@ -37,6 +37,7 @@ _PLANNED_PRESETS = {
     "rules": {"gopher", "c4", "fineweb", "fineweb2", "ccnet", "rpv2"},
     "lines": {"c4_lines", "boilerplate"},
 }
+_OF_THE_RUN = "buckets: {shares: [0.3, 0.6], of: run}"
 # What a source may not change about a step.
 _NOT_A_SOURCES_OWN = ("name", "preset", "sources", "on")
 
@@ -131,7 +132,11 @@ def _rules(step: Rules | Lines, path: tuple[str | int, ...]) -> Iterator[Problem
 
 
 def _perplexity(step: Perplexity, names: Names, path: tuple[str | int, ...]) -> Iterator[Problem]:
-    """train_on and of name sources."""
+    """train_on and of name sources; CCNet's cutoffs are for CCNet's models."""
+    other = "a model of your own" if isinstance(step.model, LanguageModel) else "scoring: lines"
+    if step.buckets.cutoffs == "ccnet" and (isinstance(step.model, LanguageModel) or step.scoring == "lines"):
+        reason = f"CCNet's cutoffs (the default) mean nothing under {other}; write {_OF_THE_RUN}, or preset: sound"
+        yield (*path, "buckets"), "ccnet", reason
     if isinstance(step.model, LanguageModel):
         yield from source_problems(step.model.train_on, names.trained(), (*path, "model", "train_on"))
     of = step.buckets.of

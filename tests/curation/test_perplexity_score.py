@@ -300,6 +300,26 @@ def test_sample_lines_does_not_depend_on_how_text_is_cut():
     assert sample_lines([texts(*lines)], 1 << 20)[0] == lines
 
 
+def test_sample_lines_of_copies_alone_holds_each_content_once():
+    copies = ["impressum und datenschutz", "alle rechte vorbehalten", "weiter zur startseite"]
+    assert sample_lines([texts(*copies * 50)], 100)[0] == copies
+    assert len(sample_lines([texts(*copies * 50)], 20)[0]) == 1
+
+
+def test_train_pieces_learns_from_lines_that_sentencepiece_passes_over(tmp_path):
+    draw = random.Random(1)
+    words = ["".join(draw.choices("abcdefghij", k=5)) for _ in range(300)]
+    long = " ".join(draw.choices(words, k=190_000))
+    made = train_pieces([texts(long, *["zzz yyy xxx"] * 40)], 400, tmp_path / "p.model")
+    letters = set("".join(SentencePieces(tmp_path / "p.model").strings()))
+    assert set("abcdefghij") <= letters
+    assert made["bytes_offered"] == made["bytes_used"] == len(long) + 40 * len("zzz yyy xxx")
+    whole, _ = sample_lines([texts(long, "長" * 400_000)], 1 << 24)
+    assert "".join(whole) == long + "長" * 400_000
+    assert all(len(line.encode()) <= 1 << 19 for line in whole)
+    assert set(" ".join(whole).replace("長", "").split()) == set(words)
+
+
 def test_train_pieces_small_text_gets_few_pieces_and_no_text_none(tmp_path):
     made = train_pieces([texts("ein wort")], 65_536, tmp_path / "p.model")
     assert made["made"] < 300

@@ -11,6 +11,8 @@ from curation.config import AnyStep, Source
 from curation.decisions import BucketStep, DecisionOptions
 from curation.passes import PerplexityMeasure, ShardInputs, SignalOptions, _open_measures
 from curation.perplexity.buckets import histogram, write_cutoffs
+from curation.perplexity.model import ModelError
+from curation.perplexity.score import load_scorer
 from curation.perplexity.training import Training, train_model
 from curation.program import compile_program
 from curation.source import Reader
@@ -22,9 +24,9 @@ TRAINED = {"train_on": ["*"], "order": 2}
 TEXTS = ["Das Haus ist alt.\nDas Haus ist rot.\nxq qx vw", "Der Baum ist alt.\n\nDer Hund sucht das Haus.", "", None]
 
 
-def compiled(step, tokenizer=None):
+def compiled(step, tokenizer=None, sources=SOURCES):
     read = TypeAdapter(AnyStep).validate_python({"perplexity": step})
-    return compile_program(SOURCES, [read], lambda step, source: step, (), tokenizer).stages
+    return compile_program(sources, [read], lambda step, source: step, (), tokenizer).stages
 
 
 def measure_of(stages, source):
@@ -97,6 +99,50 @@ def test_model_folder_of_ccnet_gives_each_language_its_own(tmp_path):
     (tmp_path / "en.arpa.bin").unlink()
     with pytest.raises(ProgramError, match=r"neither a model.json .* nor en.arpa.bin"):
         compiled({"preset": "ccnet", "model": str(tmp_path)})
+
+
+def test_given_model_scores_its_language_sentences_and_pieces_alone(tmp_path):
+    train_model([pa.array(TEXTS * 20)], Training(order=2, pieces=60, language="de"), tmp_path / "m")
+    de = {"preset": "sound", "model": str(tmp_path / "m"), "sources": ["de"]}
+    assert measure_of(compiled(de), "de").model == str(tmp_path / "m")
+    for change, message in [
+        ({"sources": ["*"]}, "a model of 'de', and the step scores sources in 'en'"),
+        ({"scoring": "ccnet"}, "trained with scoring: lines, and the step says ccnet"),
+        ({"pieces": "words"}, r"trained with pieces \(unigram\), and the step says words"),
+        ({"buckets": "ccnet"}, "CCNet's own models"),
+    ]:
+        with pytest.raises(ProgramError, match=message):
+            compiled({**de, **change})
+    with pytest.raises(ProgramError, match=r"pieces [0-9a-f]{16}, and the recipe's tokenizer is [0-9a-f]{16}"):
+        compiled({**de, "pieces": "tokenizer"}, str(tokenizer_file(tmp_path)))
+    with pytest.raises(ModelError, match="give the pieces it was trained with"):
+        load_scorer(tmp_path / "m", tmp_path / "tokenizer.json")
+    (tmp_path / "de.arpa.bin").touch()
+    (tmp_path / "de.sp.model").touch()
+    with pytest.raises(ProgramError, match="is one model, and the step scores sources in de, en"):
+        compiled({"model": str(tmp_path / "de.arpa.bin")})
+
+
+def test_source_in_two_languages_and_languages_without_cutoffs_are_refused(tmp_path):
+    mixed = {**SOURCES, "mix": Source(path="m.jsonl", language=["de", "en"])}
+    for step in ({"sources": ["mix"], "model": TRAINED}, {"sources": ["de"], "model": TRAINED}):
+        with pytest.raises(ProgramError, match="'mix' is in de, en, and a model is of one language; split the source"):
+            compiled({"preset": "sound", **step}, sources=mixed)
+    for suffix in (".arpa.bin", ".sp.model"):
+        (tmp_path / f"yo{suffix}").touch()
+    with pytest.raises(ProgramError, match="no cutoffs for yo"):
+        compiled({"model": str(tmp_path)}, sources={"yo": Source(path="y.jsonl", language="yo")})
+
+
+def test_sources_beside_those_that_are_counted_are_refused():
+    twice = {"de": SOURCES["de"], "de2": Source(path="d2.jsonl", language="de")}
+    counted = {"preset": "sound", "model": TRAINED, "buckets": {"shares": [0.3, 0.6], "of": "de"}}
+    compiled(counted, sources=twice)  # cut by its language
+    with pytest.raises(ProgramError, match=r"only de is counted \(by language\), so en would have no buckets"):
+        compiled(counted)
+    counted["buckets"]["by"] = "source"
+    with pytest.raises(ProgramError, match=r"only de is counted \(by source\), so de2 would have no buckets"):
+        compiled(counted, sources=twice)
 
 
 def test_shares_of_a_reference_are_cut_by_what_another_run_counted(tmp_path):

@@ -236,8 +236,16 @@ CASES = {
         "missing: a path, or {train_on",
     ),
     "train_on of no source": (
-        SMALL.replace("- rules: gopher", "- perplexity: {model: {train_on: [wiki]}}"),
+        SMALL.replace("- rules: gopher", "- perplexity: {preset: sound, model: {train_on: [wiki]}}"),
         "no source is called so",
+    ),
+    "ccnet's cutoffs under a model of one's own": (
+        SMALL.replace("- rules: gopher", "- perplexity: {model: {train_on: [en_wiki]}}"),
+        "mean nothing under a model of your own; write buckets: {shares: [0.3, 0.6], of: run}",
+    ),
+    "ccnet's cutoffs line by line": (
+        SMALL.replace("- rules: gopher", "- perplexity: {model: m/x, scoring: lines}"),
+        "mean nothing under scoring: lines",
     ),
     "cuts that fall": (
         SMALL.replace("- rules: gopher", "- perplexity: {model: m/x, buckets: {shares: [0.6, 0.3]}}"),
