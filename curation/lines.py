@@ -75,13 +75,11 @@ Identifier = Callable[[pa.Array], tuple[pa.Array, pa.Array]]  # texts -> codes a
 
 
 def token_counter(path: str | Path) -> TokenCounter:
-    """Counts tokens with a Hugging Face `tokenizer.json` or a SentencePiece `.model`, no special tokens added."""
+    """Counts tokens with a Hugging Face `tokenizer.json` or a SentencePiece `.model`: whole texts, no special ones."""
     if str(path).endswith(".json"):
-        from tokenizers import Tokenizer
+        from curation.bpe.encoder import encode_texts, library_of, open_or_reason
 
-        from curation.bpe.encoder import encode_texts, open_or_reason
-
-        tokenizer: Any = Tokenizer.from_file(str(path))
+        tokenizer = library_of(Path(path).read_bytes())
         own, _ = open_or_reason(tokenizer)
         return lambda texts: encode_texts(own, tokenizer, pa.array(texts, pa.large_string()))[1].tolist()
     from sentencepiece import SentencePieceProcessor

@@ -131,7 +131,7 @@ class PerplexityMeasure:
 
     `artifact` names a model that this run trains; `model` is the path of somebody's, with `pieces` beside it, or of
     whole `words`. `of_lines` is the column of each line's perplexity; `share_above` the column of the share of lines
-    above `line_cutoff`.
+    above `line_cutoff`. `pieces_version`: of pieces that a given tokenizer.json makes.
     """
 
     column: str
@@ -143,6 +143,7 @@ class PerplexityMeasure:
     of_lines: str | None = None
     share_above: str | None = None
     line_cutoff: float | None = None
+    pieces_version: int = 0
 
 
 @dataclass(frozen=True)

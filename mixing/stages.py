@@ -18,7 +18,7 @@ from curation.passes import ShardInputs, kept_text
 from curation.stage import Counts, Output
 from curation.stages.inputs import GlobalInputs
 from mixing.document_ids import SUFFIX, write_document_ids
-from mixing.patterns import resolve_weights
+from mixing.patterns import PatternError, resolve_weights, winners
 from mixing.selections import part_names
 from mixing.shards import write_token_shard
 from mixing.tokenizer import load_tokenizer
@@ -53,7 +53,7 @@ class TokenizerStageOptions:
     size_bytes: int
     shares: tuple[tuple[str, float], ...]
     split: tuple[tuple[str, str], ...] = ()
-    base: str | None = field(default=None, metadata={"content": True})
+    base: str | None = field(default=None, metadata={"content": "tokenizer"})
 
 
 def make_tokenizer(inputs: GlobalInputs, options: TokenizerStageOptions, output: Output) -> Counts:
@@ -70,7 +70,7 @@ def make_tokenizer(inputs: GlobalInputs, options: TokenizerStageOptions, output:
             f"no text to train a tokenizer on: of {sources} not one document is kept. `gristmill inspect` shows what "
             "drops them; a ready tokenizer needs no text (`tokenizer: PATH`)"
         )
-    wanted = resolve_weights(dict(options.shares), sorted(supply), supply)
+    wanted = text_shares(dict(options.shares), supply)
     size_bytes = min(options.size_bytes, *(int(supply[d] / share) for d, share in wanted.items() if share > 0))
     limits, _ = text_limits(
         {domain: domain_sizes(inputs.shards, split, domain) for domain in supply}, size_bytes, wanted
@@ -87,6 +87,19 @@ def make_tokenizer(inputs: GlobalInputs, options: TokenizerStageOptions, output:
         return {"vocabulary": made["vocabulary"], "new_tokens": made["num_new_tokens"]}
     counts = train_tokenizer(texts, options.tokenizer, output.path(".tokenizer"))
     return {"documents": counts["num_documents"], "bytes": counts["size_bytes"], "vocabulary": counts["vocabulary"]}
+
+
+def text_shares(shares: Mapping[str, float], supply: Mapping[str, float]) -> dict[str, float]:
+    """Share of the text of each domain that the recipe's shares name; the others give none.
+
+    Raises:
+        PatternError: a pattern that no domain with text is left for.
+    """
+    try:
+        named = [domain for domain, pattern in winners(shares, sorted(supply)).items() if pattern is not None]
+        return resolve_weights(shares, named, supply)
+    except PatternError as error:
+        raise PatternError(f"tokenizer.text.shares: {error}") from None
 
 
 def domain_bytes(shards: Sequence[ShardInputs], split: Mapping[str, str]) -> dict[str, float]:
@@ -157,7 +170,7 @@ class TokenOptions:
     eos: bool
     licence: str
     split: str | None = None
-    tokenizer: str | None = field(default=None, metadata={"content": True})
+    tokenizer: str | None = field(default=None, metadata={"content": "tokenizer"})
 
 
 def make_tokens(inputs: ShardInputs, options: TokenOptions, output: Output) -> Counts:

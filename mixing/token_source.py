@@ -58,7 +58,7 @@ class ImportOptions:
 
     format: str
     licence: str
-    tokenizer: str = field(metadata={"content": True})
+    tokenizer: str = field(metadata={"content": "tokenizer"})
     fields: tuple[tuple[str, str], ...] = ()
     split: str | None = None
     sample: float = 1.0

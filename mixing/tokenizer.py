@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 import tokenizers
 import xxhash
 
-from curation.bpe.encoder import BpeEncoder, encode_texts, not_own, open_or_reason
+from curation.bpe.encoder import BpeEncoder, encode_texts, library_of, not_own, open_or_reason
 from mixing.long_text import encode_long
 
 # `tokenizers` reads this at every call; without it each worker would start one thread per core.
@@ -93,15 +93,11 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
     file = path / "tokenizer.json" if path.is_dir() else path
     try:
         stored = file.read_bytes()
-        encoder = tokenizers.Tokenizer.from_buffer(stored)
+        encoder = library_of(stored)
     except FileNotFoundError:
         raise TokenizerError(_missing(path, file)) from None
     except (OSError, ValueError) as error:
         raise TokenizerError(f"{file}: not a tokenizer.json that `tokenizers` can read: {error}") from error
-    # A shipped file may cut at 512 tokens or pad: both would silently change token shards.
-    encoder.no_truncation()
-    encoder.no_padding()
-    encoder.encode_special_tokens = True
     _remember_more_words(encoder)
     ids = _special_ids(encoder, _special_names(file.parent))
     vocabulary = max(encoder.get_vocab(with_added_tokens=True).values(), default=-1) + 1

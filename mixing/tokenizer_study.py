@@ -17,8 +17,7 @@ import pyarrow.compute as pc
 
 from curation.passes import ShardInputs
 from curation.stage import Counts, Output
-from mixing.patterns import resolve_weights
-from mixing.stages import NoText, TokenizerStageOptions, domain_bytes, domain_sizes, domain_texts
+from mixing.stages import NoText, TokenizerStageOptions, domain_bytes, domain_sizes, domain_texts, text_shares
 from mixing.tokenizer import load_tokenizer
 from mixing.tokenizer_extension import extend_tokenizer
 from mixing.tokenizer_report import report_tokenizer
@@ -92,7 +91,7 @@ def _train(
     supply = {domain: float(size) for domain, (_, size) in edges.items() if size}
     if not supply:
         raise NoText("no domain has text beside what is kept aside; one document each is too little to study")
-    shares = resolve_weights(dict(options.shares), sorted(supply), supply)
+    shares = text_shares(dict(options.shares), supply)
     # as in `make_tokenizer`: where a domain has less than its share all take less, so that the shares hold
     size = min(inputs.size_bytes, *(int(supply[d] / share) for d, share in shares.items() if share > 0))
     sizes = {d: below(domain_sizes(inputs.shards, split, d), edges[d][0]) for d in supply}

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from curation.kernel_cache import compiled_kernels, kernels_folder
+from mixing.tokenizer_files import SETTINGS
 from recipes.artifacts import LAST_MAKING, StageFolder, Store, checksum, key_of, to_json, write_atomically
 from recipes.engine import TaskFailed, WorkerPool, pool_executor
 from recipes.errors import RunError
@@ -108,7 +109,7 @@ def options_that_count(options: Any) -> Any:
             value = getattr(options, part.name)
             if part.default is not dataclasses.MISSING and value == part.default:
                 continue
-            counted[part.name] = content_key(value) if part.metadata.get("content") else options_that_count(value)
+            counted[part.name] = _KEY_OF_CONTENT.get(part.metadata.get("content"), options_that_count)(value)
         return counted
     if isinstance(options, Mapping):
         return {str(name): options_that_count(value) for name, value in options.items()}
@@ -126,6 +127,17 @@ def content_key(path: str | None) -> str | None:
         files = [file for file in sorted(place.rglob("*")) if file.is_file()]
         return key_of([(file.relative_to(place).as_posix(), _checksum_of(file)) for file in files])
     return _checksum_of(place)
+
+
+def tokenizer_key(path: str | None) -> str | None:
+    """What a tokenizer holds, for a key: its folder, or its file and settings beside it, which name special tokens."""
+    beside = [] if path is None or Path(path).is_dir() else [Path(path).parent / name for name in SETTINGS]
+    settings = [(file.name, _checksum_of(file)) for file in beside if file.is_file()]
+    return key_of(content_key(path), settings) if settings else content_key(path)
+
+
+# How a field of a stage's options counts that names a file, by the field's `content`.
+_KEY_OF_CONTENT: dict[Any, Callable[[Any], Any]] = {True: content_key, "tokenizer": tokenizer_key}
 
 
 def _checksum_of(file: Path) -> str:

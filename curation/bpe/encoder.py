@@ -47,6 +47,22 @@ class BpeEncoder:
         return not self.markers and not self.pattern.composed
 
 
+def library_of(stored: bytes) -> tokenizers.Tokenizer:
+    """The library's tokenizer of a `tokenizer.json`, to encode whole texts as text.
+
+    A shipped file may cut at 512 tokens or pad, which would silently change whatever is counted; and a web page that
+    *says* `<|endoftext|>` is encoded as those characters.
+
+    Raises:
+        ValueError: if the library cannot read it.
+    """
+    library = tokenizers.Tokenizer.from_buffer(stored)
+    library.no_truncation()
+    library.no_padding()
+    library.encode_special_tokens = True
+    return library
+
+
 def open_encoder(library: tokenizers.Tokenizer) -> BpeEncoder:
     """Make an encoder that gives the ids of a library's tokenizer (without truncation and padding), and check it.
 

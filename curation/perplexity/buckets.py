@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from curation.perplexity.levels import level_names
 from curation.perplexity.score import LARGEST
 
 CCNET_CUTOFFS = Path(__file__).parent / "ccnet_cutoffs.csv"
@@ -104,13 +105,6 @@ def cutoffs(counted: Histogram, shares: Sequence[float]) -> tuple[float, ...]:
         raise ValueError(f"shares {list(shares)}: they must rise and lie between 0 and 1")
     below = np.cumsum(counted.counts)
     return tuple(_edge(int(np.searchsorted(below, share * counted.total, side="left")) + 1) for share in shares)
-
-
-def level_names(num_cutoffs: int) -> list[str]:
-    """Names of the levels between cutoffs: head, tail; head, middle, tail; head, middle_1, …, tail."""
-    inner = num_cutoffs - 1
-    middles = ["middle"] if inner == 1 else [f"middle_{i}" for i in range(1, inner + 1)]
-    return ["head", *middles, "tail"]
 
 
 def assign(perplexity: pa.Array, limits: Sequence[float] | None) -> pa.Array:

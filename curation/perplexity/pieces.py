@@ -87,13 +87,11 @@ class TokenizerPieces:
     """A Hugging Face `tokenizer.json`, such as the recipe's own BPE."""
 
     def __init__(self, path: Path):
-        import tokenizers
-
-        from curation.bpe.encoder import open_or_reason
+        from curation.bpe.encoder import library_of, open_or_reason
 
         self.path = path
         try:
-            self.tokenizer: Any = tokenizers.Tokenizer.from_file(str(path))
+            self.tokenizer = library_of(path.read_bytes())
             self._own, _ = open_or_reason(self.tokenizer)
         except Exception as error:
             raise PiecesError(f"{path}: not a tokenizer.json ({error})") from error
@@ -108,7 +106,7 @@ class TokenizerPieces:
         return names
 
     def encode(self, texts: pa.Array) -> Encoded:
-        """Ids of all texts (no nulls), without special tokens."""
+        """Ids of all texts (no nulls), whole and without special tokens."""
         from curation.bpe.encoder import encode_texts
 
         ids, lengths, _ = encode_texts(self._own, self.tokenizer, texts)

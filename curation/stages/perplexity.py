@@ -185,7 +185,9 @@ def _foreign_model(compiler: Compiler, path: str, step: config.Perplexity, langu
     if step.pieces.unit == "words":
         return {"model": model, "words": True}
     if step.pieces.unit == "tokenizer":
-        return {"model": model, "pieces": _tokenizer(compiler, path)}
+        return {"model": model, "pieces": _tokenizer(compiler, path), "pieces_version": 1}
+    if (place / "pieces.json").exists():
+        return {"model": model, "pieces_version": 1}
     pieces = _pieces_beside(model)
     if pieces is not None and not Path(pieces).exists():
         raise ProgramError(f"{path}.model", f"{pieces}, the pieces of {model}, is not there; or say pieces: words")

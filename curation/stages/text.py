@@ -39,6 +39,7 @@ class LineOptions:
     tokenizer: str | None = field(default=None, metadata={"content": True})
     language_model: str | None = field(default=None, metadata={"content": True})
     language_version: int = 0
+    tokenizer_version: int = 0
 
 
 @dataclass(frozen=True)
@@ -82,8 +83,15 @@ def add_lines(compiler: Compiler, path: str, step: config.Lines, names: list[str
         except RuleError as error:
             raise ProgramError(path, str(error)) from None
         made_by = with_tables(LINES_VERSION)
-        options = LineOptions(step.name, tuple(rules), unit, clean, made_by, tokenizer, model, version)
+        options = LineOptions(
+            step.name, tuple(rules), unit, clean, made_by, tokenizer, model, version, _counted_by(tokenizer)
+        )
         add_text(compiler, name, mine, edit_lines_of_shard, options)
+
+
+def _counted_by(tokenizer: str | None) -> int:
+    """The version of what is done with a tokenizer: before 1, a tokenizer.json could cut or pad a line."""
+    return 1 if tokenizer is not None and tokenizer.endswith(".json") else 0
 
 
 def _identified_by(step: config.Lines, rules: Sequence[tuple[str, str]]) -> tuple[str | None, int]:

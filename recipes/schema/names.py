@@ -10,14 +10,15 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cached_property
 
-from curation.config import BUCKETED_FORMATS, TOKEN_FORMATS
+from curation.config import BUCKETED_FORMATS, TOKEN_FORMATS, Perplexity
 from curation.fields import Problem, allowed_name, did_you_mean
+from curation.perplexity.levels import level_names
 from mixing.patterns import covers, is_pattern
 from recipes.schema.layered import entry_name
 from recipes.schema.located import Node, Segments
 from recipes.schema.recipe import Recipe, matches
 
-BUCKETS = ("head", "middle", "tail")
+CCNET_CUTS = (0.3, 0.6)  # what its published cutoffs are shares of; RedPajama-V2 brings buckets cut so
 
 
 @dataclass(frozen=True)
@@ -55,8 +56,8 @@ def names_of(recipe: Recipe, tree: Node) -> Names:
         signal = split_signal(recipe, source)
         if signal is None:
             domains.append(source)
-        elif is_bucket(signal) and not is_ready(recipe, source):
-            domains += [f"{source}/{bucket}" for bucket in BUCKETS]
+        elif not is_ready(recipe, source) and (levels := _levels(recipe, source, signal)):
+            domains += [f"{source}/{level}" for level in levels]
         else:
             unknown.append(source)
             domains.append(source)
@@ -86,6 +87,17 @@ def split_signal(recipe: Recipe, source: str) -> str | None:
 def is_bucket(signal: str) -> bool:
     """Whether a signal is the bucket of a perplexity step, with or without the step's name."""
     return signal == "bucket" or signal.endswith("_bucket")
+
+
+def _levels(recipe: Recipe, source: str, signal: str) -> list[str]:
+    """Levels of a bucket as the step cuts them that gives it to a source, or its format; none where the data tells."""
+    steps = [step for step in recipe.steps if isinstance(step, Perplexity) and matches(step.sources, source)]
+    cuts = [
+        step.buckets.values or step.buckets.shares or CCNET_CUTS for step in steps if f"{step.prefix}bucket" == signal
+    ]
+    described = recipe.sources.get(source)
+    brought = signal == "bucket" and (described is None or described.format in BUCKETED_FORMATS)
+    return level_names(len(cuts[-1])) if cuts else level_names(len(CCNET_CUTS)) if brought else []
 
 
 def makes_buckets(recipe: Recipe, source: str) -> bool:

@@ -16,7 +16,7 @@ from mixing.tokenizer import load_tokenizer
 from mixing.tokenizer_study import StudyInputs, StudyOptions, study_tokenizer
 from mixing.tokenizer_training import TokenizerOptions
 from recipes.errors import RunError
-from recipes.pipeline import PlannedStage, PlannedTask, content_key, plan_stage
+from recipes.pipeline import PlannedStage, PlannedTask, plan_stage, tokenizer_key
 from recipes.tokenizing.tokens import VERSIONS, plan_tokens
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def _report(stage: PlannedStage, task: str) -> dict[str, Any]:
 
 
 def _ready(path: str) -> str:
-    return f"ready-{content_key(path)}"
+    return f"ready-{tokenizer_key(path)}"
 
 
 def _trained(vocabulary: int, size: int) -> str:

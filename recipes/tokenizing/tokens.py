@@ -17,7 +17,7 @@ from mixing.token_source import ImportOptions, TokenFile, make_imported, parts_o
 from mixing.tokenizer_training import TokenizerOptions
 from recipes.curating.curate import ALL, Plan, split_by_brought, task_name
 from recipes.errors import RunError
-from recipes.pipeline import PlannedStage, PlannedTask, content_key, plan_stage
+from recipes.pipeline import PlannedStage, PlannedTask, plan_stage, tokenizer_key
 from recipes.pretraining.shapes import batch_lines
 from recipes.schema.names import split_signal
 from recipes.tokenizing.token_files import token_files
@@ -144,7 +144,7 @@ def _plan_tokenizer(run: Run, curation: Plan, split: dict[str, str]) -> tuple[Pl
     if wanted.path is not None:
         if not Path(wanted.path).exists():
             raise RunError(f"{run.recipe.path}: tokenizer: {wanted.path}: no such file or folder")
-        return None, str(wanted.path), str(content_key(str(wanted.path)))
+        return None, str(wanted.path), str(tokenizer_key(str(wanted.path)))
     if wanted.base is not None and not Path(wanted.base).exists():
         raise RunError(f"{run.recipe.path}: tokenizer.base: {wanted.base}: no such file or folder")
     trained = [name for name in curation.sources if name not in run.recipe.domains.validate_only]

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from pydantic import TypeAdapter, ValidationError
@@ -9,9 +10,11 @@ from pydantic import TypeAdapter, ValidationError
 from curation.compiled import GlobalStage, ProgramError
 from curation.config import AnyStep, Source
 from curation.decisions import BucketStep, DecisionOptions
+from curation.lines import token_counter
 from curation.passes import PerplexityMeasure, ShardInputs, SignalOptions, _open_measures
 from curation.perplexity.buckets import histogram, write_cutoffs
 from curation.perplexity.model import ModelError
+from curation.perplexity.pieces import load_pieces
 from curation.perplexity.score import load_scorer
 from curation.perplexity.training import Training, train_model
 from curation.program import compile_program
@@ -67,6 +70,27 @@ def test_pieces_tokenizer_are_the_recipes_and_count_by_content(tmp_path):
         compiled(step)
     with pytest.raises(ProgramError, match=r"no tokenizer\.json"):
         compiled(step, str(tmp_path / "nowhere"))
+
+
+@pytest.mark.parametrize("setting", ["truncation", "padding"])
+def test_tokenizers_that_cut_or_pad_encode_whole_texts(tmp_path, setting):
+    path = tokenizer_file(tmp_path)
+    wanted = load_pieces(path).encode(pa.array(TEXTS[:2], pa.large_string()))
+    counted = token_counter(path)(TEXTS[:2])
+    stored = json.loads(path.read_text())
+    stored["truncation"] = {"direction": "Right", "max_length": 3, "strategy": "LongestFirst", "stride": 0}
+    if setting == "padding":
+        stored["truncation"] = None
+        stored["padding"] = {
+            "strategy": {"Fixed": 64}, "direction": "Right", "pad_to_multiple_of": None,
+            "pad_id": 0, "pad_type_id": 0, "pad_token": "!",
+        }  # fmt: skip
+    path.write_text(json.dumps(stored))
+    found = load_pieces(path).encode(pa.array(TEXTS[:2], pa.large_string()))
+    assert found.ids.tolist() == wanted.ids.tolist()
+    assert (
+        token_counter(path)(TEXTS[:2]) == counted == [len(part) for part in np.split(wanted.ids, wanted.offsets[1:-1])]
+    )
 
 
 def test_make_model_counts_the_tokenizers_pieces_within_the_memory_of_the_run(tmp_path, monkeypatch):

@@ -6,6 +6,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from mixing.patterns import PatternError
+from mixing.stages import text_shares
 from mixing.tokenizer_text import take_text, text_limits
 
 IDS = [hashlib.blake2b(str(number).encode(), digest_size=16).digest() for number in range(1000)]
@@ -45,6 +47,14 @@ def test_tokenizer_text_is_nested_and_does_not_depend_on_batches():
         chosen = set(taken(one, rows))
         assert before < chosen
         before = chosen
+
+
+def test_tokenizer_text_of_domains_that_no_share_names_is_left_out_and_errors_name_the_key():
+    supply = {"web/head": 30.0, "web/tail": 10.0, "wiki": 10.0}
+    assert text_shares({"web/head": 1.0}, supply) == {"web/head": 1.0}
+    assert text_shares({"web": 0.8, "*": 0.2}, supply) == pytest.approx({"web/head": 0.6, "web/tail": 0.2, "wiki": 0.2})
+    with pytest.raises(PatternError, match=r"^tokenizer\.text\.shares: 'books' \(weight 1\) names no domain"):
+        text_shares({"books": 1.0}, supply)
 
 
 def test_tokenizer_text_takes_all_where_there_is_less_and_says_so():

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mixing.stages import TokenOptions
 from recipes.artifacts import ArtifactError, InputChecksums, Store, checksum, key_of
-from recipes.pipeline import content_key
+from recipes.pipeline import content_key, options_that_count, tokenizer_key
 
 plain = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -201,6 +202,21 @@ def test_model_file_is_read_once_until_it_changes(tmp_path, monkeypatch):
     assert read == [model, model]
     assert first[0] == first[1] == checksum_of_bytes(tmp_path, b"weights") != second[0]
     assert first[2] != second[2]
+
+
+def test_settings_beside_a_tokenizers_file_count_and_files_alone_keep_their_key(tmp_path):
+    file = tmp_path / "tokenizer.json"
+    file.write_text("{}")
+    (tmp_path / "model.safetensors").write_text("whatever else lies there")
+    options = TokenOptions(False, True, "", tokenizer=str(file))
+    keys = [(tokenizer_key(str(file)), str(options_that_count(options)))]
+    assert keys[0][0] == content_key(str(file))
+    for name in ("tokenizer_config.json", "special_tokens_map.json"):
+        for eos in ("</s>", "<|im_end|>"):
+            (tmp_path / name).write_text(json.dumps({"eos_token": eos}))
+            keys.append((tokenizer_key(str(file)), str(options_that_count(options))))
+    assert len({key for key, _ in keys}) == len({counted for _, counted in keys}) == 5
+    assert tokenizer_key(str(tmp_path)) == content_key(str(tmp_path))
 
 
 def checksum_of_bytes(folder, content):

@@ -1,9 +1,14 @@
 """Tokens of a run for other tools: every domain's training text and held-out text, and nothing twice."""
 
 import json
+from types import SimpleNamespace
+
+import pytest
 
 from mixing.exchange import read_megatron
 from mixing.tokenizer import load_tokenizer
+from recipes.errors import RunError
+from recipes.tokenizing.exchange import export_tokens
 
 
 def test_tokenize_to_megatron_writes_each_domain_and_its_held_out_text(copy_of_finished, gristmill_here, tmp_path):
@@ -21,6 +26,28 @@ def test_tokenize_to_megatron_writes_each_domain_and_its_held_out_text(copy_of_f
     assert "not empty; name a new folder" in refused.err
     refused = gristmill_here("tokenize", recipe, "--to", "ds", code=None)
     assert "go together" in refused.err
+
+
+@pytest.mark.parametrize("named", ["", "tokenizer.json"])
+def test_exported_tokenizer_has_its_special_tokens_and_nothing_of_a_model(
+    tmp_path, write_byte_tokenizer, monkeypatch, named
+):
+    write_byte_tokenizer(tmp_path / "hf")
+    (tmp_path / "hf" / "tokenizer_config.json").write_text(json.dumps({"eos_token": "Ġ"}))
+    (tmp_path / "hf" / "model.safetensors").write_bytes(bytes(9))
+    monkeypatch.setattr("recipes.tokenizing.exchange.read_domains", lambda path: [])
+    run = SimpleNamespace(
+        tokens=SimpleNamespace(domains_path=tmp_path / "domains.json", tokenizer=str(tmp_path / "hf" / named))
+    )
+    export_tokens(run, "ds", tmp_path / "out")
+    copied = tmp_path / "out" / "tokenizer"
+    assert load_tokenizer(copied).eos == load_tokenizer(tmp_path / "hf").eos is not None
+    assert {path.name for path in copied.iterdir()} == {"tokenizer.json", "tokenizer_config.json"}
+    monkeypatch.setattr(
+        "recipes.tokenizing.exchange.read_domains", lambda path: [SimpleNamespace(name="held_out", training=None)]
+    )
+    with pytest.raises(RunError, match="a domain is called held_out"):
+        export_tokens(run, "litdata", tmp_path / "other")
 
 
 READY = """

@@ -247,6 +247,10 @@ CASES = {
         SMALL.replace("- rules: gopher", "- perplexity: {model: m/x, scoring: lines}"),
         "mean nothing under scoring: lines",
     ),
+    "shares of text of which nothing is left": (
+        SMALL.replace("vocabulary: 4096", 'vocabulary: 4096, text: {shares: {zh_web: 1, "zh_*": 0}}'),
+        "nothing is left for 'zh_*': all it covers is named by zh_web",
+    ),
     "cuts that fall": (
         SMALL.replace("- rules: gopher", "- perplexity: {model: m/x, buckets: {shares: [0.6, 0.3]}}"),
         "must rise",
@@ -505,6 +509,18 @@ def test_weights_may_name_parts_that_only_the_text_tells(load, errors):
     (error,) = errors(buckets.replace("news", "haed"))
     assert "zh_web/haed" in error
     assert "did you mean zh_web/head?" in error
+
+
+def test_weights_name_the_levels_that_the_step_cuts(load, errors):
+    text = SMALL.replace("max_epochs: 4", "split: {zh_web: bucket}").replace(
+        "- rules: gopher", "- perplexity: {preset: sound, model: m/x, buckets: {shares: [0.25, 0.5, 0.75]}}"
+    )
+    named = {"zh_web/head": 0.1, "zh_web/middle_1": 0.1, "zh_web/middle_2": 0.1, "zh_web/tail": 0.2, "en_*": 0.5}
+    text = text.replace('zh_web: 0.5, "en_*": 0.5', ", ".join(f'"{name}": {share}' for name, share in named.items()))
+    assert load(text).schedule[0].weights.shares == named
+    found = errors(text.replace("[0.25, 0.5, 0.75]", "[0.5]"))
+    assert len(found) == 2
+    assert all("names no domain" in error for error in found)
 
 
 def test_error_in_an_extended_file_names_that_file(tmp_path):
