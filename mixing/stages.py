@@ -103,16 +103,26 @@ def text_shares(shares: Mapping[str, float], supply: Mapping[str, float]) -> dic
 
 
 def domain_bytes(shards: Sequence[ShardInputs], split: Mapping[str, str]) -> dict[str, float]:
-    """Bytes of kept text of each domain, from the layers alone."""
+    """Bytes of kept text of each domain, from the layers alone, or of the text that steps have edited."""
     supply: dict[str, float] = {}
     for shard in shards:
         column = split.get(shard.source)
-        columns = ["size_bytes", *mask_columns(shard.layers), *([column] if column else [])]
-        for batch in read_layers(shard.layers, columns):
-            sizes = np.where(kept_rows(batch), batch.column("size_bytes").to_numpy(), 0)
+        for batch, _, sizes in _sized(shard, [column] if column else []):
             for domain, rows in _domains_of(shard.source, batch, column):
                 supply[domain] = supply.get(domain, 0.0) + float(sizes[rows].sum())
     return {domain: size for domain, size in supply.items() if size}
+
+
+def _sized(shard: ShardInputs, columns: Sequence[str]) -> Iterator[tuple[pa.RecordBatch, np.ndarray, np.ndarray]]:
+    """Row batches of some columns, which rows are kept, and bytes of their text as the steps left it (else 0)."""
+    if shard.text is None:
+        for batch in read_layers(shard.layers, ["size_bytes", *mask_columns(shard.layers), *columns]):
+            kept = kept_rows(batch)
+            yield batch, kept, np.where(kept, batch.column("size_bytes").to_numpy(), 0)
+        return
+    for batch in kept_text(shard, columns):  # the rows layer has the sizes that were read
+        sizes = pc.binary_length(batch.column("text")).fill_null(0)
+        yield batch, batch.column("kept").to_numpy(zero_copy_only=False), sizes.to_numpy().astype(np.int64)
 
 
 def _domains_of(source: str, batch: pa.RecordBatch, column: str | None) -> Iterator[tuple[str, np.ndarray]]:
@@ -128,17 +138,15 @@ def _domains_of(source: str, batch: pa.RecordBatch, column: str | None) -> Itera
 def domain_sizes(
     shards: Sequence[ShardInputs], split: Mapping[str, str], domain: str
 ) -> Iterator[tuple[pa.Array, np.ndarray]]:
-    """Content ids and bytes of a domain's kept documents, in row batches, from the layers alone."""
+    """Content ids and bytes of a domain's kept documents, in row batches, as `domain_bytes` counts them."""
     for shard in shards:
         if shard.source != domain.partition("/")[0]:
             continue
         column = split.get(shard.source)
-        columns = ["content_id", "size_bytes", *mask_columns(shard.layers), *([column] if column else [])]
-        for batch in read_layers(shard.layers, columns):
+        for batch, kept, sizes in _sized(shard, ["content_id", *([column] if column else [])]):
             for name, rows in _domains_of(shard.source, batch, column):
                 if name == domain:
-                    taken = pa.array(rows & kept_rows(batch))
-                    yield batch.column("content_id").filter(taken), batch.column("size_bytes").filter(taken).to_numpy()
+                    yield batch.column("content_id").filter(pa.array(rows & kept)), sizes[rows & kept]
 
 
 def domain_texts(shards: Sequence[ShardInputs], split: Mapping[str, str]) -> Iterator[tuple[str, pa.Array, pa.Array]]:

@@ -255,18 +255,19 @@ def scaled(name: str, found: Counted, sample: float, total: int | None, rate: To
     size, half = found.size / sample, _Z * math.sqrt((1 - sample) * found.squares) / sample
     kept_low, kept_high = math.floor(low * rows * least), min(rows, math.ceil(high * rows))
     size_low, size_high = max(0.0, size - half) * least, max(size + half, kept_high * found.mean_size)
+    kept, ends = round(found.kept / max(1, found.rows) * rows * expected), rate.per_document
     return SourceForecast(
         source=name,
         rows=rows,
-        kept=round(found.kept / max(1, found.rows) * rows * expected),
+        kept=kept,
         kept_low=kept_low,
         kept_high=kept_high,
         bytes=round(size * expected),
         bytes_low=math.floor(size_low),
         bytes_high=math.ceil(size_high),
-        tokens=rate.tokens(round(size * expected)),
-        tokens_low=math.floor(size_low * rate.low),
-        tokens_high=math.ceil(size_high * rate.high),
+        tokens=rate.tokens(round(size * expected), kept),
+        tokens_low=math.floor(size_low * rate.low) + ends * kept_low,
+        tokens_high=math.ceil(size_high * rate.high) + ends * kept_high,
         tokens_by=rate.basis,
         drops={reason: round(count / sample) for reason, count in found.reasons.most_common()},
     )

@@ -30,8 +30,8 @@ _ROWS = 65_536
 def differences(one: Run, other: Run) -> dict[str, Any]:
     """What two runs made of the same rows: config, newly kept and dropped by source and reason, examples, tokens.
 
-    Tokens are estimated from the kept text's bytes, with the rate of each run's own tokenizer; where one of them has
-    none yet, with one rate for both, so that the same documents come to the same tokens.
+    Tokens are estimated from the bytes that were read of what is kept, with the rate of each run's own tokenizer; where
+    one of them has none yet, with one rate for both, so that the same documents come to the same tokens.
     """
     ledgers = [open_ledger(run) for run in (one, other)]
     rates = [token_rates(run, ledger) for run, ledger in zip((one, other), ledgers)]
@@ -86,7 +86,7 @@ def _source_difference(first: Source, second: Source, rates: list[TokenRate]) ->
         "rows": counted.rows,
         "kept": counted.kept,
         "characters": counted.characters,
-        "tokens": [rate.tokens(size) for rate, size in zip(rates, counted.bytes)],
+        "tokens": [rate.tokens(*amount) for rate, *amount in zip(rates, counted.bytes, counted.kept)],
         "newly_kept": most_first(counted.newly_kept),
         "newly_dropped": most_first(counted.newly_dropped),
         "examples": [*counted.gained, *counted.lost],

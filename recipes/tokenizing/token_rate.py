@@ -1,5 +1,8 @@
 """Tokens that a source's text comes to, before it is tokenised: a rate measured on a sample of what is kept.
 
+The ledger knows the bytes of each text as it was read, and steps may have edited it since: tokens are those of the text
+that is left, bytes those that were read of the same documents.
+
 The tokenizer is the recipe's own: the file it names, or the one this run has trained. Where it is still to be trained,
 one of its kind is trained on half of the samples and measured on the other half; a recipe without a tokenizer is told
 in tokens of 4 bytes.
@@ -10,7 +13,7 @@ from __future__ import annotations
 import math
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,12 +29,22 @@ _DOCUMENT_CHARACTERS = 20_000
 _SHARDS = 16  # of a source, each read to its first documents that are kept: shards are often of one origin each
 _TYPICAL = 0.25
 _Z = 1.96  # 95 %
+_WIDE = 1.6  # either way, where nothing tells how documents vary
+
+
+@dataclass(frozen=True)
+class SampledText:
+    """Text of a kept document as the steps left it, at most its beginning; `size_bytes`: of the same part as read."""
+
+    text: str
+    size_bytes: float
 
 
 @dataclass(frozen=True)
 class TokenRate:
-    """Tokens a byte of kept text, with a 95 % interval, and what they were counted with.
+    """Tokens a byte of kept text as it was read, with a 95 % interval, and what they were counted with.
 
+    `per_document` is the number of begin and end tokens around each.
     `basis` is tokenizer (the recipe's), sample (one of its kind, trained on samples) or typical (4 bytes a token).
     """
 
@@ -39,13 +52,14 @@ class TokenRate:
     low: float
     high: float
     basis: str
+    per_document: int = 0
 
-    def tokens(self, size_bytes: int) -> int:
-        """Tokens of so many bytes of this source's text."""
-        return round(size_bytes * self.per_byte)
+    def tokens(self, size_bytes: int, documents: int) -> int:
+        """Tokens of so many kept documents of this source, and bytes that were read of them."""
+        return round(size_bytes * self.per_byte) + documents * self.per_document
 
 
-TYPICAL = TokenRate(_TYPICAL, _TYPICAL / 1.6, _TYPICAL * 1.6, "typical")
+TYPICAL = TokenRate(_TYPICAL, _TYPICAL / _WIDE, _TYPICAL * _WIDE, "typical")
 
 
 def token_rates(run: Run, ledger: Ledger) -> dict[str, TokenRate]:
@@ -53,41 +67,43 @@ def token_rates(run: Run, ledger: Ledger) -> dict[str, TokenRate]:
     samples = {source.name: sampled_texts(source) for source in ledger.sources}
     if run.recipe.tokenizer is None or not any(samples.values()):
         return dict.fromkeys(samples, TYPICAL)
-    ready = _ready(run)
+    ready, ends = _ready(run), run.recipe.sequences.bos + run.recipe.sequences.eos
     if ready is not None:
-        return _rates(ready, samples, "tokenizer")
+        return _rates(ready, samples, "tokenizer", ends)
     with tempfile.TemporaryDirectory() as folder:
         halves = {name: (texts[::2], texts[1::2]) for name, texts in samples.items()}
-        trained = _train(run.recipe, [text for half, _ in halves.values() for text in half], Path(folder))
+        trained = _train(run.recipe, [one.text for half, _ in halves.values() for one in half], Path(folder))
         if trained is None:
             return dict.fromkeys(samples, TYPICAL)
-        return _rates(trained, {name: half for name, (_, half) in halves.items()}, "sample")
+        return _rates(trained, {name: half for name, (_, half) in halves.items()}, "sample", ends)
 
 
-def sampled_texts(source: Source) -> list[str]:
+def sampled_texts(source: Source) -> list[SampledText]:
     """Kept documents from the beginning of up to 16 shards, spread evenly; long ones are cut.
 
     What a shard keeps too little of, those behind it make up for.
     """
     number, left = min(_SHARDS, len(source.shards)), _SAMPLE_BYTES
-    found: list[str] = []
+    found: list[SampledText] = []
     for place in range(number):
         texts = list(_some_of(source.shards[place * len(source.shards) // number], left / (number - place)))
-        left -= sum(len(text.encode()) for text in texts)
+        left -= sum(len(one.text.encode()) for one in texts)
         found += texts
     return found
 
 
-def _some_of(shard: ShardInputs, size_bytes: float) -> Iterator[str]:
+def _some_of(shard: ShardInputs, size_bytes: float) -> Iterator[SampledText]:
     """The first kept documents of a shard, up to the one that reaches an amount."""
     left = size_bytes
-    for batch in kept_text(shard) if left > 0 else ():
-        texts = batch.column("text")
+    for batch in kept_text(shard, ["size_bytes"]) if left > 0 else ():
+        texts, read = batch.column("text"), batch.column("size_bytes")
         for place in range(len(texts)):
             text = texts[place].as_py()
             if text:
-                yield text[:_DOCUMENT_CHARACTERS]
-                left -= len(text[:_DOCUMENT_CHARACTERS].encode())
+                taken = text[:_DOCUMENT_CHARACTERS]
+                size = len(taken.encode())
+                yield SampledText(taken, read[place].as_py() * size / len(text.encode()))
+                left -= size
             if left <= 0:
                 return
 
@@ -120,7 +136,7 @@ def _train(recipe: Recipe, texts: Sequence[str], folder: Path) -> Path | None:
     return folder
 
 
-def _rates(path: Path, samples: Mapping[str, Sequence[str]], basis: str) -> dict[str, TokenRate]:
+def _rates(path: Path, samples: Mapping[str, Sequence[SampledText]], basis: str, ends: int) -> dict[str, TokenRate]:
     import numpy as np
     import pyarrow as pa
 
@@ -128,15 +144,16 @@ def _rates(path: Path, samples: Mapping[str, Sequence[str]], basis: str) -> dict
 
     tokenizer = load_tokenizer(path)
     rates = {}
-    for name, texts in samples.items():
-        counts = [lengths for _, lengths in encode(tokenizer, pa.array(texts, pa.large_string()))]
+    for name, sampled in samples.items():
+        texts = pa.array([one.text for one in sampled], pa.large_string())
+        counts = [lengths for _, lengths in encode(tokenizer, texts)]
         tokens = np.concatenate([np.zeros(0, np.int64), *counts]).tolist()
-        rates[name] = rate_of(tokens, [len(text.encode()) for text in texts], basis)
+        rates[name] = replace(rate_of(tokens, [one.size_bytes for one in sampled], basis), per_document=ends)
     return rates
 
 
-def rate_of(tokens: Sequence[int], sizes: Sequence[int], basis: str) -> TokenRate:
-    """Ratio of two sums over documents, with the interval of a ratio estimator.
+def rate_of(tokens: Sequence[int], sizes: Sequence[float], basis: str) -> TokenRate:
+    """Ratio of two sums over documents, with the interval of a ratio estimator; one document tells no spread.
 
     Source: Cochran 1977, Sampling Techniques, section 6.4; 5 % are added where the tokenizer is of another text.
     """
@@ -144,6 +161,8 @@ def rate_of(tokens: Sequence[int], sizes: Sequence[int], basis: str) -> TokenRat
     if not total:
         return TYPICAL
     rate = sum(tokens) / total
-    spread = math.sqrt(sum((t - rate * s) ** 2 for t, s in zip(tokens, sizes, strict=True)) / max(1, count - 1))
+    if count < 2:
+        return TokenRate(rate, rate / _WIDE, rate * _WIDE, basis)
+    spread = math.sqrt(sum((t - rate * s) ** 2 for t, s in zip(tokens, sizes, strict=True)) / (count - 1))
     half = _Z * spread / math.sqrt(count) / (total / count) + (0.05 * rate if basis == "sample" else 0.0)
     return TokenRate(rate, max(0.0, rate - half), rate + half, basis)

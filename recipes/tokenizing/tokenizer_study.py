@@ -17,7 +17,7 @@ from mixing.tokenizer_study import StudyInputs, StudyOptions, study_tokenizer
 from mixing.tokenizer_training import TokenizerOptions
 from recipes.errors import RunError
 from recipes.pipeline import PlannedStage, PlannedTask, plan_stage, tokenizer_key
-from recipes.tokenizing.tokens import VERSIONS, plan_tokens
+from recipes.tokenizing.tokens import VERSIONS, edited_version, plan_tokens
 
 if TYPE_CHECKING:
     from recipes.run import Run
@@ -123,7 +123,7 @@ def _plan_study(run: Run, own: str, paths: Sequence[str], sized: Sequence[tuple[
     return plan_stage(
         run.store,
         "tokenizer_study",
-        [VERSIONS["tokenizer_study"], options, [state.made_of() for state in states]],
+        [VERSIONS["tokenizer_study"], *edited_version(shards), options, [state.made_of() for state in states]],
         title="tokenizers compared",
         verb="tokenize",
         work=study_tokenizer,

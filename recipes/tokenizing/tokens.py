@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +27,16 @@ if TYPE_CHECKING:
     from recipes.run import Run
 
 # Raised when the same options give other token shards, domains or plans.
-VERSIONS = {"imported": 3, "tokenizer": 2, "extension": 2, "tokenizer_study": 1, "tokens": 2, "domains": 3, "plan": 2}
+VERSIONS = {
+    "imported": 3,
+    "tokenizer": 2,
+    "extension": 2,
+    "tokenizer_study": 1,
+    "edited": 1,
+    "tokens": 2,
+    "domains": 3,
+    "plan": 2,
+}
 
 
 @dataclass(frozen=True)
@@ -166,6 +176,7 @@ def _plan_tokenizer(run: Run, curation: Plan, split: dict[str, str]) -> tuple[Pl
         [
             VERSIONS["tokenizer"],
             *([VERSIONS["extension"]] if wanted.base else []),
+            *edited_version(inputs.shards),
             options,
             [state.made_of() for state in states],
         ],
@@ -176,6 +187,11 @@ def _plan_tokenizer(run: Run, curation: Plan, split: dict[str, str]) -> tuple[Pl
         tasks=(PlannedTask(ALL, inputs),),
     )
     return stage, stage.file(ALL, ".tokenizer"), stage.folder.key
+
+
+def edited_version(shards: Iterable[ShardInputs]) -> list[str]:
+    """How bytes of a tokenizer's text are counted, for a key, where steps have edited some of it."""
+    return [f"edited {VERSIONS['edited']}"] if any(shard.text is not None for shard in shards) else []
 
 
 def _plan_shards(

@@ -10,11 +10,13 @@ import pyarrow as pa
 import pytest
 
 from curation.ledger import Source
+from mixing.shards import read_record
+from mixing.stages import domain_bytes, domain_sizes, domain_texts
 from recipes.curating.curate import curate
 from recipes.ledger.forecasting import counted, disk_bytes, forecast, poisson_upper, scaled, wilson
 from recipes.run import Run
 from recipes.schema.recipe import load_recipe
-from recipes.tokenizing.token_rate import TYPICAL, rate_of, sampled_texts
+from recipes.tokenizing.token_rate import TYPICAL, rate_of, sampled_texts, token_rates
 
 RECIPE = """
 sources:
@@ -46,17 +48,60 @@ def test_forecast_counts_what_a_sampled_source_reads(tmp_path):
 def test_sampled_texts_come_from_many_shards_and_later_ones_make_up_for_empty_ones(monkeypatch):
     sizes = [0] * 20 + [100_000] * 20  # characters that each shard keeps, in documents of 1,000
 
-    def kept_text(shard):
-        texts = ["x" * 1000 for _ in range(sizes[shard] // 1000)]
-        yield pa.record_batch({"text": pa.array([None, *texts], pa.large_string())})
+    def kept_text(shard, columns=()):
+        texts = [None, *["x" * 1000 for _ in range(sizes[shard] // 1000)]]
+        yield pa.record_batch({"text": pa.array(texts, pa.large_string()), "size_bytes": [3000] * len(texts)})
 
     monkeypatch.setattr("recipes.tokenizing.token_rate.kept_text", kept_text)
-    assert sum(map(len, sampled_texts(Source("a", "de", tuple(range(40)))))) == 400_000
-    assert sum(map(len, sampled_texts(Source("a", "de", (39,))))) == 100_000
+    sampled = sampled_texts(Source("a", "de", tuple(range(40))))
+    assert sum(len(one.text) for one in sampled) == 400_000
+    assert sum(one.size_bytes for one in sampled) == 1_200_000  # steps left a third of what was read
+    assert sum(len(one.text) for one in sampled_texts(Source("a", "de", (39,)))) == 100_000
     reached = []
-    monkeypatch.setattr("recipes.tokenizing.token_rate.kept_text", lambda shard: reached.append(shard) or kept_text(39))
+    monkeypatch.setattr(
+        "recipes.tokenizing.token_rate.kept_text", lambda shard, _: reached.append(shard) or kept_text(39)
+    )
     sampled_texts(Source("a", "de", tuple(range(40))))
     assert reached == [place * 40 // 16 for place in range(16)]
+
+
+EDITED = """
+sources:
+  menus: {path: a.jsonl, language: de}
+  plain: {path: b.jsonl, language: de}
+steps:
+  - lines: {name: menu, drop: {menu: "uppercase_share > 0.3"}}
+tokenizer: {algorithm: byte_bpe, vocabulary: 300, text: {size: 20 KiB, shares: {menus: 0.5, plain: 0.5}}}
+sequences: {bos: true}
+execution: {raw: raw, workdir: work, workers: 1}
+"""
+
+
+def test_tokens_and_shares_of_edited_sources_are_those_of_the_text_that_is_left(tmp_path):
+    (tmp_path / "raw").mkdir()
+    for name, menu in (("a", "IMPRESSUM UND DATENSCHUTZ\n" * 20), ("b", "")):
+        lines = [json.dumps({"text": f"{menu}Das {n}. Haus am Bach hat {n * n} Türen."}) for n in range(2000)]
+        (tmp_path / "raw" / f"{name}.jsonl").write_text("\n".join(lines))
+    (tmp_path / "e.yaml").write_text(EDITED)
+    with Run.open(load_recipe(tmp_path / "e.yaml"), silent=True) as run:
+        ledger, tokens = run.curation.ledger(), run.tokens
+        rates = token_rates(run, ledger)
+    for name, rate in rates.items():
+        kept = ledger.scan([name]).filter("kept").collect()
+        there = sum(read_record(shard).num_tokens for shard in tokens.shards if shard.source == name)
+        assert rate.tokens(kept["size_bytes"].sum(), kept.height) == pytest.approx(there, rel=1e-3)
+    shards = tuple(shard for source in ledger.sources for shard in source.shards)
+    left = dict.fromkeys(rates, 0)
+    for name, _, text in domain_texts(shards, {}):
+        left[name] += sum(len(one.encode()) for one in text.to_pylist())
+    assert domain_bytes(shards, {}) == left
+    sizes = {name: np.concatenate([each for _, each in domain_sizes(shards, {}, name)]).sum() for name in left}
+    assert sizes == left
+
+
+def test_rate_of_one_document_has_a_wide_interval():
+    rate = rate_of([1000], [4000], "tokenizer")
+    assert (rate.low, rate.per_byte, rate.high) == pytest.approx((0.25 / 1.6, 0.25, 0.25 * 1.6))
 
 
 def test_wilson_interval_of_half_is_even():
