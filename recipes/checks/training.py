@@ -89,7 +89,8 @@ def _tokenizer(recipe: Recipe, names: Names) -> Iterator[Problem]:
     shares, path = recipe.tokenizer.text.shares, ("tokenizer", "text", "shares")
     yield from domain_problems(shares, names, path)
     yield from shares_problem(shares, path, "shares of text")
-    yield from _nothing_left(shares, names, path)
+    if len(shares) > 1:  # the default is everything
+        yield from _nothing_left(shares, names, path)
 
 
 def _what_is_needed(recipe: Recipe, names: Names) -> Iterator[Problem]:

@@ -17,7 +17,7 @@ from markupsafe import Markup
 
 from curation.layers import layer_columns
 from curation.ledger import Source, scan_shard, texts_of
-from curation.perplexity.buckets import level_names
+from curation.perplexity.levels import level_names
 from curation.perplexity.stability import by_length, by_order, by_sample_size
 from recipes.report.axes import WIDTH, Scale, bottom_axis, colours, left_axis, legend, picture, tip
 from recipes.report.markup import Column, Figure, Section, Table, tag

@@ -17,7 +17,8 @@ import pyarrow.compute as pc
 from curation.fields import looks_like_path
 from curation.layers import kept_rows, layer_columns, mask_columns, read_layers
 from curation.ledger import Source
-from curation.perplexity.buckets import ccnet_cutoffs, cutoffs, level_names, read_cutoffs, read_histograms
+from curation.perplexity.buckets import ccnet_cutoffs, cutoffs, read_cutoffs, read_histograms
+from curation.perplexity.levels import level_names
 from recipes.progress import several
 from recipes.report.axes import colour, legend
 from recipes.report.bars import Bar, Counted, Piece, histograms, stacked_bars

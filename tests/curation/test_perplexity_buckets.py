@@ -15,12 +15,12 @@ from curation.perplexity.buckets import (
     cutoffs,
     histogram,
     histograms,
-    level_names,
     merge,
     read_cutoffs,
     read_histograms,
     write_cutoffs,
 )
+from curation.perplexity.levels import level_names
 
 DATA = os.environ.get("GRISTMILL_TEST_DATA")
 PERPLEXITIES = st.lists(st.floats(1.0, 1e8), min_size=1, max_size=60)
