@@ -27,7 +27,7 @@ import pyarrow.parquet as pq
 from loguru import logger
 
 from benchmarks.dedup_growth import made_bands, measure_matching, run_match, write_signatures
-from curation.dedup import minhash, paragraph, substring
+from curation.dedup import minhash, paragraph, paragraph_edit, substring
 from curation.dedup.inputs import MatchInput
 from curation.dedup.match import MatchOptions, match
 from curation.dedup.minhash import Options
@@ -254,7 +254,7 @@ def measure_paragraphs(megabytes: float) -> dict[str, object]:
             pq.write_table(pa.Table.from_batches([batch]), f"{name}/hashes")
             inputs = [paragraph.ParagraphInput("web", "a", f"{name}/hashes")]
             paragraph.find(inputs, options, [f"{name}/remove"], 1 << 30, scratch=name)
-            paragraph.edit(array, pq.read_table(f"{name}/remove").column(0).combine_chunks())
+            paragraph_edit.edit(array, pq.read_table(f"{name}/remove").column(0).combine_chunks())
 
         for label, options in (("keep_none", paragraph.CCNET), ("keep_first", paragraph.DOLMA)):
             run(options)

@@ -257,7 +257,7 @@ class Dedup(Step):
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "exact": {"normalize": "raw"},
-        "paragraphs_keep_first": {"normalize": "ccnet"},
+        "paragraphs_keep_first": {"normalize": "raw", "min_words": 3, "false_positives": 1e-6},
         "paragraphs_keep_none": {"normalize": "ccnet"},
         "minhash": {"normalize": "words", "shingle": {"words": 5}, "bands": 14, "rows": 8},
         "substring": {"normalize": "raw", "shingle": {"words": 50}, "min_words": 10},
@@ -266,7 +266,7 @@ class Dedup(Step):
         "shingle": ("minhash", "substring"), "threshold": ("minhash",), "bands": ("minhash",), "rows": ("minhash",),
         "verify": ("minhash",), "cluster": ("minhash",), "max_cluster": ("minhash",),
         "min_words": ("paragraphs_keep_first", "paragraphs_keep_none", "substring"), "group": ("paragraphs_keep_none",),
-        "false_positives": ("exact", "paragraphs_keep_first", "paragraphs_keep_none"),
+        "false_positives": ("paragraphs_keep_first",),
         "keep": ("exact", "paragraphs_keep_first", "minhash", "substring"), "index": ("exact", "minhash"),
     }  # fmt: skip
     kind: Literal["dedup"] = "dedup"
@@ -275,7 +275,7 @@ class Dedup(Step):
     on: Literal["all", "survivors"] = ON_SURVIVORS
     normalize: Literal["raw", "words", "numbers", "base", "ccnet"] = Field(
         default="words",
-        description="Folding; by the preset: minhash words, exact and substring raw, paragraphs ccnet (its lines).",
+        description="Folding; by the preset: minhash words, paragraphs_keep_none ccnet (its lines), the others raw.",
     )
     shingle: Shingle | None = Field(
         default=None,
@@ -301,9 +301,12 @@ class Dedup(Step):
         Annotated[Amount, AmountIn("shards")] | None,
         BeforeValidator(_group),
         WithJsonSchema({"type": ["string", "null"]}),
-    ] = Field(default=None, description="keep-none: paragraphs are compared inside groups of so many shards, or `all`.")
+    ] = Field(
+        default=None,
+        description="keep-none: compared in groups of so many shards (CCNet: 50), or `all`.",
+    )
     false_positives: Annotated[float, Field(gt=0, lt=1)] | None = Field(
-        default=None, description="Share of wrong drops that a Bloom filter may cause; null: exact."
+        default=None, description="keep-first: share of wrong drops that its Bloom filter may cause; null: exact."
     )
     keep: tuple[KeepRule, ...] = Field(
         default=(), description="Which of several duplicates stays, such as [{source: a}, longest]; ties by place."
@@ -334,6 +337,8 @@ class Dedup(Step):
     def _edits(self) -> list[tuple[tuple[str | int, ...], Any, str]]:
         """What only goes with presets that drop whole documents."""
         wrong: list[tuple[tuple[str | int, ...], Any, str]] = []
+        if str(self.preset).startswith("paragraphs") and self.normalize not in ("raw", "ccnet"):
+            wrong.append((("normalize",), self.normalize, "paragraphs are compared raw (their bytes) or as ccnet does"))
         if self.preset in ("paragraphs_keep_first", "substring"):
             wrong += [
                 (("keep", rank), rule.entry(), "pieces of documents are preferred by {source: PATTERN} only")

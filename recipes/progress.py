@@ -116,6 +116,10 @@ def amount_of(counts: dict[str, Any]) -> str:
         shown.append(f"{counts['padding_share']:.1%} padding")
     if "kept" not in counts and (drops := [n for name, n in counts.items() if name.startswith("drop.")]):
         shown.append(f"{compact(float(sum(drops)))} dropped")
+    if counts.get("dates_unread"):
+        shown.append(f"{several(counts['dates_unread'], 'unreadable date')} taken for missing")
+    if counts.get("documents_unlisted"):
+        shown.append(f"{compact(float(counts['documents_unlisted']))} not compared with all of their band groups")
     if counts.get("by_library"):
         because = counts.get("by_library_because", "added tokens in them, or text to normalise")
         shown.append(f"{compact(float(counts['by_library']))} documents by the tokenizers library ({because})")

@@ -2,7 +2,8 @@
 
 Documents are numbered by rank here, 0 the best. **Star**: through the documents from best to worst, a document is
 dropped when it is similar to a document that is kept; so every dropped document is itself similar to the one that stays
-for it, and a chain A~B~C cannot swallow C. **Components**: everything connected by similar pairs is one cluster.
+for it, and a chain A~B~C cannot swallow C. **Components**: everything connected by similar pairs is one cluster; of
+documents that are joined already the first 32 of a band group are compared with later ones too.
 
 A pair counts when it is a candidate (shares a band) and, where similarities are checked, is at least the threshold.
 Both kernels work on the similarities known so far and return the pairs they still need; the caller measures those and
@@ -18,7 +19,7 @@ import numpy as np
 from curation.dedup.spill import Runs
 from curation.kernels import inline_kernel, kernel
 
-MAX_KEPT_IN_RUN = 32  # dissimilar documents of one band group that later ones are compared with
+MAX_KEPT_IN_RUN = 32  # dissimilar documents of one band group that later ones are compared with; joined ones, too
 _ASKED_AT_ONCE = 4  # pairs a document asks for in one round; in the first only one, which mostly settles it
 _ASKED_IN_ROUND = 1 << 22  # pairs asked for in one round: 32 MiB
 _KEPT, _DROPPED, _PENDING = 0, 1, 2
@@ -219,39 +220,37 @@ def _components(
     """One pass over the groups; joins similar documents in `parent`; returns (pairs asked for, left out)."""
     for document in range(parent.shape[0]):
         parent[document] = document
-    kept = np.zeros(MAX_KEPT_IN_RUN, np.int32)
+    listed = np.zeros(2 * MAX_KEPT_IN_RUN, np.int32)
     num_asked, num_unlisted = 0, 0
     for run in range(starts.shape[0] - 1):
-        num_kept = 0
+        num_apart, num_joined = 0, 0
         for place in range(starts[run], starts[run + 1]):
             document = members[place]
-            root = _find(parent, document)
             joined, unsettled, asked_here = False, False, 0
-            for index in range(num_kept):
-                if _find(parent, kept[index]) == root:
+            for index in range(num_apart + num_joined):
+                root, other = _find(parent, document), _find(parent, listed[index])
+                if root == other:
                     joined = True
-                    break
-            for index in range(num_kept):
-                if joined:
-                    break
-                value = _known(keys, similarities, kept[index], document)
+                    continue
+                value = _known(keys, similarities, listed[index], document)
                 if value == np.float32(-1):
                     unsettled = True
                     if asked_here >= at_once or num_asked >= asked.shape[0]:
                         break
-                    asked[num_asked] = (np.uint64(kept[index]) << np.uint64(32)) | np.uint64(document)
+                    asked[num_asked] = (np.uint64(listed[index]) << np.uint64(32)) | np.uint64(document)
                     num_asked += 1
                     asked_here += 1
                 elif not value < threshold:
-                    other = _find(parent, kept[index])
                     parent[max(root, other)] = min(root, other)
                     joined = True
-            if not joined and not unsettled:
-                if num_kept < MAX_KEPT_IN_RUN:
-                    kept[num_kept] = document
-                    num_kept += 1
-                else:
-                    num_unlisted += 1
+            if unsettled:
+                continue
+            if not joined and num_apart == MAX_KEPT_IN_RUN:
+                num_unlisted += 1
+            elif not joined or num_joined < MAX_KEPT_IN_RUN:
+                listed[num_apart + num_joined] = document
+                num_joined += joined
+                num_apart += not joined
     return num_asked, num_unlisted
 
 

@@ -96,7 +96,7 @@ def _found(chain: Sequence[Version], columns: list[str], chosen: Any, most: int 
 
 def write_removal(
     chain: Sequence[Version], ids: Collection[bytes], sources: Sequence[str], entries: Path, removed: Path
-) -> tuple[int, set[bytes]]:
+) -> tuple[int, set[bytes], set[str]]:
     """Write the files of a version that takes documents out.
 
     Args:
@@ -107,20 +107,21 @@ def write_removal(
         removed: file to write, of what it takes out.
 
     Returns:
-        How many documents it takes out, and the content ids that no document has.
+        How many documents it takes out, the content ids that no document has, and the patterns that match none.
     """
     pq.write_table(entries_schema(options_of(chain[-1])).empty_table(), entries)
-    alive, missing, total = alive_masks(chain), set(ids), 0
+    alive, missing, idle, total = alive_masks(chain), set(ids), set(sources), 0
     wanted = np.array(sorted(ids), "S16")
     with pq.ParquetWriter(removed, REMOVED, compression="zstd", write_page_checksum=True) as writer:
         for version in chain:
             for (source, shard), here, first in by_shard(version.entries):
-                hit = np.isin(here, wanted)
+                there = alive[version.number][first : first + len(here)] if version.number in alive else None
+                hit = np.isin(here, wanted) if there is None else np.isin(here, wanted) & there
                 missing -= {one.ljust(16, b"\0") for one in here[hit].tolist()}
-                if any(fnmatchcase(source, pattern) for pattern in sources):
-                    hit[:] = True
-                if version.number in alive:
-                    hit &= alive[version.number][first : first + len(here)]
+                matching = {pattern for pattern in sources if fnmatchcase(source, pattern)}
+                if matching and (there is None or there.any()):
+                    idle -= matching
+                    hit = np.ones(len(here), bool) if there is None else there
                 places = np.flatnonzero(hit)
                 columns = [
                     pa.array(np.full(len(places), version.number, np.int32)),
@@ -130,4 +131,4 @@ def write_removal(
                 ]
                 writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=REMOVED))
                 total += len(places)
-    return total, missing
+    return total, missing, idle

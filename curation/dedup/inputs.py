@@ -98,6 +98,7 @@ class Inputs:
 
         Raises:
             SignatureError: where no file of an input has the column.
+            ArrowTypeError: for types without a common one, which `common_type` tells beforehand.
         """
         bounds = np.searchsorted(documents, self.offsets)
         chunks = []
@@ -107,8 +108,29 @@ class Inputs:
                 chunks.append(_take(one, of_index if one.fixed and of_index else column, rows))
         if not chunks:
             return pa.chunked_array([], pa.null())
-        kind = next((chunk.type for chunk in chunks if not pa.types.is_null(chunk.type)), chunks[0].type)
-        return pa.chunked_array([chunk.cast(kind) for chunk in chunks], kind)
+        kind = _common([chunk.type for chunk in chunks])
+        return pa.chunked_array([chunk.cast(kind, safe=not pa.types.is_floating(kind)) for chunk in chunks], kind)
+
+    def common_type(self, column: str) -> pa.DataType:
+        """Type in which the values of a column are compared, whatever each source stores: numbers as numbers.
+
+        Raises:
+            SignatureError: for types that have no order between them, such as text beside numbers; named by source.
+        """
+        kind, of = pa.null(), ""
+        for one in self.inputs:
+            path = _file_with(one, column)
+            own = pa.null() if path is None else pq.read_schema(path).field(column).type
+            try:
+                common = _common([kind, own])
+            except (pa.ArrowTypeError, pa.ArrowInvalid):
+                raise SignatureError(
+                    f"{column.partition('@')[0]} is {own} in source {one.source} and {kind} in source {of}, which "
+                    "cannot be compared; store it as one kind of value, or prefer by another entry in keep"
+                ) from None
+            of = of if pa.types.is_null(own) else one.source
+            kind = common
+        return kind
 
     def sketches(self, number: int, rows: np.ndarray) -> Iterator[tuple[slice, pa.ListArray]]:
         """Sketches of ascending rows of an index, with where each piece stands among them; none where it has none."""
@@ -126,6 +148,16 @@ class Inputs:
     def has(self, column: str) -> bool:
         """Whether every input has the column."""
         return all(_file_with(one, column) is not None for one in self.inputs)
+
+
+def _common(kinds: Sequence[pa.DataType]) -> pa.DataType:
+    """The one type of several, or one that holds them all: int64 and any float are double; ArrowTypeError for none."""
+    known = [kind for kind in dict.fromkeys(kinds) if not pa.types.is_null(kind)]
+    if len(known) < 2:
+        return known[0] if known else pa.null()
+    schemas = [pa.schema([("value", kind)]) for kind in known]
+    kind = pa.unify_schemas(schemas, promote_options="permissive").field(0).type
+    return pa.float64() if pa.types.is_floating(kind) else kind
 
 
 def _take(one: MatchInput, column: str, rows: np.ndarray) -> pa.Array:

@@ -2,7 +2,8 @@
 
 A recipe's `keep` list is read from its start: `{source: pattern}` prefers sources, `newest` and `longest` the date and
 the length, `{SIGNAL: asc}` the smallest, `{SIGNAL: desc}` the largest value, `{licence: [cc0, cc-by]}` the earlier word
-of a list. A missing value comes last. What is still equal is decided by (source name, shard path, row).
+of a list. A missing value comes last, and so does a date that is none (`dates`). What is still equal is decided by
+(source name, shard path, row).
 """
 
 from __future__ import annotations
@@ -20,11 +21,15 @@ class KeepError(ValueError):
     """A `keep` entry that cannot be read or names a column that no layer has."""
 
 
+NEWEST = "newest"
+
+
 @dataclass(frozen=True)
 class Criterion:
     """One entry of a keep policy: a pattern of source names, or a column in an order.
 
-    `name` is what the ledger's `kept_by` says. `order` is "ascending", "descending" or a tuple of values, best first.
+    `name` is what the ledger's `kept_by` says. `order` is "ascending", "descending", NEWEST (dates, latest first) or
+    a tuple of values, best first.
     """
 
     name: str
@@ -44,7 +49,7 @@ def read_keep(entries: Sequence[str | Mapping[str, object]]) -> tuple[Criterion,
 
 def _read_entry(entry: str | Mapping[str, object]) -> Criterion:
     if entry == "newest":
-        return Criterion("newest", "date", order="descending")
+        return Criterion("newest", "date", order=NEWEST)
     if entry == "longest":
         return Criterion("longest", "num_characters", order="descending")
     if isinstance(entry, Mapping) and len(entry) == 1:
@@ -76,7 +81,10 @@ def preference_of_sources(patterns: Sequence[str], sources: Sequence[str]) -> di
 
 
 def column_places(criterion: Criterion, values: pa.ChunkedArray) -> np.ndarray:
-    """Place of each value in the criterion's order, smallest best, missing and NaN last; int64 (values,)."""
+    """Place of each value in the criterion's order, smallest best, missing and NaN last; int64 (values,).
+
+    Dates are seconds here, as `read_dates` makes them.
+    """
     if isinstance(criterion.order, tuple):
         found = pc.index_in(values.cast(pa.string()), value_set=pa.array(criterion.order, pa.string()))
         return np.asarray(pc.fill_null(found, len(criterion.order)).to_numpy()).astype(np.int64)
@@ -84,8 +92,9 @@ def column_places(criterion: Criterion, values: pa.ChunkedArray) -> np.ndarray:
         values = pc.if_else(pc.is_nan(values), pa.scalar(None, values.type), values)
     if len(values) == 0 or pa.types.is_null(values.type):
         return np.zeros(len(values), np.int64)
+    order_of = "descending" if criterion.order == NEWEST else criterion.order
     encoded = pc.dictionary_encode(values.combine_chunks())
-    order = pc.array_sort_indices(encoded.dictionary, order=criterion.order).to_numpy()
+    order = pc.array_sort_indices(encoded.dictionary, order=order_of).to_numpy()
     place_of = np.empty(len(order) + 1, np.int64)
     place_of[order] = np.arange(len(order))
     place_of[-1] = len(order)  # missing

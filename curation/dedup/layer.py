@@ -268,8 +268,9 @@ def _alarms(
         order = np.argsort(-result.size[too_large], kind="stable")
         place = too_large[order[0]]
         document = result.documents[place]
-        one = inputs.inputs[int(inputs.input_of(np.array([document]))[0])]
-        row = int(document - inputs.offsets[inputs.inputs.index(one)])
+        number = int(inputs.input_of(np.array([document]))[0])
+        one = inputs.inputs[number]
+        row = int(_row_numbers(inputs, np.array([document]), np.array([document - inputs.offsets[number]]))[0])
         alarms.append(
             f"{len(too_large):,} clusters have more than {max_cluster:,} documents; the largest has "
             f"{int(result.size[place]):,}, kept: source {one.source!r}, shard {one.shard!r}, row {row}"

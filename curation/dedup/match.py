@@ -20,6 +20,7 @@ import numpy as np
 from curation.dedup import cluster as clustering
 from curation.dedup import keep as keeping
 from curation.dedup.candidates import STATE_BYTES, Candidates, find_candidates
+from curation.dedup.dates import read_dates
 from curation.dedup.inputs import Inputs, MatchInput
 from curation.dedup.layer import Result, count_result, write_layers
 from curation.dedup.minhash import Options, SignatureError
@@ -97,6 +98,9 @@ def match(
     if options.measure == "containment" and any(one.fixed for one in given):
         raise SignatureError("containment cannot be told from the sketches of an index; measure jaccard against it")
     inputs = Inputs(given, options.signatures, options.exact_column)
+    for criterion in keep:
+        if criterion.column is not None:
+            inputs.common_type(criterion.column)  # values that cannot be compared are refused before the work
     with tempfile.TemporaryDirectory(prefix="match-", suffix=".tmp", dir=scratch) as folder:
         candidates = find_candidates(inputs, options.signatures, Path(folder), memory)
         left = _memory_left(inputs.num_documents, candidates, len(keep), memory)
@@ -108,7 +112,8 @@ def match(
         if sets is None and fetch_text is not None and options.signatures.bands:
             result = _with_similarity(inputs, result, options, fetch_text, Path(folder))
     write_layers(inputs, result, output_paths, options.suffix)
-    return count_result(inputs, candidates, result, options.max_cluster, options.max_lost)
+    counts = count_result(inputs, candidates, result, options.max_cluster, options.max_lost)
+    return {**counts, "dates_unread": involved.dates_unread}
 
 
 def _memory_left(num_documents: int, candidates: Candidates, num_criteria: int, memory: int) -> int:
@@ -136,7 +141,8 @@ class _Involved:
     """Documents that have a candidate or a copy, numbered by `place` in canonical order, and their preference.
 
     `representative[place]` is the place of the first exact copy (itself mostly), which stands in the band groups;
-    `rank` is the preference of each, `group_rank` that of its best copy, `best` where that copy is.
+    `rank` is the preference of each, `group_rank` that of its best copy, `best` where that copy is. `dates_unread`
+    counts dates that are none.
     """
 
     def __init__(self, inputs: Inputs, candidates: Candidates, keep: Sequence[keeping.Criterion]) -> None:
@@ -153,12 +159,16 @@ class _Involved:
         )
         sources = [one.source for one in inputs.inputs]
         self.criteria = ["index", *(criterion.name for criterion in keep)]
+        self.dates_unread = 0
         self.places = [1 - self.fixed.astype(np.int64)]
         for criterion in keep:
             if criterion.pattern is not None:
                 self.places.append(keeping.source_places(criterion, sources)[inputs_of])
             else:
                 values = inputs.values(str(criterion.column), self.documents)
+                if criterion.order == keeping.NEWEST:
+                    values, unread = read_dates(values)
+                    self.dates_unread += unread
                 self.places.append(keeping.column_places(criterion, values))
         self.rank = keeping.ranks(self.places, len(self.documents))
         self._join_copies(candidates.copies)

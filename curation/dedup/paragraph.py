@@ -4,8 +4,9 @@ Two published semantics. **Keep-none** (CCNet): a line whose normalised form sta
 of shards is removed from all of them, also the first; one repeated within a single document keeps its first copy.
 **Keep-first** (Dolma): the first copy in canonical order stays, the others go; found with a Bloom filter, so that a
 line seen for the first time goes too with the stated probability; paragraphs under `min_words` words are never touched.
+Blank lines are no copies of each other.
 
-Three steps: `hashes` for each shard, `find` over all of them, `edit` for each shard.
+Three steps: `hashes` for each shard, `find` over all of them, `paragraph_edit.edit` for each shard.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -27,12 +28,12 @@ from curation.dedup.bloom import bits_and_probes, seen_before
 from curation.dedup.fold import unicode_version
 from curation.dedup.minhash import SignatureError
 from curation.dedup.paragraph_hash import line_hashes
-from curation.dedup.shingle import text_buffers
 from curation.dedup.spill import HashFile
-from curation.kernels import inline_kernel, kernel
+from curation.kernels import kernel
 
-VERSION = 1
+VERSION = 2
 METADATA_KEY = b"gristmill.paragraphs"
+_VALUES_AT_ONCE = 1 << 22  # hashes read at once: 32 MiB
 _PART_RECORDS = 1 << 22  # a filter of 16 MiB at one in a million; fixed, because the filter's size decides its errors
 
 
@@ -213,19 +214,46 @@ def _mark_repeats(
 
 
 def _mark_part(records: HashFile, part: int, options: ParagraphOptions, flags: np.memmap) -> None:
-    """Flag the copies among one part's hashes."""
+    """Flag the copies among one part's hashes.
+
+    Parts have as many distinct hashes as `_PART_RECORDS` and a few by chance. One with more records has lines that
+    stand in very many documents; it is read in pieces, in the canonical order in which the records were added.
+    """
+    most = _PART_RECORDS + _PART_RECORDS // 16
     if options.keep == "first" and options.false_positives is not None:
-        keys, positions = records.read(part)  # in canonical order, as they were added
-        bits, probes = bits_and_probes(len(keys), options.false_positives)
-        found = np.zeros(len(keys), bool)
-        seen_before(keys, np.zeros(bits // 64, np.uint64), probes, found)
-        flags[positions[found]] = True
+        bits, probes = bits_and_probes(min(records.size(part), most), options.false_positives)
+        field = np.zeros(bits // 64, np.uint64)
+        for keys, positions in records.pieces(part, most):
+            found = np.zeros(len(keys), bool)
+            seen_before(keys, field, probes, found)
+            flags[positions[found]] = True
+        return
+    if records.size(part) > most:
+        _mark_in_pieces(records, part, most, options.keep, flags)
         return
     runs = records.runs(part)
     marked = np.ones(len(runs.members), bool)
     if options.keep == "first":
         marked[runs.starts[:-1]] = False
     flags[runs.members[marked]] = True
+
+
+def _mark_in_pieces(records: HashFile, part: int, most: int, keep: str, flags: np.memmap) -> None:
+    """Flag the copies of a part that is read some records at a time. Memory: a piece and 32 bytes a distinct hash."""
+    seen = repeated = np.zeros(0, np.uint64)
+    for keys, positions in records.pieces(part, most):
+        distinct, first, counts = np.unique(keys, return_index=True, return_counts=True)
+        known = np.isin(distinct, seen, assume_unique=True)
+        if keep == "first":
+            again = np.ones(len(keys), bool)
+            again[first[~known]] = False
+            flags[positions[again]] = True
+        else:
+            repeated = np.union1d(repeated, distinct[known | (counts > 1)])
+        seen = np.union1d(seen, distinct)
+    if keep == "none":
+        for keys, positions in records.pieces(part, most):
+            flags[positions[np.isin(keys, repeated)]] = True
 
 
 def _write_flags(
@@ -248,11 +276,19 @@ def _write_flags(
 
 
 def read_lists(path: str, column: str) -> Iterator[pa.LargeListArray]:
-    """A list column of a file, some rows at a time; a file that cannot be read is an error that names it."""
+    """A list column of a file, some rows of a row group at a time: about `_VALUES_AT_ONCE` values.
+
+    Raises:
+        SignatureError: for a file that cannot be read, with its name.
+    """
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            for batch in file.iter_batches(1 << 16, columns=[column]):
-                yield batch.column(0)
+            place = file.schema_arrow.get_field_index(column)
+            for number in range(file.num_row_groups):
+                group = file.metadata.row_group(number)
+                rows = max(1, group.num_rows * _VALUES_AT_ONCE // max(group.column(place).num_values, 1))
+                for batch in file.iter_batches(min(rows, 1 << 16), row_groups=[number], columns=[column]):
+                    yield batch.column(0)
     except (pa.ArrowInvalid, OSError) as error:
         raise SignatureError(
             f"file of hashes {path} is corrupt or cut off ({error}); delete it and run the step again"
@@ -282,96 +318,3 @@ def _checked_paragraphs(path: str, options: ParagraphOptions) -> int:
             f"  wanted: {json.dumps(_described(options), sort_keys=True)}\nmake its paragraph hashes again"
         )
     return int(total)
-
-
-def edit(text: pa.Array, remove: pa.Array) -> pa.RecordBatch:
-    """Texts without the marked paragraphs.
-
-    Args:
-        text: large_string array, that the hashes were made of.
-        remove: large_list of bool for each row, as `find` writes it.
-
-    Returns:
-        Columns `text` (the kept lines joined by newlines; null where it was), `paragraphs` and `removed` (int32),
-        `removed_bytes` (int64) and `emptied` (bool: nothing but removed paragraphs; CCNet drops these documents).
-
-    Raises:
-        SignatureError: where a text has another number of paragraphs than marks.
-    """
-    content, offsets, valid = text_buffers(text)
-    marks, ends = flat_lists(remove)
-    out = np.empty(int(offsets[-1] - offsets[0]), np.uint8)
-    new_offsets, removed = np.zeros(len(text) + 1, np.int64), np.zeros(len(text), np.int32)
-    wrong = _edit(content, offsets, valid, marks, ends, out, new_offsets, removed)
-    if wrong >= 0:
-        raise SignatureError(f"row {wrong}: its text has another number of paragraphs than marks; hash this text again")
-    absent = np.asarray(text.is_null().to_numpy(zero_copy_only=False))
-    sizes = np.diff(ends, prepend=0).astype(np.int32)
-    validity = pa.py_buffer(np.packbits(~absent, bitorder="little").tobytes()) if absent.any() else None
-    buffers = [validity, pa.py_buffer(new_offsets), pa.py_buffer(out[: new_offsets[-1]])]
-    edited = pa.LargeStringArray.from_buffers(len(text), buffers[1], buffers[2], buffers[0])
-    lost = np.where(absent, 0, np.diff(offsets) - np.diff(new_offsets))
-    columns = [
-        edited,
-        *(pa.array(values, mask=absent) for values in (sizes, removed, lost, (removed == sizes) & (sizes > 0))),
-    ]
-    return pa.record_batch(columns, ["text", "paragraphs", "removed", "removed_bytes", "emptied"])
-
-
-@inline_kernel
-def _copy(content: np.ndarray, start: Any, stop: Any, out: np.ndarray, filled: Any) -> Any:
-    """Copy some bytes; returns where the next ones go."""
-    out[filled : filled + stop - start] = content[start:stop]
-    return filled + stop - start
-
-
-@kernel
-def _edit(
-    content: np.ndarray,
-    offsets: np.ndarray,
-    valid: np.ndarray,
-    marks: np.ndarray,
-    ends: np.ndarray,
-    out: np.ndarray,
-    new_offsets: np.ndarray,
-    removed: np.ndarray,
-) -> Any:
-    """Copy kept lines; returns the first row whose lines and marks differ in number, or -1."""
-    filled, number = 0, 0
-    for row in range(ends.shape[0]):
-        if not valid[row]:  # its bytes may still lie in the buffer
-            number, new_offsets[row + 1] = ends[row], filled
-            continue
-        place, kept = offsets[row], 0
-        marked = False
-        for index in range(number, ends[row]):
-            marked |= marks[index]
-        if not marked:  # the usual case: counted and copied without a look for where lines end
-            lines = np.int64(offsets[row + 1] > place)
-            for byte in content[place : offsets[row + 1]]:
-                lines += byte == 10
-            if lines != ends[row] - number:
-                return row
-            filled = _copy(content, place, offsets[row + 1], out, filled)
-            number, new_offsets[row + 1] = ends[row], filled
-            continue
-        while number < ends[row]:
-            stop = place
-            while stop < offsets[row + 1] and content[stop] != 10:
-                stop += 1
-            if marks[number]:
-                removed[row] += 1
-            else:
-                if kept > 0:
-                    out[filled] = 10
-                    filled += 1
-                filled = _copy(content, place, stop, out, filled)
-                kept += 1
-            number += 1
-            place = stop + 1
-            if place > offsets[row + 1] and number < ends[row]:
-                return row
-        if place < offsets[row + 1] or (place == offsets[row + 1] and offsets[row + 1] > offsets[row]):
-            return row
-        new_offsets[row + 1] = filled
-    return -1

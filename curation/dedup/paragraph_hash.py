@@ -2,7 +2,8 @@
 
 `ccnet`: the first 64 bits of SHA-1 over CCNet's normalised line (stripped, lower case, digits 0, its list of Unicode
 punctuation and all control characters deleted; accents stay). `raw`: a 64-bit hash of the line's bytes, as Dolma
-compares them. A paragraph with fewer than `min_words` words gets 0: it is exempt.
+compares them. A paragraph with fewer than `min_words` words gets 0: it is exempt. So is one of white space only: blank
+lines part paragraphs, and as copies of each other all but the first of a corpus would go.
 """
 
 from __future__ import annotations
@@ -99,6 +100,17 @@ def _normalize_line(content: np.ndarray, start: Any, end: Any, table: np.ndarray
 
 
 @kernel
+def is_blank(content: np.ndarray, start: Any, end: Any, table: np.ndarray) -> Any:
+    """Whether there is nothing but white space; `table` is that of `load_line_fold`."""
+    place = start
+    while place < end:
+        code_point, place = decode_utf8(content, place)
+        if (table[code_point] & _SPACE) == 0:
+            return False
+    return True
+
+
+@kernel
 def _has_words(
     content: np.ndarray,
     start: Any,
@@ -170,7 +182,11 @@ def _hash_lines(  # noqa: PLR0913
             while stop < offsets[row + 1] and content[stop] != _NEWLINE:
                 stop += 1
             out[number] = np.uint64(0)
-            if min_words == 0 or _has_words(content, place, stop, fold[0], fold[1], fold[2], min_words):
+            if min_words == 0:
+                compared = not is_blank(content, place, stop, table)
+            else:
+                compared = _has_words(content, place, stop, fold[0], fold[1], fold[2], min_words)
+            if compared:
                 if ccnet:
                     length = _normalize_line(content, place, stop, table, line)
                     if length < 0:
@@ -193,7 +209,7 @@ def line_hashes(text: pa.Array, normalize: str, min_words: int) -> tuple[np.ndar
     Args:
         text: large_string array.
         normalize: "ccnet" or "raw".
-        min_words: paragraphs with fewer words get the hash 0.
+        min_words: paragraphs with fewer words get the hash 0; blank ones always do.
     """
     content, offsets, valid = text_buffers(text)
     ends = np.zeros(len(text), np.int64)

@@ -51,6 +51,20 @@ class HashFile:
         """Hashes and documents of one part, in the order in which they were added."""
         return self._read_kind(part, "hash", np.dtype(np.uint64)), self._read_kind(part, "document", self.document_type)
 
+    def size(self, part: int) -> int:
+        """Records of one part."""
+        path = self._path(part, "hash")
+        return path.stat().st_size // 8 if path.exists() else 0
+
+    def pieces(self, part: int, most: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """What `read` gives, at most so many records at a time."""
+        width = self.document_type.itemsize
+        for first in range(0, self.size(part), most):
+            yield (
+                np.fromfile(self._path(part, "hash"), np.uint64, most, offset=8 * first),
+                np.fromfile(self._path(part, "document"), self.document_type, most, offset=width * first),
+            )
+
     def runs(self, part: int, left_out: np.ndarray | None = None) -> Runs:
         """Groups of equal hashes in one part, without the documents that `left_out` (bool by document) marks."""
         hashes, documents = self.read(part)

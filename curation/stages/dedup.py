@@ -27,6 +27,7 @@ from curation.dedup.minhash import Options, SignatureError, bands_for_threshold,
 from curation.layers import kept_rows, mask_columns, read_layers, with_reasons, write_layer
 from curation.passes import ShardInputs, text_batches
 from curation.stage import Counts, Output
+from curation.stages.current_text import add_text_facts
 from curation.stages.inputs import GlobalInputs
 
 if TYPE_CHECKING:
@@ -50,8 +51,9 @@ class DuplicateOptions:
     step: str
     match: MatchOptions
     keep: tuple[Criterion, ...]
-    of_rows: bool  # matched by the rows layer's content_id: no signatures of its own
+    of_rows: bool  # matched by the rows layer's content_id: no signatures of its own, and no step has edited the text
     against: tuple[str, ...] = ()  # index versions whose documents these are duplicates of
+    version: int = 1  # of what only some options do
 
 
 def add_dedup(compiler: Compiler, path: str, step: config.Dedup, names: list[str]) -> None:
@@ -87,8 +89,10 @@ def _add_documents(compiler: Compiler, path: str, step: config.Dedup, names: lis
     of_rows = step.preset == "exact" and step.normalize == "raw"
     options = match_options(step)
     against = () if step.index is None else step.index.against
-    needs = []
-    if not of_rows:
+    needs, by_hash, keep = add_text_facts(compiler, step, names, keep)
+    if of_rows and by_hash:
+        of_rows = False
+    elif not of_rows:
         for name in names:
             made = SignatureOptions(options.signatures)
             compiler.stages.append(
@@ -102,7 +106,7 @@ def _add_documents(compiler: Compiler, path: str, step: config.Dedup, names: lis
             step.name,
             tuple(names),
             make_duplicates,
-            DuplicateOptions(step.name, options, keep, of_rows, against),
+            DuplicateOptions(step.name, options, keep, of_rows, against, _version(options, keep)),
             None,
             (*needs, *(f"index.{label}" for label in against)),
             ((step.name, step.max_drop),),
@@ -116,6 +120,12 @@ def _add_documents(compiler: Compiler, path: str, step: config.Dedup, names: lis
         compiler.open[name].columns |= {
             column: f"{column}@{step.name}" for column in ("similarity", "cluster_size", "duplicate_source")
         }
+
+
+def _version(options: MatchOptions, keep: Sequence[Criterion]) -> int:
+    """2 for options whose result has changed: checked components, and values of the sources' own columns."""
+    own = any(str(criterion.column).endswith("@source") for criterion in keep)
+    return 2 if own or (options.cluster == "components" and options.verify is not None) else 1
 
 
 def match_options(step: config.Dedup) -> MatchOptions:
@@ -197,6 +207,7 @@ def make_duplicates(inputs: GlobalInputs, options: DuplicateOptions, output: Out
         counts |= {f"of.{name}.documents": numbers["documents"], f"of.{name}.duplicates": numbers["duplicates"]}
         if known:
             counts[f"of.{name}.in_index"] = numbers["in_index"]
+    counts |= {name: result[name] for name in ("documents_unlisted", "dates_unread") if result[name]}
     if known:
         counts[f"drop.{options.step}.in_index"] = result["in_index"]
         counts |= {f"index.{label}.documents": number for label, number in result["indexes"].items()}  # type: ignore[attr-defined]
@@ -208,10 +219,21 @@ def make_duplicates(inputs: GlobalInputs, options: DuplicateOptions, output: Out
 def match_input(
     inputs: GlobalInputs, shard: ShardInputs, task: str, of_rows: bool, alive: np.ndarray | None
 ) -> MatchInput:
-    """A shard's signatures as matching reads them; `of_rows`: the rows layer, for its `content_id`."""
-    folders = {name.split(".")[1]: path for name, path in inputs.artifacts if name.startswith("signatures.")}
-    made = shard.layers[0] if of_rows else str(Path(folders[shard.source]) / f"{task}.parquet")
-    return MatchInput(shard.source, shard.shard, made, tuple(shard.layers), alive)
+    """A shard's signatures as matching reads them; `of_rows`: the rows layer, for its `content_id`.
+
+    What is measured of edited texts stands for signatures where there are none, and is looked up behind the layers.
+    """
+    signed = _of_source(inputs, "signatures", shard.source, task)
+    texts = _of_source(inputs, "texts", shard.source, task)
+    made = shard.layers[0] if of_rows else (*signed, *texts)[0]
+    return MatchInput(shard.source, shard.shard, made, (*shard.layers, *texts), alive)
+
+
+def _of_source(inputs: GlobalInputs, layer: str, source: str, task: str) -> list[str]:
+    """A shard's file of a layer beside the ledger, if the stage needs one."""
+    return [
+        str(Path(path) / f"{task}.parquet") for name, path in inputs.artifacts if name.startswith(f"{layer}.{source}.")
+    ]
 
 
 def index_inputs(

@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 from curation import config
 from curation.compiled import GlobalStage, LocalStage
 from curation.dedup.keep import preference_of_sources
-from curation.dedup.paragraph import ParagraphInput, ParagraphOptions, edit, find, hashes
+from curation.dedup.paragraph import VERSION, ParagraphInput, ParagraphOptions, find, hashes
+from curation.dedup.paragraph_edit import edit
 from curation.layers import RowsAhead
 from curation.passes import ShardInputs, text_batches
 from curation.stage import Counts, Output
@@ -31,13 +32,14 @@ class ParagraphStageOptions:
 
     step: str
     paragraphs: ParagraphOptions
+    version: int
     keep: tuple[str, ...] = ()
 
 
 def add_paragraphs(compiler: Compiler, path: str, step: config.Dedup, names: list[str]) -> None:
     """Add the stages of a paragraph dedup to a program."""
     compiler.close(names)
-    options = ParagraphStageOptions(step.name, _options(step), tuple(str(rule.name) for rule in step.keep))
+    options = stage_options(step)
     label = f"{step.name} hashes"
     for name in names:
         compiler.stages.append(LocalStage(name, "signatures", label, hash_shard, options, joins=False))
@@ -48,11 +50,12 @@ def add_paragraphs(compiler: Compiler, path: str, step: config.Dedup, names: lis
         add_text(compiler, name, step, remove_copies, options, (copies,))
 
 
-def _options(step: config.Dedup) -> ParagraphOptions:
+def stage_options(step: config.Dedup) -> ParagraphStageOptions:
+    """What a paragraph step's stages do."""
     keep = "first" if step.preset == "paragraphs_keep_first" else "none"
-    normalize = "ccnet" if step.normalize == "ccnet" else "raw"
     group = None if step.group is None else step.group.number
-    return ParagraphOptions(keep, normalize, step.min_words, step.false_positives, group)
+    options = ParagraphOptions(keep, step.normalize, step.min_words, step.false_positives, group)
+    return ParagraphStageOptions(step.name, options, VERSION, tuple(str(rule.name) for rule in step.keep))
 
 
 def hash_shard(inputs: ShardInputs, options: ParagraphStageOptions, output: Output) -> Counts:

@@ -165,6 +165,8 @@ def write_text(
 ) -> dict[str, Any]:
     """Write a text layer: `row, text, drop@step`; bit 0 of the last says that nothing was left of a kept row's text.
 
+    White space is nothing: a text of blank lines is dropped, not counted as kept.
+
     With `columns` (name -> type) the edit returns the new text and an array for each of these, for the ledger.
     """
     counts: Counter[str] = Counter()
@@ -176,7 +178,8 @@ def write_text(
         for batch in kept_text(inputs):
             before = batch.column("text")
             after, more = (edit(before), []) if columns is None else edit(before)
-            left = pc.fill_null(pc.greater(pc.binary_length(after), 0), False)
+            blank = pc.or_(pc.equal(pc.binary_length(after), 0), pc.utf8_is_space(after))
+            left = pc.fill_null(pc.invert(blank), False)
             had = pc.fill_null(pc.greater(pc.binary_length(before), 0), False)
             emptied = pc.and_(had, pc.invert(left))
             counts["rows"] += batch.num_rows

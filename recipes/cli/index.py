@@ -41,6 +41,8 @@ def command(
 
     if version is None and (check or wanted or remove or remove_source):
         raise click.UsageError("name the version too, such as web@2")
+    if check + (wanted is not None) + bool(remove or remove_source) > 1:
+        raise click.UsageError("--check, --find and --remove are questions of their own: one in each command")
     with flags.open_run() as run:
         if version is None:
             found: Any = index_verb.list_indexes(run)

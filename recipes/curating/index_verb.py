@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ from curation.dedup.index import PublishedIndexError, Version, check_files, name
 from curation.dedup.index_queries import find_ids, find_text, write_removal
 from curation.dedup.publish import check_publishable, publish
 from recipes.artifacts import key_of
-from recipes.curating.indexes import chain_of, index_folders
+from recipes.curating.indexes import chain_of, home_of, index_folders
 from recipes.errors import RunError
 
 if TYPE_CHECKING:
@@ -23,11 +23,18 @@ _WHOLE_ID = 32
 
 
 def list_indexes(run: Run) -> list[dict[str, Any]]:
-    """Manifests of all versions of all indexes that the run can see, by name and number."""
+    """Manifests of all versions of all indexes that the run can see, by name and number.
+
+    Raises:
+        RunError: for the first one that is broken.
+    """
     found = []
-    for folder in index_folders(run.store):
-        for name, numbers in names_in(folder).items():
-            found += [told(version) for version in open_chain([folder], f"{name}@{numbers[-1]}")]
+    try:
+        for folder in index_folders(run.store):
+            for name, numbers in names_in(folder).items():
+                found += [told(version) for version in open_chain([folder], f"{name}@{numbers[-1]}")]
+    except PublishedIndexError as error:
+        raise RunError(str(error)) from None
     return found
 
 
@@ -70,25 +77,23 @@ def take_out(run: Run, label: str, wanted: Sequence[str], sources: Sequence[str]
         sources: patterns of sources that are taken out whole.
 
     Raises:
-        RunError: for ids that are none or that the index does not have, or a version that is not the newest.
+        RunError: for ids and patterns of sources that the index does not have, a version that is not the newest, or
+            one of a read-only store.
     """
     chain = chain_of(run.store, label)
-    home = index_folders(run.store)[0]
     ids = _read_ids(wanted)
+    if not ids and not sources:
+        raise RunError(f"no content id in {', '.join(wanted)}; nothing was published")
     made_by = f"removal-{key_of(chain[-1].hash, sorted(one.hex() for one in ids), sorted(sources))}"
     try:
+        home = home_of(run.store, chain[-1], "take documents out with a recipe whose work directory it is")
         before = check_publishable(home, chain[-1].name, chain[-1], made_by)
         if before is not None:
             return before
         with tempfile.TemporaryDirectory(prefix="removal-", suffix=".tmp", dir=run.store.workdir) as folder:
             entries, removed = Path(folder) / "entries", Path(folder) / "removed"
-            number, missing = write_removal(chain, ids, sources, entries, removed)
-            if missing or not number:
-                named = ", ".join(sorted(one.hex() for one in missing)[:5])
-                raise RunError(
-                    f"index {label} has no document {named or 'of these sources'}; nothing was published. "
-                    f"`gristmill index RECIPE {label} --find ID` looks one up"
-                )
+            number, missing, idle = write_removal(chain, ids, sources, entries, removed)
+            _refuse_missing(chain, missing, idle)
             facts = {
                 "config": dict(chain[-1].manifest["config"]), "matching": None, "sources": {}, "made_by": made_by,
                 "documents": int(chain[-1].manifest["documents"]) - number, "added": 0, "removed": number,
@@ -96,6 +101,23 @@ def take_out(run: Run, label: str, wanted: Sequence[str], sources: Sequence[str]
             return publish(home, chain[-1].name, chain[-1], entries, removed, facts)
     except PublishedIndexError as error:
         raise RunError(str(error)) from None
+
+
+def _refuse_missing(chain: Sequence[Version], ids: Collection[bytes], patterns: Collection[str]) -> None:
+    """Refuse ids and patterns that mean no document of an index, so that a slip of the pen does not pass for done."""
+    label = chain[-1].label
+    if ids:
+        named = ", ".join(sorted(one.hex() for one in ids)[:5])
+        raise RunError(
+            f"index {label} has no document {named}; nothing was published. "
+            f"`gristmill index RECIPE {label} --find ID` looks one up"
+        )
+    if patterns:
+        there = sorted({name for version in chain for name in version.manifest["sources"]})
+        raise RunError(
+            f"index {label} has no document of a source {' or '.join(sorted(patterns))}; nothing was published. "
+            f"Sources that were added to it: {', '.join(there)}"
+        )
 
 
 def _read_ids(wanted: Sequence[str]) -> set[bytes]:

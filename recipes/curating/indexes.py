@@ -49,8 +49,23 @@ def chain_of(store: Store, label: str) -> list[Version]:
         raise RunError(str(error)) from None
 
 
+def home_of(store: Store, parent: Version | None, instead: str) -> Path:
+    """Where a version that follows `parent` is published.
+
+    Raises:
+        PublishedIndexError: where the parent lies in a read-only store: half a chain in each of two folders can be read
+            in neither. `instead` says what can be done.
+    """
+    home = index_folders(store)[0]
+    if parent is not None and parent.path.parent.parent != home:
+        raise PublishedIndexError(
+            f"index {parent.label} lies in the read-only store {parent.path.parent.parent}; {instead}"
+        )
+    return home
+
+
 def check_indexes(run: Run) -> None:
-    """Refuse a recipe whose indexes are not there, are broken, or were made with another config.
+    """Refuse a recipe whose indexes are not there, are broken, were made with another config, or are published twice.
 
     Raises:
         RecipeErrors: all of them, each with its line.
@@ -58,6 +73,7 @@ def check_indexes(run: Run) -> None:
     from recipes.schema.validation import located_problems
 
     problems = [problem for place, step in _dedup_steps(run.recipe) for problem in _problems(run.store, place, step)]
+    problems += _published_twice(_dedup_steps(run.recipe))
     if problems:
         raise RecipeErrors(located_problems(run.recipe, problems))
 
@@ -81,6 +97,25 @@ def _problems(store: Store, place: int, step: Dedup) -> list[Problem]:
     return found
 
 
+def _published_twice(steps: Sequence[tuple[int, Dedup]]) -> list[Problem]:
+    """Steps of one recipe that would publish the same version of an index."""
+    by_name: dict[str, list[tuple[int, Dedup]]] = {}
+    for place, step in steps:
+        if step.index is not None and step.index.publish is not None:
+            by_name.setdefault(step.index.publish, []).append((place, step))
+    return [
+        (
+            ("steps", place, step.kind, "index", "publish"),
+            name,
+            f"{' and '.join(one.name for _, one in several if one is not step)} would publish the same version; "
+            "a recipe adds one to an index, so give each step an index of its own",
+        )
+        for name, several in by_name.items()
+        if len(several) > 1
+        for place, step in several
+    ]
+
+
 def index_artifacts(store: Store, stages: Sequence[Stage]) -> dict[str, tuple[str, str]]:
     """`index.NAME@3` -> (its hash, its manifest) for every version that a stage needs."""
     labels = {need.removeprefix("index.") for stage in stages for need in stage.needs if need.startswith("index.")}
@@ -102,7 +137,11 @@ class Publication:
     config: Mapping[str, Any]
 
     def publish(self, run: Run) -> None:
-        """Give what the stage made its name and number, or say which version it is already."""
+        """Give what the stage made its name and number, or say which version it is already.
+
+        Raises:
+            RunError: where another run published the version meanwhile.
+        """
         if not run.publishes or not run.remembers:
             run.narrator.say(f"  index {self.name}: not published, since this run reads a sample")
             return
@@ -115,11 +154,14 @@ class Publication:
             "matching": dict(self.matching),
             "made_by": self.stage.folder.name,
         }
-        before = check_publishable(self._home(run), self.name, self.parent, self.stage.folder.name)
-        version = before or publish(
-            self._home(run), self.name, self.parent, folder / f"{_TASK}{ENTRIES}",
-            removed if made["removed"] else None, facts,
-        )  # fmt: skip
+        try:
+            before = check_publishable(self._home(run), self.name, self.parent, self.stage.folder.name)
+            version = before or publish(
+                self._home(run), self.name, self.parent, folder / f"{_TASK}{ENTRIES}",
+                removed if made["removed"] else None, facts,
+            )  # fmt: skip
+        except PublishedIndexError as error:
+            raise RunError(f"{error}. What was made is kept") from None
         told = version.manifest
         change = f"{told['added']:,} added, {told['removed']:,} removed" if self.parent else "the first version"
         run.narrator.say(
@@ -132,13 +174,7 @@ class Publication:
         check_publishable(self._home(run), self.name, self.parent, self.stage.folder.name)
 
     def _home(self, run: Run) -> Path:
-        home = index_folders(run.store)[0]
-        if self.parent is not None and self.parent.path.parent.parent != home:
-            raise PublishedIndexError(
-                f"index {self.parent.label} lies in the read-only store {self.parent.path.parent.parent}; "
-                f"publish under a name of its own and match against both"
-            )
-        return home
+        return home_of(run.store, self.parent, "publish under a name of its own and match against both")
 
 
 def plan_publications(run: Run, plan: Plan) -> dict[str, Publication]:

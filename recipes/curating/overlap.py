@@ -62,12 +62,12 @@ def overlap(run: Run, asked: Asked) -> dict[str, Any]:
 
 
 def resolve_names(run: Run, names: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Sources and index versions that some names mean; without a name, all sources and indexes of the recipe.
+    """Sources and index versions that some names mean; without one, all sources of text and indexes of the recipe.
 
     Raises:
-        RunError: for a name that is neither a source, nor a pattern of sources, nor an index's version.
+        RunError: for a name that is neither a source of text, nor a pattern of them, nor an index's version.
     """
-    known = sorted(run.recipe.sources)
+    known = sorted(run.recipe.text_sources())
     if not names:
         steps = [step for step in run.recipe.steps if isinstance(step, Dedup) and step.index is not None]
         labels = {label for step in steps if step.index is not None for label in step.index.against}
@@ -81,6 +81,8 @@ def resolve_names(run: Run, names: Sequence[str]) -> tuple[tuple[str, ...], tupl
             labels.add(name)
         elif matching:
             sources.update(matching)
+        elif any(fnmatchcase(source, name) for source in run.recipe.token_sources()):
+            raise RunError(f"source {name!r} is ready tokens, which have no text to compare; name sources of text")
         else:
             raise RunError(f"{name!r} is no source of {run.recipe.path}{did_you_mean(name, _all_names(run, known))}")
     return tuple(sorted(sources)), tuple(sorted(labels))

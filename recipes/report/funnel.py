@@ -196,6 +196,13 @@ def _remarks(record: Record) -> list[str]:
             for n, words in unread.items()
             if counts.get(n)
         ]
+        if counts.get("dates_unread"):
+            said.append(
+                f"{stage.title}: {several(counts['dates_unread'], 'date')} could not be read, taken for missing."
+            )
+        if counts.get("documents_unlisted"):
+            beyond = several(counts["documents_unlisted"], "document")
+            said.append(f"{stage.title}: {beyond} beyond the 32 of a band group that later ones are compared with.")
         said += [f"{stage.title}: {alarm}" for alarm in str(counts.get("alarms") or "").split("\n") if alarm]
     return said
 

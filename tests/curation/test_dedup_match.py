@@ -1,5 +1,6 @@
 """Matching against a brute-force twin, and its promises: any order, any memory, bad input."""
 
+import itertools
 import random
 
 import numpy as np
@@ -15,6 +16,7 @@ from curation.dedup.keep import KeepError, read_keep
 from curation.dedup.match import MatchOptions, match
 from curation.dedup.minhash import Options, SignatureError
 from curation.dedup.shingle import shingle_hashes
+from curation.dedup.spill import Runs
 
 SMALL = Options(shingle=3, bands=6, rows=3)
 MEMORY = 1 << 28
@@ -188,6 +190,30 @@ def chain(length):
     return [" ".join(words[6 * place : 6 * place + 40]) for place in range(length)]
 
 
+def connected(similar, members):
+    """Smallest document that each is connected with by similar pairs."""
+    root = {one: one for one in members}
+    for _ in members:
+        for a, b in similar:
+            root[a] = root[b] = min(root[a], root[b])
+    return [root[one] for one in members]
+
+
+def test_components_of_a_band_group_join_chains_in_any_order():
+    """Checked pairs of random graphs: A~B~C is one cluster, whichever of the three is preferred."""
+    draw = random.Random(5)
+    for size in (3, 3, 3, 3, 5, 8, 30):
+        similar = {pair for pair in itertools.combinations(range(size), 2) if draw.random() < 1.2 / size}
+        runs = Runs(np.array([0, size]), np.arange(size, dtype=np.int32))
+        known = clustering.no_pairs()
+        while len((found := clustering.components(runs, size, known, 0.7)).asked):
+            pairs = [(int(key) >> 32, int(key) & 0xFFFFFFFF) for key in found.asked]
+            checked = np.array([0.8 if pair in similar else 0.5 for pair in pairs], np.float32)
+            known = clustering.add_pairs(known, found.asked, checked)
+        assert found.centre.tolist() == connected(similar, range(size))
+        assert found.unlisted == 0
+
+
 def test_chain_is_swallowed_by_components_but_not_by_star(tmp_path):
     texts = chain(30)
     options = Options(shingle=3, bands=40, rows=2)
@@ -262,10 +288,12 @@ def test_identical_documents_in_many_shards_leave_one(tmp_path):
 
 def test_alarms_name_the_source_and_the_cluster(tmp_path):
     shards = {("web", "a"): ["der gleiche Text"] * 9 + ["ein anderer Text"], ("wiki", "b"): ["noch ein Text"]}
-    counts, _ = Corpus(tmp_path, shards).match(max_cluster=5, max_lost=0.5)
+    numbers = {name: {"row": pa.array(range(100, 100 + len(texts)))} for name, texts in shards.items()}
+    counts, _ = Corpus(tmp_path, shards, columns=numbers).match(max_cluster=5, max_lost=0.5)
     lost, large = counts["alarms"]
     assert "source 'web' loses 8 of 10 documents (80.0%), more than 50.0%" in lost
     assert "1 clusters have more than 5 documents; the largest has 9" in large
+    assert large.endswith("row 100")  # of the shard, some of whose rows were passed over
     assert Corpus(tmp_path, shards).match(max_cluster=9, max_lost=0.8)[0]["alarms"] == []
 
 

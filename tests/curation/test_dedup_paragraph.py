@@ -11,10 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curation.dedup import bloom, paragraph
+from curation import config
+from curation.dedup import bloom, paragraph, paragraph_edit
 from curation.dedup.minhash import SignatureError
 from curation.dedup.paragraph import CCNET, DOLMA, ParagraphInput, ParagraphOptions
 from curation.dedup.paragraph_hash import line_hashes, normalize_line
+from curation.dedup.spill import HashFile
+from curation.stages.paragraphs import stage_options
 
 PUNCTUATION = "，。、„”“«»１」「《》´∶：？！（）；–—．～’…━〈〉【】％►"
 DELETED = re.compile("[" + PUNCTUATION + "".join(map(chr, (*range(32), *range(127, 160)))) + "]")
@@ -40,7 +43,7 @@ LINE = st.text(
 def test_ccnet_hashes_of_any_line_equal_the_published_normaliser(text):
     lines = text.split("\n") if text else []
     found, ends = line_hashes(pa.array([text], pa.large_string()), "ccnet", 0)
-    assert found.tolist() == [ccnet_hash(line) for line in lines]
+    assert found.tolist() == [ccnet_hash(line) if line.strip() else 0 for line in lines]
     assert ends.tolist() == [len(lines)]
 
 
@@ -54,7 +57,7 @@ def test_ccnet_hash_equals_the_published_example():
     assert found.tolist() == [964099985794908844]
 
 
-@pytest.mark.parametrize("length", [0, 1, 55, 56, 63, 64, 65, 119, 120, 128, 1000])
+@pytest.mark.parametrize("length", [1, 55, 56, 63, 64, 65, 119, 120, 128, 1000])
 def test_sha1_of_any_length_equals_hashlibs(length):
     line = "x" * length
     found, _ = line_hashes(pa.array([line + "\n"], pa.large_string()), "ccnet", 0)
@@ -92,7 +95,7 @@ def dedup(folder, shards, options, order=None, alive=None):
         [given_[i] for i in order], options, [outputs[i] for i in order], 1 << 28, scratch=str(folder)
     )
     edited = [
-        paragraph.edit(text, pq.read_table(path).column(0).combine_chunks()) for text, path in zip(texts, outputs)
+        paragraph_edit.edit(text, pq.read_table(path).column(0).combine_chunks()) for text, path in zip(texts, outputs)
     ]
     return {name: batch.column("text").to_pylist() for name, batch in zip(shards, edited)}, counts, edited
 
@@ -118,9 +121,67 @@ def test_keep_first_keeps_the_canonical_first_and_short_paragraphs(tmp_path):
     assert edited[0].column("removed_bytes").to_pylist() == [29, 22]
 
 
+@pytest.mark.parametrize("options", [CCNET, ParagraphOptions(min_words=0), ParagraphOptions(min_words=3)])
+def test_blank_lines_are_no_copies_of_each_other(tmp_path, options):
+    rows = [f"Titel des Artikels {name}\n\nEin Satz über {name}.\n \u3000\nEnde von {name}." for name in "abc"]
+    texts, counts, _ = dedup(tmp_path, {("s", "a"): rows}, options)
+    assert texts["s", "a"] == rows
+    assert counts["removed"] == 0
+
+
+@pytest.mark.parametrize(
+    ("lines", "left"),
+    [
+        (["A", "", "-x", "", "B"], "A\n\nB"),
+        (["A", "-x", "", "B"], "A\n\nB"),
+        (["-x", "", " ", "B"], "B"),
+        (["A", "", "-x"], "A"),
+        (["A", "", "-x", "-y", ""], "A"),
+        (["A", "-x", ""], "A\n"),
+        (["", "-x", "", "B"], "\nB"),
+        (["A", "", "", "B", "-x", "C"], "A\n\n\nB\nC"),
+        (["-x", "", "-y", "\u00a0", "-z"], ""),
+    ],
+)
+def test_edit_takes_blank_lines_that_a_removal_leaves_over(lines, left):
+    marks = pa.array([[line.startswith("-") for line in lines]], pa.large_list(pa.bool_()))
+    made = paragraph_edit.edit(pa.array(["\n".join(lines)], pa.large_string()), marks)
+    assert made.column("text").to_pylist() == [left]
+    assert made.column("emptied").to_pylist() == [not left]
+
+
+@pytest.mark.parametrize(
+    ("written", "options"),
+    [
+        ("paragraphs_keep_first", DOLMA),
+        ("paragraphs_keep_none", ParagraphOptions(keep="none", normalize="ccnet", min_words=0, false_positives=None)),
+        ({"preset": "paragraphs_keep_none", "group": "50 shards"}, ParagraphOptions("none", "ccnet", 0, None, 50)),
+        ({"preset": "paragraphs_keep_first", "false_positives": None}, ParagraphOptions(false_positives=None)),
+    ],
+)
+def test_preset_is_what_the_documentation_says(written, options):
+    """The table of docs/dedup.md: keep-first is Dolma's and LLäMmlein's, keep-none CCNet's over all shards."""
+    assert stage_options(config.Dedup.model_validate(written)).paragraphs == options
+
+
+@pytest.mark.parametrize("normalize", ["words", "numbers", "base"])
+def test_folding_that_paragraphs_do_not_have_is_refused(normalize):
+    with pytest.raises(ValueError, match="compared raw"):
+        config.Dedup.model_validate({"preset": "paragraphs_keep_first", "normalize": normalize})
+
+
+def test_hashes_are_read_in_bounded_pieces(tmp_path, monkeypatch):
+    """Row groups of few rows are not joined, and one of many long rows is cut."""
+    text = pa.array(["\n".join(["Zeile"] * 10)] * 40, pa.large_string())
+    path = str(tmp_path / "h.parquet")
+    pq.write_table(pa.Table.from_batches([paragraph.hashes(text, DOLMA)]), path, row_group_size=20)
+    monkeypatch.setattr(paragraph, "_VALUES_AT_ONCE", 50)
+    assert [len(lists) for lists in paragraph.read_lists(path, "paragraphs")] == [5] * 8
+
+
 def test_keep_none_removes_all_copies_and_keeps_what_one_document_repeats(tmp_path):
     texts, counts, _ = dedup(tmp_path, SHARDS, CCNET)
-    assert texts["books", "z"] == ["\nEin neuer langer Satz", ""]
+    assert texts["books", "z"] == ["Ein neuer langer Satz", ""]
     assert texts["web", "a"] == ["Ein eigener langer Satz", "nur hier steht dieser"]
     # CCNet's normaliser keeps an ASCII exclamation mark: that line is no copy
     assert texts["web", "b"] == ["alle rechte vorbehalten hier!", None, "", ""]
@@ -131,6 +192,9 @@ def test_keep_none_in_groups_of_one_shard_looks_no_further(tmp_path):
     texts, _, _ = dedup(tmp_path, SHARDS, ParagraphOptions(keep="none", normalize="ccnet", min_words=0, group=1))
     assert texts["books", "z"] == SHARDS["books", "z"]
     assert texts["web", "b"][0] == SHARDS["web", "b"][0]
+
+
+runs = HashFile.runs
 
 
 def many_lines(seed, documents):
@@ -171,11 +235,20 @@ def keep_first(text, seen):
     return "\n".join(kept)
 
 
-def test_paragraphs_in_many_parts_equal_those_in_one(tmp_path, monkeypatch):
-    shards = {("s", f"{number}"): many_lines(number, 40) for number in range(3)}
-    whole = dedup(tmp_path, shards, DOLMA)[:2]
-    monkeypatch.setattr(paragraph, "_PART_RECORDS", 100)
-    assert dedup(tmp_path, shards, DOLMA)[:2] == whole
+@pytest.mark.parametrize("options", [CCNET, DOLMA, ParagraphOptions(false_positives=None)])
+def test_paragraphs_in_many_parts_equal_those_in_one(tmp_path, monkeypatch, options):
+    """One line stands in most documents: its records fill a part many times over, which is read in pieces."""
+    footer = "\nAlle Rechte bei der Redaktion"
+    shards = {("s", f"{number}"): [text + footer for text in many_lines(number, 200)] for number in range(3)}
+    whole = dedup(tmp_path, shards, options)[:2]
+    largest, read = [], HashFile.pieces
+    monkeypatch.setattr(HashFile, "runs", lambda self, part: largest.append(self.size(part)) or runs(self, part))
+    monkeypatch.setattr(
+        HashFile, "pieces", lambda self, part, most: (largest.append(len(x[0])) or x for x in read(self, part, most))
+    )
+    monkeypatch.setattr(paragraph, "_PART_RECORDS", 400)
+    assert dedup(tmp_path, shards, options)[:2] == whole
+    assert max(largest) <= 425
 
 
 def test_dead_rows_neither_lose_paragraphs_nor_count_as_copies(tmp_path):
@@ -219,7 +292,7 @@ def test_edit_of_another_text_is_refused():
     marks = pa.array([[True, False]], pa.large_list(pa.bool_()))
     for text in ("eine Zeile", "drei\nZeilen\nText"):
         with pytest.raises(SignatureError, match="row 0"):
-            paragraph.edit(pa.array([text], pa.large_string()), marks)
+            paragraph_edit.edit(pa.array([text], pa.large_string()), marks)
 
 
 def test_hashes_of_other_options_are_refused_with_both_shown(tmp_path):
@@ -249,6 +322,6 @@ def test_text_that_is_masked_out_is_passed_over(tmp_path):
     masked = pa.LargeStringArray.from_buffers(
         2, *pa.array(rows, pa.large_string()).buffers()[1:], pa.py_buffer(b"\x01")
     )
-    made = paragraph.edit(masked, pa.array([[False, True], None], pa.large_list(pa.bool_())))
+    made = paragraph_edit.edit(masked, pa.array([[False, True], None], pa.large_list(pa.bool_())))
     assert made.column("text").to_pylist() == ["eins zwei drei", None]
     assert made.column("removed_bytes").to_pylist() == [5, None]

@@ -5,8 +5,14 @@ import os
 import shutil
 import signal
 import time
+from types import SimpleNamespace
 
 import pytest
+
+from recipes.curating.indexes import Publication
+from recipes.curating.overlap import resolve_names
+from recipes.errors import RunError
+from recipes.schema.recipe import load_recipe
 
 RECIPE = """
 sources:
@@ -92,6 +98,26 @@ def test_index_of_another_config_is_refused_with_both(published, gristmill_here)
     assert '"bands": 9' in said
 
 
+def test_two_steps_that_publish_one_index_are_refused_with_both_lines(tmp_path, gristmill_here):
+    path = write(tmp_path, "old", range(3), "{publish: web}")
+    second = "  - dedup: {preset: exact, name: second, index: {publish: web}}\nexecution"
+    path.write_text(path.read_text().replace("execution", second))
+    said = gristmill_here("curate", path, code=2).err
+    assert "old.yaml:5" in said
+    assert "old.yaml:6" in said
+    assert "minhash would publish the same version" in said
+
+
+def test_version_published_meanwhile_ends_a_run_with_a_message(published):
+    """The work is done when another run takes the number: the error is for people, and what was made is kept."""
+    index = SimpleNamespace(workdir=published / "work", reuse=())
+    run = SimpleNamespace(publishes=True, remembers=True, store=index)
+    made = next((published / "work").glob("minhash.index-*"))
+    stage = SimpleNamespace(folder=SimpleNamespace(path=made, name="of another run"))
+    with pytest.raises(RunError, match=r"web@2 is there and was made from something else.* What was made is kept"):
+        Publication("web", None, stage, {}, {}).publish(run)
+
+
 @pytest.mark.slow
 def test_run_killed_while_it_publishes_resumes_to_the_same_version(published, gristmill, start, tmp_path):
     """Killed at twelve moments around the last stages: no half version is ever seen, and the end is the same."""
@@ -141,6 +167,46 @@ def test_overlap_answers_unknown_names(published, gristmill_here, name, said):
     error = gristmill_here("overlap", published / "new.yaml", name, code=None)
     assert error.code != 0
     assert said in error.err
+
+
+def test_overlap_compares_sources_of_text_only(tmp_path):
+    """Ready tokens beside text: all names mean the text, and a name that means tokens is told."""
+    path = write(tmp_path, "new", range(3), "{publish: web}")
+    tokens = 'sources:\n  ready: {path: "*.bin", format: megatron, language: de}'
+    path.write_text(path.read_text().replace("sources:", tokens))
+    run = SimpleNamespace(recipe=load_recipe(path), store=SimpleNamespace(workdir=tmp_path, reuse=()))
+    assert resolve_names(run, []) == (("new",), ())
+    assert resolve_names(run, ["*"]) == (("new",), ())
+    with pytest.raises(RunError, match="'ready' is ready tokens, which have no text to compare"):
+        resolve_names(run, ["ready"])
+
+
+def test_index_in_a_read_only_store_is_not_continued_elsewhere(published, gristmill_here):
+    """A version beside its parents' store would hide them: none of the chain could be read any more."""
+    recipe = published / "reader.yaml"
+    recipe.write_text((published / "new.yaml").read_text().replace("workdir: work", "workdir: own, reuse: [work]"))
+    (document,) = json.loads(gristmill_here("index", recipe, "web@2", "--find", text_of(3), "--json").out)
+    refused = gristmill_here("index", recipe, "web@2", "--remove", document["content_id"], code=None)
+    assert "web@2 lies in the read-only store" in refused.err
+    assert not (published / "own" / "indexes").exists()
+    assert "web@2" in gristmill_here("index", recipe, "web@2").out
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (
+            ["--remove-source", "new", "--remove-source", "typo*"],
+            "no document of a source typo*; nothing was",
+        ),
+        (["--remove-source", "new", "--check"], "one in each command"),
+    ],
+)
+def test_removal_that_cannot_be_meant_publishes_nothing(published, gristmill_here, options, said):
+    refused = gristmill_here("index", published / "new.yaml", "web@2", *options, code=None)
+    assert refused.code != 0
+    assert said in refused.err
+    assert not (published / "work/indexes/web/000003.json").exists()
 
 
 def test_index_verb_lists_finds_checks_and_takes_out(published, gristmill_here):

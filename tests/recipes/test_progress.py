@@ -10,6 +10,10 @@ from recipes.progress import Narrator, amount_of
     ("counts", "said"),
     [
         ({"rows": 1300, "drop.near.duplicate": 40, "drop.near.in_index": 3, "alarms": ""}, "1,300 rows, 43 dropped"),
+        (
+            {"rows": 90, "drop.near.duplicate": 0, "dates_unread": 2, "documents_unlisted": 7},
+            "90 rows, 0 dropped, 2 unreadable dates taken for missing, 7 not compared with all of their band groups",
+        ),
         ({"rows": 600, "kept": 550, "drop.gopher.too_few_words": 50}, "550 kept of 600 rows"),
         ({"rows": 600, "kept": 550, "bytes_before": 1000, "bytes": 989}, "550 documents, text -1.1 %"),
         ({"rows": 600, "kept": 550, "bytes_before": 1000, "bytes": 1002}, "550 documents, text +0.2 %"),
