@@ -101,6 +101,7 @@ def _told(shards: Sequence[str], reader: Reader, names: list[str]) -> dict[str, 
     look = _Look(reader, list(names))
     _each(shards, look.at_beginning)
     if look.left:
+        look.budget = LOOK_BYTES // 2
         _each(shards, look.at_all)
     absent = [name for name in look.left if look.seen and name not in look.seen]
     if absent:
@@ -119,12 +120,13 @@ class _Look:
     left: list[str]  # columns without a value so far
     told: dict[str, str] = field(default_factory=dict)
     seen: set[str] = field(default_factory=set)  # names of the records, also those without a value
-    budget: int = LOOK_BYTES
+    budget: int = LOOK_BYTES // 2
 
     def at_beginning(self, path: str) -> bool:
-        """Tell kinds by all values in the first MiB of a shard; whether no column is left."""
+        """Tell kinds by all values in the first MiB of a shard; whether to stop."""
         with closing(open_bytes(path)) as file:
             prefix = _prefix(path, file)
+        self.budget -= len(prefix[0])
         if self.reader.format in ("jsonl", "json"):
             text = prefix[0].decode("utf-8", "replace")
             self.seen |= {json.loads(f'"{name}"', strict=False) for name in _NAME.findall(text)}
@@ -132,7 +134,7 @@ class _Look:
             self._tell(sum(self._counted(path, _chunks(prefix)), Counter()))
         except BrokenStream as error:
             raise UnreadableShard(path, error) from error
-        return not self.left
+        return not self.left or self.budget <= 0
 
     def at_all(self, path: str) -> bool:
         """Tell kinds by the first values that a shard has anywhere; whether to stop."""
