@@ -68,7 +68,8 @@ class Step(Section):
         if cls.presets and preset is not None and not (isinstance(preset, str) and preset in cls.presets):
             refuse((("preset",), preset, f"unknown preset of {kind}{did_you_mean(preset, cls.presets)}"))
         if (on := mapping.get("on")) in ("all", "survivors") and on not in cls.looks_at:
-            refuse((("on",), on, f"{kind} looks at {' or '.join(cls.looks_at)}; leave `on` out"))
+            rows = "survivors only" if cls.looks_at == SURVIVORS else "all rows, also dropped ones"
+            refuse((("on",), on, f"{kind} looks at {rows}; leave `on` out"))
         values = cls.presets.get(preset, {})
         return {**_without(values, mapping), "name": mapping.get("preset") or kind, **mapping}
 

@@ -351,9 +351,12 @@ CASES = {
     "least score of another code": (SMALL.replace("{min_score: 0.5}", "{min_score: {deu: 0.8}}"), "did you mean de?"),
     "rows that a rule does not tell apart": (
         SMALL.replace("rules: gopher", "rules: {preset: gopher, on: survivors}"),
-        "steps.gopher.on: value 'survivors': rules looks at all; leave `on` out",
+        "steps.gopher.on: value 'survivors': rules looks at all rows, also dropped ones; leave `on` out",
     ),
-    "rows that a text edit never sees": (SMALL.replace("rules: gopher", "clean: {on: all}"), "looks at survivors"),
+    "rows that a text edit never sees": (
+        SMALL.replace("rules: gopher", "clean: {on: all}"),
+        "clean looks at survivors only",
+    ),
     "language of no code": (SMALL.replace("language: zh", "language: xx"), "not a language code"),
     "model misspelt": (
         SMALL.replace("model: llama_15m", "model: llama_tny").replace("1B", "400K").replace("M", "K"),
