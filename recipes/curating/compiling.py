@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from curation.compiled import Program, ProgramError
 from curation.program import compile_program
+from recipes.errors import RunError
 from recipes.schema.located import NOTHING, Located, Node, Place, RecipeErrors
 from recipes.schema.recipe import step_for
 
 if TYPE_CHECKING:
+    from recipes.curating.curate import SourceState
     from recipes.schema.recipe import Recipe
 
 
@@ -61,3 +64,34 @@ def _located(recipe: Recipe, error: ProgramError) -> Located:
         number = int(step[1])
         path = ("steps", number, recipe.steps[number].kind, *filter(None, step[2].split(".")))
     return located(recipe.tree or Node({}, Place(str(recipe.path))), path, NOTHING, error.reason)
+
+
+_BROUGHT = "@source"
+
+
+def check_preferences(program: Program, sources: Mapping[str, SourceState]) -> None:
+    """Refuse a `keep` by a column that is text in one source and numbers in another: they have no order.
+
+    Raises:
+        RunError: for the first such column, with what it is in each source; nothing has been read then.
+    """
+    from curation.stages.dedup import DuplicateOptions
+
+    for options in (stage.options for stage in program.stages if isinstance(stage.options, DuplicateOptions)):
+        for column in [str(criterion.column) for criterion in options.keep]:
+            name, kinds = column.removesuffix(_BROUGHT), _kinds_of(column, sources)
+            if len(set(kinds.values())) > 1:
+                listed = ", ".join(f"{kind} in {source}" for source, kind in kinds.items())
+                raise RunError(
+                    f"step {options.step} keeps by {name}, which is {listed}: these cannot be compared. "
+                    "Store it as one kind of value, or prefer by another entry in keep"
+                )
+
+
+def _kinds_of(column: str, sources: Mapping[str, SourceState]) -> dict[str, str]:
+    """Source -> whether a column of its own files is text, number or bool, by what was told of its shards."""
+    if not column.endswith(_BROUGHT):
+        return {}
+    told = {name: dict(state.shards[0].reader.types) for name, state in sources.items() if state.shards}
+    kinds = {name: types.get(column.removesuffix(_BROUGHT)) for name, types in told.items()}
+    return {name: "number" if kind == "int64" else kind for name, kind in kinds.items() if kind is not None}

@@ -1,7 +1,6 @@
 """Curation bound to a recipe: where each layer of each shard lies, by key, and what makes it.
 
-Two parts, since shards that cannot be read are only known once they were read: first the rows layers of all sources,
-then everything that follows, over the shards that are left.
+First the rows layers of all sources, which tell what shards cannot be read; then all else, over those that are left.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from curation.passes import ShardInputs, make_rows
 from curation.source import Reader, SourceError, UnreadableShard
 from curation.stages.inputs import GlobalInputs
 from recipes.artifacts import InputChecksums, Store, key_of, write_atomically
-from recipes.curating.compiling import compile_recipe
+from recipes.curating.compiling import check_preferences, compile_recipe
 from recipes.curating.drop_limits import TooMuchDropped, drop_check, duplicates_check, read_check
 from recipes.curating.indexes import Publication, check_indexes, index_artifacts, plan_publications
 from recipes.errors import RunError
@@ -239,6 +238,7 @@ def curate(run: Run, remember: bool = True) -> Plan:
     program = compile_recipe(run.recipe)  # first, so that a mistake in a step shows before anything is read
     check_indexes(run)
     plan = plan_sources(run)
+    check_preferences(program, plan.sources)
     _make_rows(run, plan)
     stages = plan_steps(plan, program)
     publications = plan_publications(run, plan)

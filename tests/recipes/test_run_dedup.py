@@ -152,6 +152,20 @@ def test_steps_behind_an_edit_look_at_the_edited_text(tmp_path, gristmill, grist
     }  # fmt: skip
 
 
+def test_keep_by_text_beside_numbers_is_refused_before_anything_is_read(tmp_path, gristmill_here):
+    for source, score in (("a", 9), ("b", "10"), ("c", 1.5)):
+        (tmp_path / "raw" / source).mkdir(parents=True)
+        (tmp_path / "raw" / source / "a.jsonl").write_text(json.dumps({"text": "Ein Satz.", "score": score}))
+    recipe = tmp_path / "keep.yaml"
+    lines = [f'  {source}: {{path: "{source}/*.jsonl", language: de, where: "score IS NOT NULL"}}' for source in "abc"]
+    steps = "steps:\n  - dedup: {preset: exact, keep: [{score: desc}]}\nexecution: {raw: raw, workdir: work}\n"
+    recipe.write_text("\n".join(["sources:", *lines, steps]))
+    said = gristmill_here("curate", recipe, code=None)
+    assert said.code not in (None, 0)
+    assert "score, which is number in a, text in b, number in c" in " ".join(said.err.split())
+    assert not list((tmp_path / "work").glob("*rows*"))
+
+
 @pytest.mark.slow
 def test_dedup_by_two_workers_and_killed_in_each_stage_leaves_the_same_bytes(
     gristmill, start, curated, raw, tmp_path, contents
