@@ -26,7 +26,8 @@ _MOST_ROWS = 400  # of the table in the terminal; the page's tables have all
     "--diff",
     "old",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="An older plan (its JSON, or its recipe): say what is unchanged before which position, and what differs.",
+    help="An older plan (its JSON, or the recipe of a run that has its text and weights): say what is unchanged before "
+    "which position, and what differs.",
 )
 @click.option(
     "--sizes",
@@ -130,17 +131,24 @@ def _groups(run: Run, plan: Plan) -> dict[str, list[str]]:
 
 
 def _older(path: Path) -> Plan:
-    """An older plan: its JSON, or the plan that another recipe makes."""
+    """An older plan: its JSON, or that of another recipe, of which nothing is trained and no text is made."""
     from mixing.plan_record import Plan, PlanError
-    from recipes.errors import RunError
+    from recipes.errors import NotYet, RunError
 
     if path.suffix in {".yaml", ".yml"}:
         from recipes.pretraining.train import read_plan
         from recipes.run import Run
         from recipes.schema.recipe import load_recipe
+        from recipes.show import text_is_made
 
         with Run.open(load_recipe(path), silent=True) as run:
-            return read_plan(run.plan)
+            run.trains = False
+            if not text_is_made(run):
+                raise NotYet(f"--diff: {path} has no plan yet, nor its text; `gristmill plan {path}` makes both")
+            try:
+                return read_plan(run.plan)
+            except NotYet as untrained:
+                raise NotYet(f"--diff: {path} has no plan yet: {untrained}") from untrained
     try:
         return Plan.from_json(path.read_text(encoding="utf-8"))
     except PlanError as error:

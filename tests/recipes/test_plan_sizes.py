@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from recipes.ablation.swarm import Untrained
 from recipes.cli.main import gristmill as verbs
+from recipes.run import Run
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "recipes" / "examples"
 
@@ -48,6 +50,33 @@ def test_an_edited_later_phase_leaves_all_before_it_as_it_was(tmp_path):
     shown = said(*asked("mindllm", tmp_path), "--set", edit, "--diff", tmp_path / "old.json")
     assert "unchanged before position 77,644,800 (train step 101,100, 159,016,550,400 tokens)" in shown
     assert "nothing is trained twice, nothing is left out" in shown
+
+
+def test_plan_against_an_older_recipe_trains_nothing_and_makes_no_text(tmp_path, monkeypatch):
+    """Its ablation may take days: a recipe that has no plan yet is told with the command that makes one."""
+    old = tmp_path / "old.yaml"
+    old.write_text(
+        "sources: {a: {path: a.jsonl, language: de}}\ntokenizer: {algorithm: byte_bpe, vocabulary: 300}\n"
+        "ablation: {proxy: llama_tiny, tokens: 4K, runs: {dirichlet: 4}, objective: {a: 1}}\n"
+        "schedule: [{name: main, tokens: 4K, weights: ablation}]\nmodel: {preset: llama_tiny, context: 16}\n"
+    )
+    (tmp_path / "a.jsonl").write_text('{"text": "ein Satz"}\n')
+    told = refused(*asked("mindllm", tmp_path / "new"), "--diff", old)
+    assert told == f"--diff: {old} has no plan yet, nor its text; `gristmill plan {old}` makes both"
+    assert not list((tmp_path / "work").glob("a.rows-*"))
+    monkeypatch.setattr("recipes.show.text_is_made", lambda run: True)
+    monkeypatch.setattr(Run, "tokens", property(lambda run: None))
+    trained = []
+
+    def ablate(run):
+        if run.trains:
+            trained.append(run.name)
+        raise Untrained(run)
+
+    monkeypatch.setattr("recipes.ablation.ablate.ablate", ablate)
+    told = refused(*asked("mindllm", tmp_path / "new"), "--diff", old)
+    assert told.startswith(f"--diff: {old} has no plan yet: {old}: phase main: its weights come from the ablation")
+    assert not trained
 
 
 def refused(*arguments):
