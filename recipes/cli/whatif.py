@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 def command(flags: Flags) -> None:
     """Say what changed thresholds would keep, from the signals that are there, without running anything.
 
-    Exact up to the next step that looks at other documents or edits text (dedup, perplexity, lines …); beyond it the
-    numbers are an estimate with an interval.
+    Exact up to the next step that looks at other documents, edits text or measures survivors only (dedup, perplexity,
+    lines …); beyond it the numbers are an estimate with an interval.
 
     \b
     gristmill whatif recipes/quickstart.yaml --set steps.gopher.min_words=30

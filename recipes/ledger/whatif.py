@@ -80,10 +80,10 @@ class _Tally:
 def whatif(run: Run, changed: Recipe) -> list[Change]:
     """What the changed rules keep of each source.
 
-    Up to the next step that looks at other documents or edits text it is what a rerun gives. Beyond it, the rows that
-    step dropped stay dropped, newly kept rows are kept by it at the rate of the others, and each duplicate cluster
-    whose kept document is lost keeps another: an estimate, with an interval from "every newly kept row is dropped
-    later" to "none is, and all duplicates of lost rows come back".
+    Up to the next step that looks at other documents, edits text or measures survivors only it is what a rerun gives.
+    Beyond it, the rows that step dropped stay dropped, newly kept rows are kept by it at the rate of the others, and
+    each duplicate cluster whose kept document is lost keeps another: an estimate, with an interval from "every newly
+    kept row is dropped later" to "none is, and all duplicates of lost rows come back".
     """
     ledger = open_ledger(run)
     _only_rules_change(run.recipe, changed)
@@ -176,8 +176,10 @@ def sources_beyond(program: Program, changed: set[str], before: Steps) -> dict[s
             rules = [step for step in stage.options.steps if isinstance(step, RuleStep)]
             if stage.source in changed and any(old[stage.source, step.step] != step for step in rules):
                 touched.add(stage.source)
-        elif stage.layer == "text" and stage.source in touched:
+        elif stage.source in touched and stage.layer == "text":
             found.setdefault(stage.source, "text")
+        elif stage.source in touched and isinstance(stage.options, SignalOptions) and stage.options.survivors:
+            found.setdefault(stage.source, "signals")  # rows that are newly kept were not measured
     return found
 
 

@@ -103,10 +103,13 @@ def training_forecast(run: Run, *, there: bool = False) -> TrainingForecast | No
 
 
 def training_is_there(run: Run) -> bool:
-    """Whether this very training was finished before; false while the text, or the weights, are not there."""
+    """Whether this very training was finished before; false where there is none, and while text or weights are not."""
     from recipes.show import are_there, planned_stages, text_is_made
 
-    if run.recipe.open_phases() or not planned_stages(run) or not text_is_made(run):
+    recipe = run.recipe
+    if recipe.tokenizer is None or recipe.model is None or not recipe.schedule or recipe.open_phases():
+        return False
+    if not planned_stages(run) or not text_is_made(run):
         return False
     return are_there(run, None)[1]
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from curation.ledger import Ledger
 from mixing.plan_record import Plan
 from mixing.plan_table import PlanRow, table
-from recipes.artifacts import StageFolder
+from recipes.artifacts import LAST_MAKING, StageFolder
 from recipes.report.axes import colours
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ class Record:
         beside: the run's own folder.
         asked: parts of a run that the recipe asks for.
         stages: what the run used, in order.
+        reuse: read-only stores in which stages lie that the work directory does not hold.
     """
 
     recipe: Recipe
@@ -55,6 +56,7 @@ class Record:
     beside: Path
     asked: tuple[str, ...]
     stages: tuple[Stage, ...]
+    reuse: tuple[Path, ...] = ()
 
     @property
     def name(self) -> str:
@@ -78,8 +80,12 @@ class Record:
     def path(self, title: str, name: str) -> Path | None:
         """A file of the stage of a title, if both are there."""
         stage = self.titled(title)
-        path = self.workdir / stage.folder / name if stage else None
-        return path if path is not None and path.exists() else None
+        return self._lying(stage, name) if stage else None
+
+    def _lying(self, stage: Stage, name: str) -> Path | None:
+        """A file of a stage, in the work directory or in the first store that has it."""
+        places = (store / stage.folder / name for store in (self.workdir, *self.reuse))
+        return next((path for path in places if path.exists()), None)
 
     def _json(self, title: str, name: str) -> Any:
         path = self.path(title, name)
@@ -174,12 +180,14 @@ class Record:
     def export(self) -> dict[str, Any] | None:
         """The export's check."""
         stages = self.of_part("export")
-        found: dict[str, Any] | None = _parsed(self.workdir / stages[-1].folder / "export.json") if stages else None
+        path = self._lying(stages[-1], "export.json") if stages else None
+        found: dict[str, Any] | None = None if path is None else _parsed(path)
         return found
 
     def made_in(self, stage: Stage) -> dict[str, Any] | None:
         """Seconds, host and start of a stage's making, as its folder keeps them."""
-        return StageFolder(self.workdir / stage.folder).last_making() or None
+        told = self._lying(stage, LAST_MAKING)
+        return None if told is None else StageFolder(told.parent).last_making() or None
 
 
 def read_record(run: Run) -> Record:
@@ -188,7 +196,7 @@ def read_record(run: Run) -> Record:
 
     listed = run.recall("stages") or []
     stages = tuple(Stage(one["folder"], one["part"], one["title"], one.get("counts") or {}) for one in listed)
-    return Record(run.recipe, run.store.workdir, run.folder, tuple(parts_of(run)), stages)
+    return Record(run.recipe, run.store.workdir, run.folder, tuple(parts_of(run)), stages, run.store.reuse)
 
 
 def _parsed(path: Path) -> Any:

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 from markupsafe import Markup
 
-from curation.layers import layer_columns
-from curation.ledger import Source, scan_shard, texts_of
+from curation.layers import drop_reasons, layer_columns
+from curation.ledger import Source, scan_shard, shown_texts
 from recipes.report.funnel import Funnel
 from recipes.report.markup import Column, Section, Table, tag
 from recipes.report.record import Record
@@ -110,14 +110,15 @@ def _picked(source: str, shards: Sequence[ShardInputs], rules: RuleStep, reasons
     sql_of = {reason: sql for reason, sql in rules.rules if reason in reasons}
     used = {reason: [n for n in columns if re.search(rf"\b{re.escape(n)}\b", sql)] for reason, sql in sql_of.items()}
     # A preset that grew since the run asks for signals that were not measured.
-    used = {reason: names for reason, names in used.items() if {columns[n] for n in names} <= known}
+    # A reason that the recipe has by now and the run had not dropped nothing; bits are numbered by the run's own.
+    ordered = [name for shard in shards[:1] for path in shard.layers for name in drop_reasons(path).get(rules.step, [])]
+    used = {reason: n for reason, n in used.items() if reason in ordered and {columns[one] for one in n} <= known}
     if not used or f"drop@{rules.step}" not in known:
         return
     wanted = sorted({columns[n] for names in used.values() for n in names})
     base = ["shard", "row", "content_id", "reason", f"drop@{rules.step}"]
     frames = [scan_shard(shard).select(*base, *wanted).collect() for shard in shards]
     rows = pl.concat(frames).sort("content_id", "shard", "row").unique("content_id", keep="first", maintain_order=True)
-    ordered = sorted(reason for reason, _ in rules.rules)
     for reason, names in used.items():
         bit = pl.lit(1 << ordered.index(reason), pl.UInt64)
         dropped = (pl.col(f"drop@{rules.step}").cast(pl.UInt64) & bit) != 0
@@ -149,7 +150,7 @@ def _with_texts(shards: Sequence[ShardInputs], picked: Sequence[Sample]) -> Iter
     for shard in shards:
         rows = sorted({sample.row for sample in picked if sample.shard == shard.shard})
         if rows:
-            texts |= {(shard.shard, row): text for row, text in texts_of(shard, rows, raw=True).items()}
+            texts |= {(shard.shard, row): text for row, text in shown_texts(shard, rows).items()}
     for sample in picked:
         text = texts.get((sample.shard, sample.row)) or ""
         short = " ".join(text[: 4 * MOST_CHARACTERS].split())

@@ -66,6 +66,9 @@ def _execution(recipe: Recipe) -> Iterator[Problem]:
     if recipe.execution.engine != "local":
         reason = f"running on {recipe.execution.engine} is not there yet; --set execution.engine=local runs it here"
         yield ("execution", "engine"), recipe.execution.engine, reason
+    if recipe.execution.disk is not None:
+        reason = "a limit on what the work directory holds is not there yet; leave it out, and see `gristmill forecast`"
+        yield ("execution", "disk"), str(recipe.execution.disk), reason
     training = recipe.execution.training
     if training.cache is not None:
         reason = "a cache of token shards is not there yet; leave it out, shards are read where they lie"

@@ -83,6 +83,9 @@ def apply_override(tree: Node, override: str) -> Node:
     place = Place(f"--set {override}")
     if not equals or not path.strip():
         raise RecipeErrors([Located(place, "", NOTHING, "write --set path=value, such as steps.gopher.min_words=30")])
+    if path.strip().split(".")[0] == "extends":
+        reason = "what a recipe extends stands in its file; write a file with `extends:` and the values it changes"
+        raise RecipeErrors([Located(place, "extends", written, reason)])
     noticed: list[Located] = []
     value = _relocated(parse(written, "--set", noticed), place)
     if noticed:

@@ -36,6 +36,20 @@ def test_training_option_that_nothing_reads_yet_is_refused_instead_of_ignored(tm
     assert "is not there yet" in one.reason
 
 
+def test_limit_of_the_work_directory_that_nothing_keeps_yet_is_refused_instead_of_ignored(tmp_path):
+    path = tmp_path / "r.yaml"
+    path.write_text(RECIPE.replace("ORDER", "uniform").replace("engine: ENGINE", "disk: 30 GiB"))
+    (one,) = not_yet(load_recipe(path))
+    assert (one.place.line, one.path) == (9, "execution.disk")
+
+
+def test_extends_by_set_is_refused_since_files_were_laid_over_each_other_before(tmp_path):
+    for name in ("r.yaml", "other.yaml"):
+        (tmp_path / name).write_text(RECIPE.replace("ORDER", "uniform").replace("ENGINE", "local"))
+    with pytest.raises(RecipeErrors, match=r"'other\.yaml': what a recipe extends"):
+        load_recipe(tmp_path / "r.yaml", ("extends=other.yaml",))
+
+
 @pytest.mark.parametrize(("kernel", "parts", "gpus", "told"), [
     ("flex", ["train"], (), "no backward on a CPU"),
     ("varlen", ["train"], (), "no kernel for a CPU"),

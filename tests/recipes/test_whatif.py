@@ -70,7 +70,7 @@ def all_signals():
 
 def written(folder, raw, workdir, preset, more=""):
     text = RECIPE.replace("PRESET", preset).replace("MORE", more).replace("SIGNALS", ", ".join(all_signals()))
-    path = folder / f"{preset}.yaml"
+    path = folder / f"{preset}_{folder.name}.yaml"  # in one work directory a name belongs to one recipe
     path.write_text(text.replace("RAW", str(raw)).replace("WORK", str(workdir)))
     return path
 
@@ -104,7 +104,7 @@ def ledger_of(recipe):
 def rerun(recipe, change):
     """Ledger of a recipe in which the changes are written."""
     values = [setting.removeprefix("steps.checked.").replace("=", ": ") for setting in change[1::2]]
-    other = recipe.with_name("other.yaml")
+    other = recipe.with_name(f"other_{recipe.name}")
     other.write_text(recipe.read_text().replace("name: checked,", f"name: checked, {', '.join(values)},"))
     said("curate", other)
     return ledger_of(other)
@@ -188,6 +188,22 @@ def test_beyond_are_the_sources_of_steps_that_look_at_a_changed_rules_survivors(
     moved = {name for name, steps in after.items() if steps != before[name]}
     assert moved == {"de"}
     assert sources_beyond(compile_recipe(changed), moved, before) == STEPS_BETWEEN[between]
+
+
+def test_a_measure_of_survivors_is_beyond_rules_before_it_and_not_beyond_rules_behind_it(tmp_path):
+    (tmp_path / "de.arpa").write_text("\\data\\\nngram 1=3\n\n\\1-grams:\n-1\t<unk>\n-1\t<s>\n-1\t</s>\n\n\\end\\\n")
+    path = tmp_path / "r.yaml"
+    path.write_text(
+        "sources: {web: {path: in.jsonl, language: de}, law: {path: law.jsonl, language: de}}\nsteps:\n"
+        "  - rules: {name: first, drop: {short: num_characters < 200}}\n"
+        "  - perplexity: {model: de.arpa, pieces: words, on: survivors, sources: [web]}\n"
+        "  - rules: {name: second, drop: {odd: num_characters > 9000}}\n"
+    )
+    before = rule_steps(load_recipe(path))
+    for change, beyond in (("first.drop.short=num_characters < 50", {"web": "signals"}),
+                           ("second.drop.odd=num_characters > 8000", {})):  # fmt: skip
+        changed = load_recipe(path, (f"steps.{change}",))
+        assert sources_beyond(compile_recipe(changed), {"web", "law"}, before) == beyond
 
 
 def test_a_step_before_the_changed_rule_leaves_it_exact(tmp_path):
