@@ -9,6 +9,7 @@ meaning changes.
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -20,7 +21,7 @@ import pyarrow as pa
 
 from curation.layers import drop_reasons, layer_columns
 from curation.passes import ShardInputs, text_batches
-from curation.source import Reader
+from curation.source import Reader, content_checksum
 
 VERSION = 1
 # Columns that every row has, for sources of which no shard could be read.
@@ -43,9 +44,10 @@ class Source:
 
 @dataclass(frozen=True)
 class Ledger:
-    """The sources of one run."""
+    """The sources of one run; `until` names the step after which the run was told to stop, where steps are missing."""
 
     sources: tuple[Source, ...]
+    until: str | None = None
 
     def source(self, name: str) -> Source:
         """One source by name."""
@@ -63,18 +65,22 @@ class Ledger:
             return pl.LazyFrame(schema=_COLUMNS)
         return pl.concat(frames, how="diagonal_relaxed")
 
-    def so_far(self) -> Ledger:
-        """The ledger with the layers that exist: a run that stopped on the way has made the first ones."""
-        return Ledger(tuple(replace(source, shards=tuple(map(_made, source.shards))) for source in self.sources))
+    def so_far(self, until: str | None = None) -> Ledger:
+        """The ledger with the layers that exist: a run that stopped on the way, `until` a step, made the first ones."""
+        made = tuple(replace(source, shards=tuple(map(_made, source.shards))) for source in self.sources)
+        return Ledger(made, until if made != self.sources else None)
 
     def to_json(self) -> str:
         """The ledger's list of layers, as it is kept beside a run."""
-        return json.dumps({"version": VERSION, "sources": [asdict(s) for s in self.sources]}, indent=1, sort_keys=True)
+        told = {"version": VERSION, "sources": [asdict(s) for s in self.sources]}
+        stopped = {} if self.until is None else {"until": self.until}
+        return json.dumps({**told, **stopped}, indent=1, sort_keys=True)
 
     @staticmethod
     def from_json(text: str) -> Ledger:
         """Read what `to_json` wrote."""
-        return Ledger(tuple(_source(source) for source in json.loads(text)["sources"]))
+        told = json.loads(text)
+        return Ledger(tuple(_source(source) for source in told["sources"]), told.get("until"))
 
 
 def _made(shard: ShardInputs) -> ShardInputs:
@@ -100,6 +106,7 @@ def _shard(stored: Mapping[str, Any]) -> ShardInputs:
             "reader": Reader(**reader),
             "layers": tuple(stored["layers"]),
             "artifacts": tuple((name, path) for name, path in stored["artifacts"]),
+            "as_read": tuple(stored["as_read"]) if stored.get("as_read") else None,
         }
     )
 
@@ -135,8 +142,45 @@ def reason_of(shard: ShardInputs) -> pl.Expr:
     return expression
 
 
+def lost_text(shard: ShardInputs, *, reads: bool = True) -> str:
+    """Why a shard's own text is not the curated one any more, in a few words; "" where it still is.
+
+    A file of the same size and time is trusted; one of the same size and another time is read, once a process, or
+    trusted too where nothing `reads`.
+    """
+    if shard.as_read is None:  # a ledger of an earlier version
+        return ""
+    size_bytes, time_ns, checksum = shard.as_read
+    try:
+        status = Path(shard.path).stat()
+    except OSError:
+        return f"{shard.shard} is gone"
+    same = status.st_size == size_bytes
+    if same and reads and status.st_mtime_ns != time_ns:
+        same = _checksum(shard.path, status.st_size, status.st_mtime_ns) == checksum
+    return "" if same else f"{shard.shard} changed since curation"
+
+
+@functools.lru_cache(maxsize=4096)
+def _checksum(path: str, *_: int) -> str:
+    """Checksum of a file as long as its size and time are what they are."""
+    return content_checksum(path)
+
+
+def shown_texts(shard: ShardInputs, rows: Sequence[int], raw: bool = True) -> dict[int, str]:
+    """Texts for people to read; in the place of each that is not there any more, why."""
+    if (raw or shard.text is None) and (why := lost_text(shard)):
+        return dict.fromkeys(rows, f"(text no longer there: {why})")
+    return texts_of(shard, rows, raw)
+
+
 def texts_of(shard: ShardInputs, rows: Sequence[int], raw: bool = False) -> dict[int, str]:
-    """Text of some rows of a shard, as the source brings it (`raw`) or as the steps left it. Reads the shard once."""
+    """Text of some rows of a shard, as the source brings it (`raw`) or as the steps left it. Reads the shard once.
+
+    Nothing of a shard that changed since it was curated: other texts stand in its rows.
+    """
+    if (raw or shard.text is None) and lost_text(shard):
+        return {}
     wanted = set(rows)
     found: dict[int, str] = {}
     for batch in text_batches(replace(shard, text=None) if raw else shard):

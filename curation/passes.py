@@ -46,6 +46,7 @@ class ShardInputs:
         text: text layer that replaces the shard's own text, if a step has edited it.
         layers: row-aligned layers so far, in order of work, the rows layer first.
         artifacts: paths of what earlier global stages made, by name.
+        as_read: size, modification time (ns) and checksum of the file as it is curated; None in ledgers of before.
     """
 
     source: str
@@ -57,6 +58,7 @@ class ShardInputs:
     text: str | None = None
     layers: tuple[str, ...] = ()
     artifacts: tuple[tuple[str, str], ...] = ()
+    as_read: tuple[int, int, str] | None = None
 
     def artifact(self, name: str) -> Path:
         """Path of what an earlier global stage made."""

@@ -298,14 +298,18 @@ class InputChecksums:
 
     def of(self, path: Path) -> str:
         """Checksum of a file, read only when its size or time changed since it was last read."""
+        return self.seen(path)[2]
+
+    def seen(self, path: Path) -> tuple[int, int, str]:
+        """Size, modification time (ns) and checksum of a file; it is read only when one of the first two changed."""
         stat = path.stat()
-        seen = self._known.get(str(path))
-        if seen and seen[:2] == [stat.st_size, stat.st_mtime_ns] and not self._verify:
-            return str(seen[2])
+        known = self._known.get(str(path))
+        if known and known[:2] == [stat.st_size, stat.st_mtime_ns] and not self._verify:
+            return stat.st_size, stat.st_mtime_ns, str(known[2])
         found = checksum(path)
         self._known[str(path)] = [stat.st_size, stat.st_mtime_ns, found]
         self._changed = True
-        return found
+        return stat.st_size, stat.st_mtime_ns, found
 
     def save(self) -> None:
         """Write what was learnt, for the next run."""

@@ -52,6 +52,7 @@ class PlannedStage:
         tasks: its tasks.
         check: looks at the counts when the stage is whole and may refuse to go on.
         sets_aside: an error in one task does not stop the others; the stage then ends with `TasksSetAside`.
+        serves: names of the recipe's steps that it is for; `--until` may stop after the last that serves one.
     """
 
     title: str
@@ -62,6 +63,7 @@ class PlannedStage:
     tasks: tuple[PlannedTask, ...]
     check: Callable[[Mapping[str, Any]], None] | None = field(default=None, compare=False)
     sets_aside: bool = False
+    serves: tuple[str, ...] = ()
 
     @property
     def task_names(self) -> list[str]:

@@ -118,11 +118,7 @@ class Run:
 
     def last_until(self, stages: list[PlannedStage]) -> int | None:
         """Place of the last stage that serves the step after which the run stops."""
-        return max((place for place, stage in enumerate(stages) if self._is_until(stage)), default=None)
-
-    def _is_until(self, stage: PlannedStage) -> bool:
-        """Whether a stage serves the step after which the run stops."""
-        return self.until is not None and self.until in stage.title.replace(":", " ").replace(",", " ").split()
+        return max((place for place, stage in enumerate(stages) if self.until in stage.serves), default=None)
 
     def use(self, folder: str, part: str, title: str, counts: dict[str, Any]) -> None:
         """Note an artifact folder that this run uses, for the summary and for `gristmill clean`."""

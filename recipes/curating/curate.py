@@ -6,7 +6,7 @@ First the rows layers of all sources, which tell what shards cannot be read; the
 from __future__ import annotations
 
 import math
-import re
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,14 +14,16 @@ from typing import TYPE_CHECKING, Any
 
 from curation.bare_names import brought_columns
 from curation.compiled import VERSIONS, GlobalStage, LocalStage, Program
+from curation.decisions import DecisionOptions
 from curation.ledger import Ledger, Source
-from curation.passes import ShardInputs, make_rows
+from curation.passes import ShardInputs, SignalOptions, make_rows
 from curation.source import Reader, SourceError, UnreadableShard
 from curation.stages.inputs import GlobalInputs
 from recipes.artifacts import InputChecksums, Store, key_of, write_atomically
 from recipes.curating.compiling import check_preferences, compile_recipe
 from recipes.curating.drop_limits import TooMuchDropped, drop_check, duplicates_check, read_check
 from recipes.curating.indexes import Publication, check_indexes, index_artifacts, plan_publications
+from recipes.curating.raw_shards import raw_patterns, refuse_other_names, split_by_brought, task_name
 from recipes.errors import RunError
 from recipes.pipeline import PlannedStage, PlannedTask, TasksSetAside, options_that_count, plan_stage
 from recipes.run import Stopped
@@ -52,7 +54,7 @@ class SourceState:
     def told_unopened(self) -> str:
         """The files that are left unopened, in a few words; "" where there are none."""
         more = f" and {len(self.unopened) - 3:,} more" if len(self.unopened) > 3 else ""
-        told = ", ".join(self.unopened[:3]) + more
+        told = ", ".join(os.fsencode(name).decode(errors="backslashreplace") for name in self.unopened[:3]) + more
         return f"left unopened, for their suffix tells no format: {told}" if self.unopened else ""
 
     def made_of(self) -> list[object]:
@@ -135,9 +137,9 @@ def _bind_local(plan: Plan, stage: LocalStage) -> None:
     ]
     paths = tuple(sorted((name, path) for name, (_, path) in needed.items()))
     bound = replace_all(state.shards, artifacts=paths)
-    planned = _plan_local(
-        plan, replace(state, shards=bound), stage.layer, stage.label, stage.work, stage.options, parts, stage.steps
-    )
+    bound_state = replace(state, shards=bound)
+    planned = _plan_local(plan, bound_state, stage.layer, stage.label, stage.work, stage.options, parts, stage.steps)
+    planned = replace(planned, serves=steps_served(stage))
     plan.stages.append(planned)
     if not stage.joins:
         # Files beside the ledger (signatures): later global stages find them by name.
@@ -174,6 +176,7 @@ def _bind_global(plan: Plan, stage: GlobalStage) -> None:
         work=stage.work,
         options=stage.options,
         tasks=(PlannedTask(ALL, inputs),),
+        serves=(stage.label,),
         check=duplicates_check(stage.sources, stage.steps),
     )
     plan.stages.append(planned)
@@ -212,6 +215,15 @@ def _plan_local(
     )
 
 
+def steps_served(stage: LocalStage) -> tuple[str, ...]:
+    """Names of the steps that a stage is for; none of a stage that measures for all rules behind it."""
+    if isinstance(stage.options, DecisionOptions):
+        return tuple(step.step for step in stage.options.steps)
+    if isinstance(stage.options, SignalOptions) and not stage.options.perplexities:
+        return ()
+    return (stage.label.partition(" ")[0],)  # `minhash signatures`: a step's name has no space
+
+
 def replace_all(shards: Sequence[ShardInputs], **changes: Any) -> list[ShardInputs]:
     """The shards with some fields changed."""
     return [replace(shard, **changes) for shard in shards]
@@ -244,9 +256,11 @@ def curate(run: Run, remember: bool = True) -> Plan:
     publications = plan_publications(run, plan)
     try:
         _make_steps(run, stages, publications)
-    except TooMuchDropped:
-        # `inspect` has to show what was dropped, so the ledger is kept as far as it goes.
-        write_atomically(run.folder / "ledger.json", plan.ledger().so_far().to_json())
+    except (TooMuchDropped, Stopped) as ended:
+        # `inspect` has to show what was dropped, and by the rules of now, so the ledger is kept as far as it goes.
+        if remember or isinstance(ended, TooMuchDropped):
+            until = run.until if isinstance(ended, Stopped) else None
+            write_atomically(run.folder / "ledger.json", plan.ledger().so_far(until).to_json())
         raise
     if remember:
         run.remember(_SET_ASIDE, {state.name: state.lost for state in plan.sources.values() if state.lost})
@@ -326,6 +340,7 @@ def _source_state(run: Run, name: str, source: Any, checksums: InputChecksums) -
     unopened: list[str] = []
     shards = list_shards(raw_patterns(run, source), Path(run.recipe.execution.raw), unopened)
     kind = source.format or one_format([shard.path for shard in shards])
+    refuse_other_names(name, [shard.path for shard in shards])
     reader = Reader(
         format=kind,
         fields=tuple(sorted(source.fields.items())),
@@ -335,39 +350,14 @@ def _source_state(run: Run, name: str, source: Any, checksums: InputChecksums) -
         max_document=source.max_document.number,
     )
     language = source.language[0]
-    tasks = [task_name(shard.path, checksums.of(Path(shard.absolute))) for shard in shards]
+    seen = [checksums.seen(Path(shard.absolute)) for shard in shards]
     reader = replace(reader, types=column_types([shard.absolute for shard in shards], reader))
-    inputs = [ShardInputs(name, s.path, s.absolute, language, reader, task) for s, task in zip(shards, tasks)]
+    tasks = [task_name(shard.path, checksum) for shard, (_, _, checksum) in zip(shards, seen)]
+    inputs = [
+        ShardInputs(name, shard.path, shard.absolute, language, reader, task, as_read=as_read)
+        for shard, task, as_read in zip(shards, tasks, seen)
+    ]
     return SourceState(name, language, inputs, tasks, text_key(reader, language), unopened=unopened)
-
-
-def raw_patterns(run: Run, source: Any) -> list[str]:
-    """Where a source's shards lie; text of the catalogue that needs no network is made on the way."""
-    raw = Path(run.recipe.execution.raw)
-    patterns = []
-    for path in source.path:
-        if path.startswith("catalogue:"):
-            from recipes.texts.fetch import materialise
-
-            patterns.append(str(materialise(path.removeprefix("catalogue:"), raw).relative_to(raw)))
-        else:
-            patterns.append(path)
-    return patterns
-
-
-def split_by_brought(recipe: Any) -> dict[str, str]:
-    """Splits of domains by a column that sources bring, since no step makes it."""
-    made = {"language"} | {f"{s.prefix}bucket" for s in recipe.steps if s.kind == "perplexity"}
-    return {pattern: column for pattern, column in recipe.domains.split.items() if column not in made}
-
-
-def task_name(path: str, content: str) -> str:
-    """Name of a shard's task: its path as one word, and a hash of path and content.
-
-    The word alone does not tell `a/b.jsonl` from `a_b.jsonl`, and copies of a file have the same content.
-    """
-    word = re.sub(r"[^A-Za-z0-9._-]+", "_", path)[-120:]
-    return f"{word}-{key_of(path, content)[:12]}"
 
 
 def _make_rows(run: Run, plan: Plan) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 
 from curation.layers import layer_columns
-from curation.ledger import Ledger, scan_shard, texts_of
+from curation.ledger import Ledger, scan_shard, shown_texts
 from curation.passes import ShardInputs
 
 REASONS = ("duplicate", "in_index")  # bits of the step's drop column, in order
@@ -75,8 +75,8 @@ def _told(
         "duplicate_of": other,
         "index": row.get(f"duplicate_index@{step}"),
         "similarity": row[f"similarity@{step}"],
-        "text": texts_of(shards[source, row["shard"]], [row["row"]], raw=True).get(row["row"]),
-        "other_text": None if there is None else texts_of(there, [other[2]], raw=True).get(other[2]),
+        "text": shown_texts(shards[source, row["shard"]], [row["row"]]).get(row["row"]),
+        "other_text": None if there is None else shown_texts(there, [other[2]]).get(other[2]),
     }
 
 

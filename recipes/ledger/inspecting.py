@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from curation.decisions import RuleStep
 from curation.layers import drop_reasons, layer_columns, mask_columns, read_layers
-from curation.ledger import Source, texts_of
+from curation.ledger import Source, shown_texts
 from curation.passes import ShardInputs
 from recipes.errors import RunError
 from recipes.ledger.queries import open_ledger, rule_steps
@@ -184,5 +184,5 @@ def _example(source: Source, question: _Question, kind: str, row: dict[str, Any]
         "source": source.name, "step": question.step, "reason": question.reason, "kind": kind, "sql": question.sql,
         "values": {name: row[column] for name, column in question.values.items() if row[column] is not None},
         "content_id": row["content_id"].hex(), "shard": row["shard"], "row": row["row"],
-        "text": texts_of(shards[row["shard"]], [row["row"]], raw=True).get(row["row"]),
+        "text": shown_texts(shards[row["shard"]], [row["row"]]).get(row["row"]),
     }  # fmt: skip

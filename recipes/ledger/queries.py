@@ -16,7 +16,7 @@ import polars as pl
 from curation.compiled import LocalStage
 from curation.decisions import DecisionOptions, RuleStep
 from curation.layers import drop_reasons
-from curation.ledger import Ledger, scan_shard, texts_of
+from curation.ledger import Ledger, lost_text, scan_shard, shown_texts
 from curation.passes import ShardInputs
 from recipes.curating.compiling import compile_recipe
 from recipes.errors import RunError
@@ -35,7 +35,12 @@ def open_ledger(run: Run) -> Ledger:
     path = run.folder / run.ledger_file
     if not path.exists():
         raise RunError(_uncurated(run))
-    return Ledger.from_json(path.read_text(encoding="utf-8"))
+    ledger = Ledger.from_json(path.read_text(encoding="utf-8"))
+    if ledger.until is not None:
+        run.narrator.say_once(
+            f"the last run was stopped after {ledger.until}: what comes after it is not in the ledger"
+        )
+    return ledger
 
 
 def _uncurated(run: Run) -> str:
@@ -100,12 +105,14 @@ def _rows_named(shard: ShardInputs, wanted: str) -> list[int]:
 
 
 def _rows_with_text(shard: ShardInputs, wanted: str) -> list[int]:
-    """Rows whose own text holds the fragment."""
+    """Rows whose own text holds the fragment; none of a shard that has other text by now."""
     import pyarrow.compute as pc
 
     from curation.passes import text_batches
 
     rows: list[int] = []
+    if lost_text(shard):
+        return rows
     for batch in text_batches(replace(shard, text=None)):
         hit = pc.fill_null(pc.match_substring(batch.column("text"), wanted), False)
         rows += batch.column("row").filter(hit).to_pylist()
@@ -116,7 +123,7 @@ def _fates_of(shard: ShardInputs, rows: Sequence[int], steps: Sequence[RuleStep]
     if not rows:
         return []
     frame = scan_shard(shard).filter(pl.col("row").is_in(list(rows))).collect()
-    texts = texts_of(shard, rows, raw=True)
+    texts = shown_texts(shard, rows)
     recorded = {step: names for path in shard.layers for step, names in drop_reasons(path).items()}
     return [_fate(shard, found, steps, recorded, texts.get(found["row"])) for found in frame.to_dicts()]
 

@@ -156,11 +156,11 @@ def _examples(known: list[dict[str, Any]], shard: str, rows: pl.DataFrame, *, ke
 
 def with_texts(found: dict[str, Any], ledger: Ledger, characters: int) -> None:
     """Add to the examples of `differences` the beginning of their texts."""
-    from curation.ledger import texts_of
+    from curation.ledger import shown_texts
 
     for name, source in found["sources"].items():
         shards = {shard.shard: shard for shard in ledger.source(name).shards}
         for one in source["examples"]:
             shard = shards.get(one["shard"])
-            text = texts_of(shard, [one["row"]], raw=True).get(one["row"]) if shard is not None else None
+            text = shown_texts(shard, [one["row"]]).get(one["row"]) if shard is not None else None
             one["text"] = None if text is None else " ".join(text[: 4 * characters].split())[:characters]

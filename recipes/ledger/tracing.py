@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from curation.ledger import scan_shard, texts_of
+from curation.ledger import scan_shard, shown_texts
 from mixing.document_ids import DocumentIds, find_documents, ids_path
 from mixing.domain_stage import Domain, read_domains
 from mixing.domains import DomainTokens
@@ -228,7 +228,8 @@ def with_texts(run: Run, traced: list[Traced]) -> list[dict[str, Any]]:
     for one in traced:
         wanted.setdefault((one.source, one.shard), []).append(one.row)
     texts = {
-        key: texts_of(shards[key], rows) if key in shards else _decoded(run, key, rows) for key, rows in wanted.items()
+        key: shown_texts(shards[key], rows, raw=False) if key in shards else _decoded(run, key, rows)
+        for key, rows in wanted.items()
     }
     files = {(shard.source, shard.shard): shard for shard in run.tokens.shards}
     ids = {key: _ids(files[key]) for key in wanted}

@@ -13,6 +13,8 @@ from recipes.report.markup import Column, Figure, Section, Table, not_made, shar
 from recipes.report.record import Record, Stage
 
 READ = "read"
+# Layers of one source in which rows are dropped. A step may be called as a source is: `web.duplicates` is the step's.
+_EDITED_BY = ("text", "decisions")
 
 
 @dataclass
@@ -57,7 +59,7 @@ def _funnel(record: Record, source: str) -> Funnel:
         if stage.kind == f"{source}.rows":
             found.rows = int(counts.get("rows", 0))
             found.steps.append(StepCount(READ, found.rows, _reasons(counts, READ)))
-        elif stage.kind.startswith(f"{source}."):
+        elif stage.kind in {f"{source}.{layer}" for layer in _EDITED_BY}:
             found.steps += [_step(counts, step) for step in steps_counted(stage)]
         elif f"of.{source}.documents" in counts:
             step = steps_counted(stage)[0]
@@ -184,6 +186,8 @@ def _reason_table(found: Sequence[Funnel]) -> Table:
 def _remarks(record: Record) -> list[str]:
     """What a reader must know beside the numbers: broken shards, mended text, alarms of deduplication."""
     said = []
+    if record.ledger is not None and record.ledger.until is not None:
+        said.append(f"The run was stopped after {record.ledger.until}: what comes after it drops nothing here.")
     for source in record.ledger.sources if record.ledger else ():
         said += [f"{source.name}: shard {shard} set aside: {reason}" for shard, reason in source.broken]
     for stage in record.of_part("curate"):

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from curation.ledger import Ledger, Source
+from curation.ledger import Ledger, Source, lost_text
 from curation.passes import ShardInputs, kept_text
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ TYPICAL = TokenRate(_TYPICAL, _TYPICAL / _WIDE, _TYPICAL * _WIDE, "typical")
 
 def token_rates(run: Run, ledger: Ledger) -> dict[str, TokenRate]:
     """The rate of each source of a ledger. Reads about 400 kB of each."""
-    samples = {source.name: sampled_texts(source) for source in ledger.sources}
+    samples = {source.name: sampled_texts(_as_curated(source)) for source in ledger.sources}
     if run.recipe.tokenizer is None or not any(samples.values()):
         return dict.fromkeys(samples, TYPICAL)
     ready, ends = _ready(run), run.recipe.sequences.bos + run.recipe.sequences.eos
@@ -76,6 +76,11 @@ def token_rates(run: Run, ledger: Ledger) -> dict[str, TokenRate]:
         if trained is None:
             return dict.fromkeys(samples, TYPICAL)
         return _rates(trained, {name: half for name, (_, half) in halves.items()}, "sample", ends)
+
+
+def _as_curated(source: Source) -> Source:
+    """A source without shards that have other text by now; a new time alone is not looked into, rates are estimates."""
+    return replace(source, shards=tuple(s for s in source.shards if s.text or not lost_text(s, reads=False)))
 
 
 def sampled_texts(source: Source) -> list[SampledText]:

@@ -16,7 +16,8 @@ from mixing.shards import ShardFiles, TokenShardError, read_record
 from mixing.stages import TokenizerStageOptions, TokenOptions, make_tokenizer, make_tokens
 from mixing.token_source import ImportOptions, TokenFile, make_imported, parts_of
 from mixing.tokenizer_training import TokenizerOptions
-from recipes.curating.curate import ALL, Plan, split_by_brought, task_name
+from recipes.curating.curate import ALL, Plan
+from recipes.curating.raw_shards import refuse_other_names, split_by_brought, task_name
 from recipes.errors import RunError
 from recipes.pipeline import PlannedStage, PlannedTask, plan_stage, tokenizer_key
 from recipes.pretraining.shapes import batch_lines
@@ -108,6 +109,7 @@ def _plan_imported(run: Run, name: str) -> tuple[PlannedStage, list[ShardFiles]]
         split=split_signal(run.recipe, name),
         sample=source.sample,
     )
+    refuse_other_names(name, [shard.path for shard in found])
     checksums, tasks = run.checksums(), []
     for shard in found:
         contents = [checksums.of(part) for part in parts_of(kind, shard.absolute) if part.is_file()]

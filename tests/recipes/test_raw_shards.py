@@ -1,6 +1,6 @@
 """Where the layers of a shard lie."""
 
-from recipes.curating.curate import task_name
+from recipes.curating.raw_shards import task_name
 
 
 def test_task_names_of_copies_differ_by_path():
