@@ -19,6 +19,7 @@ from recipes.artifacts import InputChecksums, Store, to_json, write_atomically
 from recipes.engine import WorkerPool
 from recipes.errors import RunError
 from recipes.progress import Narrator
+from recipes.run_names import claim_name, refuse_other_recipe
 
 if TYPE_CHECKING:
     from recipes.ablation.ablate import Ablation
@@ -51,6 +52,8 @@ class Run:
     ledger_file: str = "ledger.json"  # that of an unfinished training where the recipe gives other text by now
     counts: dict[str, dict[str, Any]] = field(default_factory=dict)  # stage folder name -> counts
     used: dict[str, dict[str, Any]] = field(default_factory=dict)  # artifact folder name -> what the summary says of it
+    _asked_whose: bool = field(default=False, init=False)  # whether the name was found to be this recipe's
+    _claimed: bool = field(default=False, init=False)  # whether that is noted beside the run
 
     @classmethod
     def open(cls, recipe: Recipe, silent: bool = False, verify_inputs: bool = False, brief: bool = False) -> Run:
@@ -72,9 +75,16 @@ class Run:
 
     @property
     def folder(self) -> Path:
-        """Where the run keeps what is no artifact: its ledger's list of layers, its summary, its report."""
+        """Where the run keeps what is no artifact: its ledger's list of layers, its summary, its report.
+
+        Raises:
+            RunError: where another recipe of the same file name has it.
+        """
         folder = self.store.workdir / "runs" / self.name
         folder.mkdir(parents=True, exist_ok=True)
+        if not self._asked_whose:
+            refuse_other_recipe(folder, self.recipe)
+            self._asked_whose = True
         return folder
 
     @property
@@ -263,6 +273,9 @@ class Run:
 
     def remember(self, name: str, value: object) -> Path:
         """Keep a small JSON file beside the run; a variant of a recipe also tells by which flags it is called."""
+        if not self._claimed:
+            claim_name(self.folder, self.recipe)
+            self._claimed = True
         if "@" in self.name and name != FLAGS:
             self.remember(FLAGS, self.recipe.flags)
         path = self.folder / f"{name}.json"
