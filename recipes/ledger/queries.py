@@ -148,7 +148,8 @@ def _fate(
     recorded: Mapping[str, Sequence[str]],
     text: str | None,
 ) -> Fate:
-    said = [_said_by_rules(row, step, recorded.get(step.step, ())) for step in steps]
+    # a step that the run did not come to has said nothing
+    said = [_said_by_rules(row, step, recorded[step.step]) for step in steps if step.step in recorded]
     for name in row:
         if name.startswith("drop@") and f"duplicate_source@{name[5:]}" in row:
             said.append(_duplicate(row, name[5:]))

@@ -81,6 +81,7 @@ def test_until_a_step_makes_it_for_all_sources_and_the_ledger_ends_there(here):
     assert "web.duplicates" not in kinds
     (fate,) = json.loads(called("why", "r.yaml", "web-1", "--json"))
     assert fate["reason"] == "c4.under"
+    assert [said["step"] for said in fate["steps"]] == ["c4"]
     with opened("r.yaml") as run:
         assert open_ledger(run).until == "c4"
     write(FEWER)
