@@ -119,19 +119,21 @@ def _common_numerators(weights: Mapping[str, Number]) -> dict[str, int]:
 def read_weights(path: Path) -> dict[str, Number]:
     """Read weights from a file, as written there: names or patterns of domains with their shares.
 
-    JSON: `{"name": share, …}` or `{"weights": {…}}`. CSV: the header `domain,weight` and a line per domain. UTF-8, with
-    or without a byte order mark.
+    JSON and YAML: `{"name": share, …}` or `{"weights": {…}}`. CSV: the header `domain,weight` and a line per domain.
+    UTF-8, with or without a byte order mark.
 
     Raises:
         WeightError: with the file and the line or key, for anything that is not a name and a number.
     """
-    readers = {".json": _read_json, ".csv": _read_csv}
+    readers = {".json": _read_json, ".csv": _read_csv, ".yaml": _read_yaml, ".yml": _read_yaml}
     if path.suffix in readers:
         try:
             return readers[path.suffix](path)
         except UnicodeDecodeError as error:
             raise WeightError(f"{path}: not UTF-8 (byte {error.start}); save it as UTF-8") from error
-    raise WeightError(f"{path}: weights are read from .json or .csv, not {path.suffix or 'a file without suffix'}")
+    raise WeightError(
+        f"{path}: weights are read from .json, .yaml or .csv, not {path.suffix or 'a file without suffix'}"
+    )
 
 
 def _read_json(path: Path) -> dict[str, Number]:
@@ -139,11 +141,28 @@ def _read_json(path: Path) -> dict[str, Number]:
         content = json.loads(path.read_text(encoding="utf-8-sig"), parse_float=Decimal)
     except json.JSONDecodeError as error:
         raise WeightError(f"{path}: not JSON: {error}") from error
+    return _shares_of(path, content)
+
+
+def _read_yaml(path: Path) -> dict[str, Number]:
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    try:
+        return _shares_of(path, YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8-sig")))
+    except YAMLError as error:
+        raise WeightError(f"{path}: not YAML: {error}") from error
+
+
+def _shares_of(path: Path, content: object) -> dict[str, Number]:
+    """The shares of a mapping, alone or under the key `weights`."""
     shares = content.get("weights", content) if isinstance(content, dict) else content
     if not isinstance(shares, dict):
         raise WeightError(f'{path}: expected {{"domain": share, …}}, found {type(shares).__name__}')
     for name, weight in shares.items():
-        if isinstance(weight, bool) or not isinstance(weight, int | Decimal):
+        if not isinstance(name, str):
+            raise WeightError(f"{path}: {name!r} is no domain's name; quote it")
+        if isinstance(weight, bool) or not isinstance(weight, int | float | Decimal):
             raise WeightError(f"{path}: weight of {name!r} is {weight!r}, not a number")
     check(shares)
     return shares

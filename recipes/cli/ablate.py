@@ -26,7 +26,7 @@ from recipes.cli.options import Flags, print_json, shared_flags
 @click.option(
     "--natural",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="With --runs: natural weights of the table's domains, as JSON or CSV (domain,weight).",
+    help="With --runs: natural weights of the table's domains, as JSON, YAML or CSV (domain,weight).",
 )
 @click.option("--partial", is_flag=True, help="Train nothing: analyse the proxies that are finished by now.")
 @click.option(

@@ -129,6 +129,12 @@ def test_read_weights_from_json_keeps_decimal_digits(tmp_path):
     assert to_integers(read_weights(path)) == {"zh_*": 300_000_000_000, "web": 700_000_000_000}
 
 
+@pytest.mark.parametrize("name", ["weights.yaml", "weights.yml"])
+def test_read_weights_from_yaml_says_what_json_says(tmp_path, name):
+    (tmp_path / name).write_text('weights:\n  "zh_*": 0.3   # by hand\n  web: 0.7\n')
+    assert to_integers(read_weights(tmp_path / name)) == {"zh_*": 300_000_000_000, "web": 700_000_000_000}
+
+
 def test_read_weights_from_csv_gives_names_and_shares(tmp_path):
     path = tmp_path / "weights.csv"
     path.write_text('domain,weight\nweb,3\n"books, old",1\n')
@@ -144,6 +150,10 @@ def test_read_weights_from_csv_gives_names_and_shares(tmp_path):
         ("w.json", '{"web": true}', "'web'"),
         ("w.json", '{"web": -1}', "'web'"),
         ("w.json", "{", "w.json"),
+        ("w.yaml", "- web\n", "w.yaml: expected"),
+        ("w.yaml", "web: much\n", "'web'"),
+        ("w.yaml", "7: 1\n", "7 is no domain's name"),
+        ("w.yaml", "web: 1\nweb: 2\n", "w.yaml: not YAML"),
         ("w.csv", "name,share\n", "w.csv:1"),
         ("w.csv", "domain,weight\nweb,much\n", "w.csv:2"),
         ("w.csv", "domain,weight\nweb,sNaN\n", "w.csv:2"),

@@ -446,8 +446,8 @@ def test_a_phase_of_another_context_fits_every_batch_that_it_is_trained_with(loa
 def test_weights_of_a_file_are_checked_as_those_of_the_recipe(load, errors, tmp_path):
     text = SMALL.replace("natural^0.5", f"{tmp_path}/w.json")
     load(text)  # `validate` tells of a missing file
-    (tmp_path / "w.yaml").touch()
-    assert "read from .json or .csv" in errors(text.replace("w.json", "w.yaml"))[0]
+    (tmp_path / "w.toml").touch()
+    assert "read from .json, .yaml or .csv" in errors(text.replace("w.json", "w.toml"))[0]
     for written, said in {
         '{"zh_web": 0.5, "en_wbe": 0.5}': "'en_wbe': names no domain; did you mean en_web?",
         '{"zh_web": 0.5, "*": 0.4}': "weights sum to 0.9",
