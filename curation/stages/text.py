@@ -50,7 +50,7 @@ class CleanOptions:
     repair: bool
     unicode: Literal["NFC", "NFKC"] | None
     whitespace: bool
-    version: int = CLEAN_VERSION
+    version: int = 1  # another than this default, so that it counts in the stage's key
 
 
 def add_lines(compiler: Compiler, path: str, step: config.Lines, names: list[str]) -> None:
@@ -110,7 +110,7 @@ def add_clean(compiler: Compiler, path: str, step: config.Clean, names: list[str
     compiler.close(names)
     for name in names:
         mine = compiler.resolve(step, name)
-        options = CleanOptions(step.name, mine.repair, mine.unicode, mine.whitespace)
+        options = CleanOptions(step.name, mine.repair, mine.unicode, mine.whitespace, CLEAN_VERSION)
         add_text(compiler, name, mine, clean_shard, options)
 
 

@@ -3,7 +3,7 @@
 import pyarrow as pa
 import pytest
 
-from curation.stages.text import CleanOptions, cleaned
+from curation.stages.text import CLEAN_VERSION, CleanOptions, cleaned
 
 WEB = CleanOptions("web", repair=True, unicode="NFC", whitespace=True)
 
@@ -25,3 +25,7 @@ def test_clean_deletes_other_controls_and_keeps_tabs_without_whitespace():
 
 def test_clean_edits_characters_and_white_space():
     assert clean("fÃ¼r  e\u0301in\u00a0Wort \r\n\r\n\n\u3000Ende\x0c\n") == "für éin Wort\n\nEnde"
+
+
+def test_version_of_clean_is_no_default_and_so_counts_in_keys():
+    assert WEB.version != CLEAN_VERSION
