@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -55,6 +56,18 @@ def shares_problem(shares: Mapping[str, float], path: Segments, what: str = "wei
         yield path, shares, f"{what} sum to 0, not 1"
         return
     yield path, shares, f"{what} sum to {total:.6g}, not 1; normalised: {pasted(normalised(shares))}"
+
+
+def file_problem(path: Path, shares: Mapping[str, float]) -> str:
+    """Why a file's shares do not do, with what to paste into it instead; nothing where they sum to 1."""
+    for _, _, reason in shares_problem(shares, ()):
+        if path.suffix not in (".csv", ".json") or not any(shares.values()):
+            return reason
+        told = normalised(shares)
+        lines = [f"{name},{share:.12g}" for name, share in told.items()]
+        pasted_lines = json.dumps(told, ensure_ascii=False) if path.suffix == ".json" else "\n".join(lines)
+        return f"{reason.partition(' normalised:')[0]} normalised:\n{pasted_lines}"
+    return ""
 
 
 def normalised(shares: Mapping[str, float]) -> dict[str, float]:
@@ -139,6 +152,9 @@ def _weights_file(weights: Weights, names: Names, path: Segments) -> Iterator[Pr
         read = weights.model_copy(update={"kind": "shares", "shares": _shares_in(weights)})
     except ValueError as error:
         yield path, str(weights.path), str(error).removeprefix(f"{weights.path}: ")
+        return
+    if told := file_problem(Path(str(weights.path)), read.shares) if read.shares else "":
+        yield path, str(weights.path), told
         return
     for where, _, reason in _weights(read, names, path) if read.shares else ():
         named = f"{where[-1]!r}: " if where != path else ""

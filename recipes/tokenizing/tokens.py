@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -313,14 +312,11 @@ def weights_of(
 def _shares_of_file(path: Path) -> dict[str, float]:
     """Weights of a file, which must sum to 1 like those that a recipe writes out."""
     from mixing.weights import read_weights
-    from recipes.checks.training import normalised, shares_problem
+    from recipes.checks.training import file_problem
 
     shares = {name: float(share) for name, share in read_weights(path).items()}
-    if any(shares_problem(shares, ())):
-        lines = [f"{name},{share:.12g}" for name, share in normalised(shares).items()]
-        if path.suffix == ".json":
-            lines = [json.dumps(normalised(shares), ensure_ascii=False)]
-        raise RunError(f"{path}: weights sum to {sum(shares.values()):.6g}, not 1; normalised:\n" + "\n".join(lines))
+    if reason := file_problem(path, shares):
+        raise RunError(f"{path}: {reason}")
     return shares
 
 

@@ -450,7 +450,7 @@ def test_weights_of_a_file_are_checked_as_those_of_the_recipe(load, errors, tmp_
     assert "read from .json, .yaml or .csv" in errors(text.replace("w.json", "w.toml"))[0]
     for written, said in {
         '{"zh_web": 0.5, "en_wbe": 0.5}': "'en_wbe': names no domain; did you mean en_web?",
-        '{"zh_web": 0.5, "*": 0.4}': "weights sum to 0.9",
+        '{"zh_web": 0.5, "*": 0.4}': 'weights sum to 0.9, not 1; normalised:\n{"zh_web": 0.5556, "*": 0.4444}',
         '{"zh_web": 0.5, "en_web": 0.5}': "no weight names en_wiki",
         '{"zh_web": 0.5': "not JSON",
     }.items():
@@ -649,7 +649,7 @@ def test_resolved_names_the_origin_of_every_value(load):
 
 def test_not_yet_names_keys_whose_work_comes_later_with_their_lines():
     found = [str(message) for message in not_yet(load_recipe(ROOT / "recipes" / "examples" / "de_1b.yaml"))]
-    for said in ("WARC", "redpajama-v2", "text extraction", "decontamination", "suites", "slurm"):
+    for said in ("WARC", "redpajama-v2", "text extraction", "decontamination", "suites", "running on slurm", "disk"):
         assert sum(said in message for message in found) == 1, (said, found)
     assert all(".yaml:" in message for message in found)
 
