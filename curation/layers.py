@@ -1,9 +1,8 @@
 """Row-aligned layers: Parquet files with one row for every row of a shard, in the shard's order.
 
 A layer is written in row batches and read the same way, cut by rows and by bytes, so memory grows with a row batch, not
-with the shard. Layers
-of one shard are read side by side with `zip_batches`, whatever their row groups; that they have the same number of
-rows is checked.
+with the shard. Layers of one shard are read side by side with `zip_batches`, whatever their row groups; that they have
+the same number of rows is checked.
 """
 
 from __future__ import annotations
