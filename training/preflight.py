@@ -140,11 +140,17 @@ def _device_name(device: torch.device) -> str:
 
 @contextmanager
 def _left_in_folders(spec: TrainSpec, meeting: Meeting) -> Iterator[list[str]]:
-    """Files that the first process leaves in the folders that all must share; every process is told their paths."""
+    """Files that the first process leaves in the folders that all must share; every process is told their paths.
+
+    Those that an earlier start of this training left, killed in its preflight, are removed.
+    """
     left: list[str] = []
+    mine = f".gristmill-{xxhash.xxh3_64_hexdigest(spec.folder)}"  # trainings may share a folder of checkpoints
     for folder in {Path(spec.folder), spec.checkpoints_root} if meeting.rank == 0 and meeting.world > 1 else ():
-        path = folder / f".gristmill-{uuid.uuid4().hex[:8]}.tmp"
+        path = folder / f"{mine}-{uuid.uuid4().hex[:8]}.tmp"
         with suppress(OSError):  # a folder that cannot be written is told by `probe`
+            for stale in folder.glob(f"{mine}-*.tmp"):
+                stale.unlink(missing_ok=True)
             path.write_bytes(b"")
             left.append(str(path))
     try:

@@ -135,7 +135,7 @@ def test_rows_of_the_ledger_are_the_lines_of_the_files(whole):
 
 def test_pin_writes_the_chosen_weights_and_the_plan_stays(gristmill, whole, tmp_path):
     recipe, _ = whole
-    pinned = tmp_path / "smallest.yaml"
+    pinned = tmp_path / "pinned.yaml"  # another name: a recipe of the same name would be refused the other's folder
     pinned.write_text(recipe.read_text())
     before = json.loads(gristmill("plan", recipe, "--json").out)
     gristmill("pin", pinned)

@@ -5,6 +5,7 @@ import json
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -214,3 +215,20 @@ def test_meeting_under_torchrun_answers_only_who_is_there_now(monkeypatch):
             met = list(threads.map(lambda rank: meet(rank, 3, 20.0), range(3)))
             told = list(threads.map(Meeting.exchange, met, ["report"] * 3, [f"{text} {rank}" for rank in range(3)]))
         assert told == [[f"{text} {rank}" for rank in range(3)]] * 3
+
+
+def test_files_that_a_killed_preflight_left_are_removed_by_the_next_and_no_others(tmp_path):
+    spec = SimpleNamespace(folder=str(tmp_path / "run"), checkpoints_root=tmp_path / "checkpoints")
+    other = SimpleNamespace(folder=str(tmp_path / "other"), checkpoints_root=tmp_path / "checkpoints")
+    first = SimpleNamespace(rank=0, world=2, exchange=lambda _topic, said: [said, "[]"])
+    for folder in ("run", "other", "checkpoints"):
+        (tmp_path / folder).mkdir()
+    with preflight._left_in_folders(spec, first) as left:
+        killed = [(Path(path).parent / Path(path).name.replace(".tmp", "0.tmp")) for path in left]
+        for path in killed:
+            path.touch()
+    assert all(path.exists() for path in killed)
+    with preflight._left_in_folders(other, first) as beside, preflight._left_in_folders(spec, first) as left:
+        assert not any(path.exists() for path in killed)
+        assert all(Path(path).exists() for path in (*beside, *left))
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
