@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 
 from curation.amounts import Amount
 from curation.fields import Problem, did_you_mean
 from mixing.ablation_config import Ablation
 from mixing.config import Phase, Weights
-from mixing.patterns import PatternError, covers, is_pattern, winners
+from mixing.patterns import PatternError, covers, winners
 from recipes.checks.spans import (
     batch_sizes,
     sizes_within,
@@ -20,14 +18,12 @@ from recipes.checks.spans import (
     step_tokens,
     whole_sequences,
 )
+from recipes.checks.weights import SUM_TOLERANCE, nothing_left, shares_in, shares_problem, unnamed, weights_problems
 from recipes.schema.located import Segments
 from recipes.schema.names import Names, domain_problems, names_domain
 from recipes.schema.recipe import Recipe
 from training.config import Model
 from training.spec import attention_problem
-
-_SUM_TOLERANCE = 1e-9
-_GRAIN = 10_000  # weights to paste are whole ten-thousandths
 
 
 def training_problems(recipe: Recipe, names: Names) -> Iterator[Problem]:
@@ -47,51 +43,6 @@ def training_problems(recipe: Recipe, names: Names) -> Iterator[Problem]:
         yield from check(recipe, names)
 
 
-def shares_problem(shares: Mapping[str, float], path: Segments, what: str = "weights") -> Iterator[Problem]:
-    """Shares that do not sum to 1, with the normalised line to paste."""
-    total = math.fsum(shares.values())
-    if abs(total - 1) <= _SUM_TOLERANCE:
-        return
-    if total <= 0:
-        yield path, shares, f"{what} sum to 0, not 1"
-        return
-    yield path, shares, f"{what} sum to {total:.6g}, not 1; normalised: {pasted(normalised(shares))}"
-
-
-def file_problem(path: Path, shares: Mapping[str, float]) -> str:
-    """Why a file's shares do not do, with what to paste into it instead; nothing where they sum to 1."""
-    for _, _, reason in shares_problem(shares, ()):
-        if path.suffix not in (".csv", ".json") or not any(shares.values()):
-            return reason
-        told = normalised(shares)
-        lines = [f"{name},{share:.12g}" for name, share in told.items()]
-        pasted_lines = json.dumps(told, ensure_ascii=False) if path.suffix == ".json" else "\n".join(lines)
-        return f"{reason.partition(' normalised:')[0]} normalised:\n{pasted_lines}"
-    return ""
-
-
-def normalised(shares: Mapping[str, float]) -> dict[str, float]:
-    """Shares scaled to whole ten-thousandths that sum to exactly 1 (largest remainder; ties by name).
-
-    Finer where a share is so small that it would be rounded away.
-    """
-    total = math.fsum(shares.values())
-    least = min(share for share in shares.values() if share > 0) / total
-    grain = max(_GRAIN, 10 ** min(12, 2 - math.floor(math.log10(least))))
-    exact = {name: share / total * grain for name, share in shares.items()}
-    grains = {name: math.floor(value) for name, value in exact.items()}
-    missing = grain - sum(grains.values())
-    for name in sorted(exact, key=lambda name: (grains[name] - exact[name], name))[:missing]:
-        grains[name] += 1
-    return {name: count / grain for name, count in grains.items()}
-
-
-def pasted(shares: Mapping[str, float]) -> str:
-    """A mapping of shares as a recipe writes it."""
-    quoted = ((f'"{name}"' if name[:1] in "*?[&!" else name, share) for name, share in shares.items())
-    return "{" + ", ".join(f"{name}: {share:.12g}" for name, share in quoted) + "}"
-
-
 def _tokenizer(recipe: Recipe, names: Names) -> Iterator[Problem]:
     """The shares of training text; ready tokens need the tokenizer that wrote them."""
     if recipe.tokenizer is None or recipe.tokenizer.path is not None:
@@ -103,7 +54,7 @@ def _tokenizer(recipe: Recipe, names: Names) -> Iterator[Problem]:
     yield from domain_problems(shares, names, path)
     yield from shares_problem(shares, path, "shares of text")
     if len(shares) > 1:  # the default is everything
-        yield from _nothing_left(shares, names, path)
+        yield from nothing_left(shares, names, path)
 
 
 def _what_is_needed(recipe: Recipe, names: Names) -> Iterator[Problem]:
@@ -132,75 +83,6 @@ def _sequences(recipe: Recipe, names: Names) -> Iterator[Problem]:
         yield ("sequences", "document_masks"), True, reason
 
 
-def _weights(weights: Weights, names: Names, path: Segments) -> Iterator[Problem]:
-    """Explicit shares name domains, leave none out and sum to 1, also those of a file."""
-    if weights.kind == "file":
-        yield from _weights_file(weights, names, path)
-    if weights.kind != "shares":
-        return
-    yield from domain_problems(weights.shares, names, path)
-    yield from shares_problem(weights.shares, path)
-    yield from _nothing_left(weights.shares, names, path)
-    if unnamed := _unnamed(names.trained(), weights.shares):
-        reason = f'no weight names {", ".join(unnamed)}; add them (0 leaves a source out), or "*": SHARE for the rest'
-        yield path, weights.shares, reason
-
-
-def _weights_file(weights: Weights, names: Names, path: Segments) -> Iterator[Problem]:
-    """What is wrong with a file of weights, told where it is named; `validate` tells of a missing one."""
-    try:
-        read = weights.model_copy(update={"kind": "shares", "shares": _shares_in(weights)})
-    except ValueError as error:
-        yield path, str(weights.path), str(error).removeprefix(f"{weights.path}: ")
-        return
-    if told := file_problem(Path(str(weights.path)), read.shares) if read.shares else "":
-        yield path, str(weights.path), told
-        return
-    for where, _, reason in _weights(read, names, path) if read.shares else ():
-        named = f"{where[-1]!r}: " if where != path else ""
-        yield path, str(weights.path), named + reason
-
-
-def _shares_in(weights: Weights) -> dict[str, float]:
-    """Shares that a file of weights holds; none where there is no file."""
-    from mixing.weights import read_weights
-
-    file = Path(str(weights.path))
-    return {name: float(share) for name, share in read_weights(file).items()} if file.is_file() else {}
-
-
-def _nothing_left(shares: Mapping[str, float], names: Names, path: Segments) -> Iterator[Problem]:
-    """Two patterns of one precedence, and patterns whose domains are all named more specifically."""
-    try:
-        chosen = winners(shares, names.domains)
-    except PatternError as error:
-        yield path, shares, str(error)
-        return
-    winning = frozenset(chosen.values())
-    for pattern in shares:
-        if pattern in winning:
-            continue
-        won_by = {chosen[domain] for domain in names.domains if covers(pattern, domain)}
-        if won_by and not names.open:
-            others = ", ".join(sorted(str(other) for other in won_by))
-            yield (
-                (*path, pattern),
-                shares[pattern],
-                f"nothing is left for {pattern!r}: all it covers is named by {others}",
-            )
-
-
-def _unnamed(sources: Iterable[str], patterns: Iterable[str]) -> list[str]:
-    """Sources of which no weight names at least a part; parts are known when data has been read."""
-    wanted = {pattern.partition("/")[0] for pattern in patterns}
-    with_signs = [pattern for pattern in wanted if is_pattern(pattern)]
-    return [
-        source
-        for source in sources
-        if source not in wanted and not any(covers(pattern, source) for pattern in with_signs)
-    ]
-
-
 def _phases(recipe: Recipe, names: Names) -> Iterator[Problem]:
     """Names, weights, ramps and orders of the phases."""
     first: dict[str, int] = {}
@@ -209,7 +91,7 @@ def _phases(recipe: Recipe, names: Names) -> Iterator[Problem]:
         if phase.name in first:
             yield (*path, "name"), phase.name, "two phases are called so"
         first.setdefault(phase.name, place)
-        yield from _weights(phase.weights, names, (*path, "weights"))
+        yield from weights_problems(phase.weights, names, (*path, "weights"))
         yield from _blocks(phase, recipe.ablation, names, (*path, "order", "blocked"))
         if place == 0 and phase.ramp.number:
             yield (*path, "ramp"), str(phase.ramp), "the first phase has no weights to ramp from"
@@ -226,7 +108,7 @@ def _blocks(phase: Phase, study: Ablation[Model] | None, names: Names, path: Seg
         return
     if reason := _tie(blocks, names.domains):
         yield path, list(blocks), reason
-    if left := _unnamed(_drawn(phase.weights, study, names), blocks):
+    if left := unnamed(_drawn(phase.weights, study, names), blocks):
         reason = f'the weights of this phase draw {", ".join(left)} too; name them, or "*" for the rest'
         yield path, list(blocks), reason
 
@@ -236,7 +118,7 @@ def _drawn(weights: Weights, study: Ablation[Model] | None, names: Names) -> lis
     shares: dict[str, float] = {"*": 1.0}
     try:
         if weights.kind in ("shares", "file"):
-            shares = weights.shares or _shares_in(weights)
+            shares = weights.shares or shares_in(weights)
         elif weights.kind == "ablation" and study is not None:
             shares |= {pattern: high for pattern, (_, high) in study.bounds.items()}
         won = winners(shares, names.trained())
@@ -315,13 +197,13 @@ def _ablation(recipe: Recipe, names: Names) -> Iterator[Problem]:
     yield from _unmeasured(recipe, study, names)
     yield from _confirmation(study)
     for place, baseline in enumerate(study.baselines):
-        yield from _weights(baseline, names, ("ablation", "baselines", place))
+        yield from weights_problems(baseline, names, ("ablation", "baselines", place))
         if baseline.kind == "ablation":
             yield ("ablation", "baselines", place), "ablation", "a baseline is what the ablation is compared with"
     for place, order in enumerate(study.orders):
         unknown = list(domain_problems_of_list(order.domains, names, ("ablation", "orders", place, "blocked")))
         yield from unknown
-        left = _unnamed(names.trained(), order.domains) if order.domains else []
+        left = unnamed(names.trained(), order.domains) if order.domains else []
         if left and not unknown:  # a misspelt name leaves out what it meant
             reason = f'natural weights in this order draw {", ".join(left)} too; name them, or "*" for the rest'
             yield ("ablation", "orders", place, "blocked"), list(order.domains), reason
@@ -371,7 +253,7 @@ def _bounds(bounds: Mapping[str, tuple[float, float]]) -> Iterator[Problem]:
     """Bounds of sources that do not overlap leave room for a mixture."""
     names = [name for name in bounds if "*" not in name and "?" not in name]
     lows = math.fsum(bounds[name][0] for name in names)
-    if lows > 1 + _SUM_TOLERANCE:
+    if lows > 1 + SUM_TOLERANCE:
         yield ("ablation", "bounds"), bounds, f"the least shares sum to {lows:g}, more than 1"
     if "*" in bounds and bounds["*"][1] < 1 and len(bounds) == 1:
         yield ("ablation", "bounds", "*"), bounds["*"], 'everything sums to 1, which "*" bounds lower'

@@ -312,7 +312,7 @@ def weights_of(
 def _shares_of_file(path: Path) -> dict[str, float]:
     """Weights of a file, which must sum to 1 like those that a recipe writes out."""
     from mixing.weights import read_weights
-    from recipes.checks.training import file_problem
+    from recipes.checks.weights import file_problem
 
     shares = {name: float(share) for name, share in read_weights(path).items()}
     if reason := file_problem(path, shares):
