@@ -58,6 +58,15 @@ def unimax(tokens: Mapping[str, int], token_budget: int, max_epochs: Mapping[str
     return to_integers(fill(ceilings, left))
 
 
+def whole_units(parts: Mapping[str, Fraction | float], total: int) -> dict[str, int]:
+    """Return amounts of 0 or more as whole units that sum to `total`, by largest remainder (ties by name)."""
+    units = {name: math.floor(part) for name, part in parts.items()}
+    missing = total - sum(units.values())
+    for name in sorted(parts, key=lambda name: (units[name] - parts[name], name))[:missing]:
+        units[name] += 1
+    return units
+
+
 def fill(ceilings: Mapping[str, Fraction], left: Fraction) -> dict[str, Fraction]:
     """Return an amount shared out as equally as ceilings allow, in their order; beyond all of them, the ceilings."""
     shares: dict[str, Fraction] = {}

@@ -11,7 +11,6 @@ import re
 from datetime import UTC, datetime, timedelta
 from email.utils import mktime_tz, parsedate_tz
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -32,7 +31,7 @@ def read_date(text: str) -> float | None:
             return _of_digits(text, len(digits[1]))
         if _DOTTED.fullmatch(text):
             return _since_1970(datetime.strptime(text, "%d.%m.%Y").replace(tzinfo=UTC))
-        if text[:1].isdigit() and text[:4].isdigit():
+        if text[:4].isdigit():
             return _since_1970(datetime.fromisoformat(f"{text}-01" if _MONTH.fullmatch(text) else text))
         parts = parsedate_tz(text)
         return None if parts is None else float(mktime_tz(parts))
@@ -62,12 +61,10 @@ def read_dates(values: pa.ChunkedArray) -> tuple[pa.ChunkedArray, int]:
     chunks, unread = [], 0
     for chunk in values.cast(pa.large_string()).chunks:
         for first in range(0, len(chunk), _ROWS):
-            encoded = pc.dictionary_encode(chunk.slice(first, _ROWS))
-            known = encoded.dictionary.to_pylist()
-            dates = pa.array([read_date(text) for text in known], pa.float64())
+            written = pc.utf8_trim_whitespace(chunk.slice(first, _ROWS))
+            encoded = pc.dictionary_encode(written)
+            dates = pa.array([read_date(text) for text in encoded.dictionary.to_pylist()], pa.float64())
             found = dates.take(encoded.indices)
-            written = np.array([bool(text.strip()) for text in known] or [False])
-            here = encoded.indices.drop_null().to_numpy()
-            unread += int(np.count_nonzero(written[here] & np.asarray(dates.is_null())[here])) if len(here) else 0
+            unread += pc.sum(pc.and_(found.is_null(), pc.greater(pc.binary_length(written), 0))).as_py() or 0
             chunks.append(found)
     return pa.chunked_array(chunks, pa.float64()), unread

@@ -115,13 +115,15 @@ def write_removal(
     with pq.ParquetWriter(removed, REMOVED, compression="zstd", write_page_checksum=True) as writer:
         for version in chain:
             for (source, shard), here, first in by_shard(version.entries):
-                there = alive[version.number][first : first + len(here)] if version.number in alive else None
-                hit = np.isin(here, wanted) if there is None else np.isin(here, wanted) & there
+                there = np.ones(len(here), bool)
+                if version.number in alive:
+                    there = alive[version.number][first : first + len(here)]
+                hit = np.isin(here, wanted) & there
                 missing -= {one.ljust(16, b"\0") for one in here[hit].tolist()}
                 matching = {pattern for pattern in sources if fnmatchcase(source, pattern)}
-                if matching and (there is None or there.any()):
+                if matching and there.any():
                     idle -= matching
-                    hit = np.ones(len(here), bool) if there is None else there
+                    hit = there
                 places = np.flatnonzero(hit)
                 columns = [
                     pa.array(np.full(len(places), version.number, np.int32)),

@@ -14,7 +14,7 @@ from curation.dedup.fold import load_line_fold
 from curation.dedup.minhash import SignatureError
 from curation.dedup.paragraph import flat_lists
 from curation.dedup.paragraph_hash import is_blank
-from curation.dedup.shingle import text_buffers
+from curation.dedup.shingle import made_text, text_buffers
 from curation.kernels import inline_kernel, kernel
 
 
@@ -40,14 +40,14 @@ def edit(text: pa.Array, remove: pa.Array) -> pa.RecordBatch:
     wrong = _edit(content, offsets, valid, marks, ends, load_line_fold(), out, new_offsets, removed)
     if wrong >= 0:
         raise SignatureError(f"row {wrong}: its text has another number of paragraphs than marks; hash this text again")
-    absent = np.asarray(text.is_null().to_numpy(zero_copy_only=False))
+    absent = ~valid
     sizes = np.diff(ends, prepend=0).astype(np.int32)
-    validity = pa.py_buffer(np.packbits(~absent, bitorder="little").tobytes()) if absent.any() else None
-    buffers = [validity, pa.py_buffer(new_offsets), pa.py_buffer(out[: new_offsets[-1]])]
-    edited = pa.LargeStringArray.from_buffers(len(text), buffers[1], buffers[2], buffers[0])
     lost = np.where(absent, 0, np.diff(offsets) - np.diff(new_offsets))
     emptied = (np.diff(new_offsets) == 0) & (sizes > 0)
-    columns = [edited, *(pa.array(values, mask=absent) for values in (sizes, removed, lost, emptied))]
+    columns = [
+        made_text(out, new_offsets, valid),
+        *(pa.array(values, mask=absent) for values in (sizes, removed, lost, emptied)),
+    ]
     return pa.record_batch(columns, ["text", "paragraphs", "removed", "removed_bytes", "emptied"])
 
 

@@ -42,6 +42,13 @@ def text_buffers(text: pa.Array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return content, offsets if len(offsets) else np.zeros(1, np.int64), valid
 
 
+def made_text(content: np.ndarray, offsets: np.ndarray, valid: np.ndarray) -> pa.Array:
+    """A large_string array of bytes, int64 offsets (rows + 1,) and bool validity (rows,); undoes `text_buffers`."""
+    validity = None if valid.all() else pa.py_buffer(np.packbits(valid, bitorder="little").tobytes())
+    parts = pa.py_buffer(offsets), pa.py_buffer(content[: offsets[-1]]), validity
+    return pa.LargeStringArray.from_buffers(len(valid), *parts)
+
+
 @inline_kernel
 def mix(x: Any) -> Any:
     """MurmurHash3's finaliser, a bijection on 64 bits."""

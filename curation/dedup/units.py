@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from curation.dedup.fold import load_fold
 from curation.dedup.paragraph_hash import decode_utf8
-from curation.dedup.shingle import mix, text_buffers
+from curation.dedup.shingle import made_text, mix, text_buffers
 from curation.kernels import kernel
 
 _SINGLE = np.uint32(1 << 31)
@@ -200,6 +200,4 @@ def cut_units(
     flat = np.ascontiguousarray(spans, np.int64).reshape(-1)
     characters = unit == "characters"
     wrong = _cut(content, offsets, valid, flat, span_ends, _fold_of(normalize), characters, out, new_offsets, removed)
-    validity = None if valid.all() else pa.py_buffer(np.packbits(valid, bitorder="little").tobytes())
-    buffers = [pa.py_buffer(new_offsets), pa.py_buffer(out[: new_offsets[-1]]), validity]
-    return pa.LargeStringArray.from_buffers(len(text), *buffers), removed, int(wrong)
+    return made_text(out, new_offsets, valid), removed, int(wrong)

@@ -205,7 +205,7 @@ class _Sample:
     limit_bytes: int
     once: bool
     lines: list[tuple[int, str, int]] = field(default_factory=list)  # key, line, bytes
-    keys: set[int] = field(default_factory=set)
+    keys: set[int] = field(default_factory=set)  # of `lines`, where copies are left out
     held: int = 0
     threshold: int = 1 << 64
 
@@ -213,14 +213,15 @@ class _Sample:
         if key >= self.threshold or (self.once and key in self.keys):
             return
         self.lines.append((key, line, size))
-        self.keys.add(key)
+        if self.once:
+            self.keys.add(key)
         self.held += size
         while self.held > self.limit_bytes and len(self.lines) > 1:
             self.threshold //= 2
             below = [one for one in self.lines if one[0] < self.threshold]
             # a halving may take all of few lines: one stays, so that there is something to learn from
             self.lines = [min(self.lines)] if self.once and not below else below
-            self.keys = {key for key, _, _ in self.lines}
+            self.keys = {key for key, _, _ in self.lines} if self.once else set()
             self.held = sum(size for _, _, size in self.lines)
 
 

@@ -26,6 +26,7 @@ from curation.source.where import SourceError, condition, did_you_mean, is_true
 PREFIX_BYTES = 1 << 20
 LOOK_BYTES = 256 << 20  # looked at for columns that have no value in the first bytes of any shard
 _TOLD = ("text", "number", "bool")  # kinds of columns in text formats
+_MOST_TRIED = 3**6  # kinds of six columns; each try asks polars once
 _NAME = re.compile(r'"((?:[^"\\\x00-\x1f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*)"\s*:')
 
 
@@ -182,7 +183,7 @@ class _EveryKind(Reading):
 def _askable(reader: Reader, told: Mapping[str, str], names: list[str]) -> dict[str, str]:
     """Kinds of columns without any value: the first ones of which `where` can be asked, else text."""
     known = {name: pa.array([], KINDS[kind]) for name, kind in told.items()}
-    for kinds in islice(product(_TOLD, repeat=len(names)), 729 if reader.where and names else 0):
+    for kinds in islice(product(_TOLD, repeat=len(names)), _MOST_TRIED if reader.where and names else 0):
         columns = known | {name: pa.array([], KINDS[kind]) for name, kind in zip(names, kinds, strict=True)}
         with suppress(SourceError):
             is_true(str(reader.where), {name: columns[name] for name in condition(str(reader.where))[1]}, 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,8 +15,8 @@ import xxhash
 from curation import config
 from curation.compiled import LocalStage
 from curation.dedup.keep import Criterion
-from curation.dedup.shingle import text_buffers
 from curation.passes import ShardInputs, text_batches
+from curation.source.records import raw_bytes
 from curation.stage import Counts, Output
 
 if TYPE_CHECKING:
@@ -64,10 +65,7 @@ def make_text_facts(inputs: ShardInputs, options: FactOptions, output: Output) -
 
 
 def _hashes(text: pa.Array) -> pa.Array:
-    content, offsets, valid = text_buffers(text)
-    values = np.ascontiguousarray(content).data
-    hashed = [
-        xxhash.xxh3_128_digest(values[offsets[row] : offsets[row + 1]]) if valid[row] else None
-        for row in range(len(text))
-    ]
-    return pa.array(hashed, pa.binary(16))
+    """xxh3_128 of each text, as the content ids of the rows layer are; null where there is none."""
+    offsets, values = raw_bytes(text)
+    hashed = [xxhash.xxh3_128_digest(values[start:stop]) for start, stop in pairwise(offsets.tolist())]
+    return pa.array(hashed, pa.binary(16), mask=np.asarray(text.is_null()))

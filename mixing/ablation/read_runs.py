@@ -74,7 +74,7 @@ def read_two(weights: Path | str, losses: Path | str) -> RunsTable:
     domains, targets = ([name for name in header if name not in BESIDE] for header in (weights_header, losses_header))
     for path, columns in ((weights, domains), (losses, targets)):
         if not columns:
-            raise RunsError(f"{path}:1: no column beside {', '.join(naming)}")
+            raise RunsError(f"{path}:1: no column beside {', '.join(naming)}; write one for each domain")
     rows = [weights_by[name] for name in names]
     weights_ND, notes = _weights(weights, rows, domains, names)
     losses_NT = _losses(losses, [losses_by[name] for name in names], targets)
@@ -116,7 +116,8 @@ def _by_name(path: Path, rows: Sequence[tuple[int, Row]], column: str) -> dict[s
         name = (row[column] or "").strip()
         name = name.removesuffix(".0") if name.removesuffix(".0").isdigit() else name
         if not name or name in found:
-            raise RunsError(f"{path}:{line}: {column} is {name!r}" + (", as in another row" if name else ""))
+            again = ", as in another row" if name else ""
+            raise RunsError(f"{path}:{line}: {column} is {name!r}{again}; give each run a name of its own")
         found[name] = line, row
     return found
 

@@ -11,10 +11,11 @@ import json
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 
 from mixing.domain_stage import file_word
 from mixing.targets import DENOMINATOR
-from mixing.weights import to_integers
+from mixing.weights import to_integers, whole_units
 
 
 @dataclass(frozen=True)
@@ -60,11 +61,8 @@ def _rounded(weights: Mapping[str, float]) -> dict[str, float]:
     """
     units = to_integers(weights)
     grain = DENOMINATOR // 10**6 if min(weights.values()) >= _SMALL else 1
-    rounded = {name: count // grain * grain for name, count in units.items()}
-    left = (DENOMINATOR - sum(rounded.values())) // grain
-    for name in sorted(units, key=lambda name: (-(units[name] % grain), name))[:left]:
-        rounded[name] += grain
-    return {name: count / DENOMINATOR for name, count in rounded.items()}
+    rounded = whole_units({name: Fraction(count, grain) for name, count in units.items()}, DENOMINATOR // grain)
+    return {name: count * grain / DENOMINATOR for name, count in rounded.items()}
 
 
 def _number(value: float) -> str:

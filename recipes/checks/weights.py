@@ -61,14 +61,12 @@ def normalised(shares: Shares) -> dict[str, float]:
 
     Finer where a share is so small that it would be rounded away.
     """
+    from mixing.weights import whole_units
+
     total = math.fsum(shares.values())
     least = min(share for share in shares.values() if share > 0) / total
     grain = max(_GRAIN, 10 ** min(12, 2 - math.floor(math.log10(least))))
-    exact = {name: share / total * grain for name, share in shares.items()}
-    grains = {name: math.floor(value) for name, value in exact.items()}
-    missing = grain - sum(grains.values())
-    for name in sorted(exact, key=lambda name: (grains[name] - exact[name], name))[:missing]:
-        grains[name] += 1
+    grains = whole_units({name: share / total * grain for name, share in shares.items()}, grain)
     return {name: count / grain for name, count in grains.items()}
 
 
@@ -93,10 +91,12 @@ def _weights_file(weights: Weights, names: Names, path: Segments) -> Iterator[Pr
     except ValueError as error:
         yield path, str(weights.path), str(error).removeprefix(f"{weights.path}: ")
         return
-    if told := file_problem(Path(str(weights.path)), read.shares) if read.shares else "":
+    if not read.shares:  # no file
+        return
+    if told := file_problem(Path(str(weights.path)), read.shares):
         yield path, str(weights.path), told
         return
-    for where, _, reason in weights_problems(read, names, path) if read.shares else ():
+    for where, _, reason in weights_problems(read, names, path):
         named = f"{where[-1]!r}: " if where != path else ""
         yield path, str(weights.path), named + reason
 

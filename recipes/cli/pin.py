@@ -115,11 +115,9 @@ def rounded(weights: dict[str, float]) -> dict[str, float]:
 
     The steps are finer, to 1e-9, where the smallest weight above 0 would be less than ten of them: none is lost.
     """
+    from mixing.weights import whole_units
+
     least = min((weight for weight in weights.values() if weight > 0), default=1.0)
     steps = next((10**digits for digits in range(4, 9) if least * 10**digits >= 10), 10**9)
     scaled = {name: weights[name] * steps for name in sorted(weights)}
-    floors = {name: int(value) for name, value in scaled.items()}
-    left = steps - sum(floors.values())
-    for name in sorted(scaled, key=lambda n: (floors[n] - scaled[n], n))[:left]:
-        floors[name] += 1
-    return {name: number / steps for name, number in floors.items()}
+    return {name: number / steps for name, number in whole_units(scaled, steps).items()}

@@ -73,10 +73,7 @@ def test_rounded_numbers_are_taken_by_their_readers(weights, tmp_path):
     (tmp_path / "w.json").write_text(written_for("json", shares, "tokens"))
     read = _shares_of_file(tmp_path / "w.json")
     assert list(read.values()) == pytest.approx(weights, rel=1e-2, abs=1e-6)
-    tree = ast.parse(written_for("huggingface", shares, "tokens"))
-    chances = [
-        node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, float)
-    ]
+    chances = floats_in(written_for("huggingface", shares, "tokens"))
     assert abs(math.fsum(chances) - 1) < 1e-9
     assert len(np.random.default_rng(0).choice(len(chances), size=5, p=chances)) == 5  # as datasets draws
 

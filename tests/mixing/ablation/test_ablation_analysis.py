@@ -3,6 +3,7 @@
 import itertools
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,6 +16,8 @@ from mixing.ablation.preparation import TableError
 from mixing.ablation.question import natural_rows, pose
 from mixing.ablation.runs import table_of
 from mixing.ablation.sequential import next_runs
+from mixing.ablation.verdict import Gain
+from mixing.ablation.words import verdict
 
 FEW = 60  # bootstraps
 
@@ -138,9 +141,22 @@ def test_analyse_without_any_effect_of_the_mixture_keeps_natural_weights(make_ta
         assert found["reason"] == "natural"
         assert found["chosen"] == pytest.approx(natural)
         assert found["notes"][0].startswith("Nothing beats natural weights")
-        expected, corrected = (percent(found["predicted"][key]) for key in ("gain", "gain_corrected"))
-        assert f"the fit expects of the best mixture {expected}" in found["notes"][0]
-        assert (f"{corrected} once the luck of having picked it" in found["notes"][0]) == (corrected != expected)
+        assert f"the fit expects of the best mixture {percent(found['predicted']['gain'])}" in found["notes"][0]
+
+
+@pytest.mark.parametrize(
+    ("corrected", "told"),
+    [(-0.02, "-1.98% (90% interval"), (0.0, "-1.98%, or +0.00% once the luck of having picked it is taken off (90%")],
+)
+def test_natural_weights_that_stay_are_told_what_the_fit_expects_and_what_is_left_of_it(swarm, corrected, told):
+    found = SimpleNamespace(
+        gain=Gain(expected=-0.02, corrected=corrected, error=0.05, low=-0.1, high=0.1, beats=False),
+        reason="natural",
+        question=SimpleNamespace(fitted=swarm),
+        noise={"objective": 0.01, "degrees": 2},
+        portfolio=SimpleNamespace(chosen="linear"),
+    )
+    assert f"the fit expects of the best mixture {told}" in verdict(found)[0]
 
 
 def test_analyse_respects_supply_and_bounds(swarm, options, natural):

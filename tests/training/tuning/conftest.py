@@ -9,7 +9,6 @@ import torch
 
 from training import checkpoint as checkpoints
 from training.importing import write_weights
-from training.spec import LowRank
 from training.tuning import lora
 from training.tuning.adapter import Tuned
 from training.tuning.prepare import Preparation, prepare
@@ -43,7 +42,7 @@ def tokenizer_folder(tmp_path_factory):
 def make_tuned(tmp_path, make_model):
     """A model whose updates are far from zero, as a start and a checkpoint of the updates."""
 
-    def make(shape, options=LowRank(4, 8.0, 0.0, ("query", "value", "down"))):  # noqa: B008
+    def make(shape, options):
         model = make_model(shape)
         start = write_weights(dict(model.named_parameters()), shape, tmp_path / "start", {})
         lora.adapt(model, options)

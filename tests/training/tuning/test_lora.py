@@ -28,7 +28,7 @@ def logits(model):
 
 @pytest.mark.parametrize("name", sorted(SHAPES))
 def test_untrained_update_changes_nothing_and_a_trained_one_merges_to_the_same_logits(make_tuned, make_model, name):
-    tuned, model = make_tuned(SHAPES[name])
+    tuned, model = make_tuned(SHAPES[name], OPTIONS)
     base = make_model(SHAPES[name])
     fresh = lora.adapt(make_model(SHAPES[name]), OPTIONS)
     lora.fill(fresh, tuned.start, None, 5)
@@ -50,14 +50,14 @@ def test_peft_loads_the_adapter_and_has_our_logits(make_tuned, tmp_path, name, e
 
 
 def test_checkpoint_of_updates_holds_nothing_else(make_tuned):
-    tuned, _ = make_tuned(SHAPES["llama"])
+    tuned, _ = make_tuned(SHAPES["llama"], OPTIONS)
     saved = load_file(next(tuned.last.glob("*.safetensors")))
     assert len(saved) == 2 * 3 * 2
     assert all(name.endswith(("lora_a", "lora_b")) for name in saved)
 
 
 def test_gradients_are_those_of_the_written_out_formula(make_tuned):
-    _, model = make_tuned(SHAPES["llama"])
+    _, model = make_tuned(SHAPES["llama"], OPTIONS)
     model(TOKENS).square().mean().backward()
     layer = model.blocks[1].feed_forward.down
     ours = layer.lora_a.grad.clone(), layer.lora_b.grad.clone()
@@ -70,7 +70,7 @@ def test_gradients_are_those_of_the_written_out_formula(make_tuned):
 
 
 def test_dropout_leaves_measuring_alone(make_tuned):
-    _, plain = make_tuned(SHAPES["llama"])
+    _, plain = make_tuned(SHAPES["llama"], OPTIONS)
     _, dropping = make_tuned(SHAPES["llama"], dataclasses.replace(OPTIONS, dropout=0.5))
     assert torch.equal(logits(dropping), logits(plain))
     assert not torch.equal(dropping(TOKENS), plain(TOKENS))
